@@ -1,0 +1,227 @@
+//! One event for one handler: a delivery, its states, its lease and its attempts.
+//!
+//! ```text
+//!            admit, replay                claim                settle done
+//!   (none) ───────────────▶ queued ────────────────▶ leased ───────────────▶ done
+//!                            ▲  ▲                    │   │
+//!                    redrive │  │ settle retry at,   │   │ settle dead, kill,
+//!                            │  │ release            │   │ claim of a spent budget
+//!                            │  └────────────────────┘   ▼
+//!                            └───────────────────────── dead
+//! ```
+//!
+//! A lease that runs out leaves its delivery `leased` until the next claim takes it again, with a
+//! higher token: there is no state in between, and nobody has to notice.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    event::{Event, EventId, time_ordered},
+};
+
+/// The id of a delivery: its `Idempotency-Key` and `webhook-id`, the same over all its attempts
+/// and redrives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeliveryId(Uuid);
+
+impl DeliveryId {
+    /// A new id, later than every one made before at an earlier `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self(time_ordered(now))
+    }
+
+    /// Its 16 bytes; their order is the order of time.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id with these 16 bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for DeliveryId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// Where a delivery stands. The drawing above says who moves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It waits to be claimed, from `due_at` on. A retry is queued too, with a later `due_at`.
+    Queued,
+    /// A worker has it, until `due_at` (which is then the end of the lease).
+    Leased,
+    /// Its handler said yes. Never claimed again (P5).
+    Done,
+    /// A dead letter: its budget is spent, its handler said never, or a person killed it.
+    Dead,
+}
+
+impl State {
+    /// Its name, as in the API and in stores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Leased => "leased",
+            Self::Done => "done",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// A worker's right to settle one delivery. Its token is higher than any before it, so whoever
+/// comes late with a lower one is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// Rises by one with every claim of this delivery.
+    pub token: u64,
+}
+
+/// A delivery that was claimed: everything one attempt needs.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// The right to settle it.
+    pub lease: Lease,
+    /// Which attempt this is, counted from 1 over the delivery's whole life.
+    pub attempt: u32,
+    /// How many attempts were counted before its budget was last renewed by a redrive.
+    pub attempts_before_redrive: u32,
+    /// Of which event this one is a replay, if a person asked for one.
+    pub replay_of: Option<DeliveryId>,
+    /// How many attempts in a row, up to the one before this, ended because their worker died.
+    pub deaths_in_a_row: u32,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// What a worker writes down about one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Which attempt it was, from 1.
+    pub number: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, in milliseconds. `None`: its worker died, so nobody knows.
+    pub took_ms: Option<u64>,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// The status of the handler's answer, or the command's exit code.
+    pub status: Option<i32>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The beginning of the handler's answer.
+    pub excerpt: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    /// The handler said yes.
+    Done,
+    /// It failed, and another attempt follows if the budget has one.
+    Failed,
+    /// The handler said never.
+    Rejected,
+    /// Its worker died, or lost its lease, before it could say.
+    Died,
+}
+
+impl AttemptOutcome {
+    /// Its name, as in the API, metrics and stores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Died => "died",
+        }
+    }
+}
+
+/// How a leased delivery goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is done.
+    Done,
+    /// It is queued again, due at this time.
+    RetryAt(Timestamp),
+    /// It is a dead letter.
+    Dead,
+}
+
+/// What a worker asks the store to write when an attempt has ended.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The right to say so.
+    pub lease: Lease,
+    /// How it goes on.
+    pub verdict: Verdict,
+    /// What happened. `attempt.number` is the leased one's.
+    pub attempt: Attempt,
+}
+
+/// A delivery as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Our id of its event.
+    pub event: EventId,
+    /// The source of its event.
+    pub source: Arc<str>,
+    /// The handler it is for.
+    pub handler: Arc<str>,
+    /// Where it stands.
+    pub state: State,
+    /// How many attempts were counted.
+    pub attempts: u32,
+    /// When it is due, or when its lease ends; when it is at its end, when that was.
+    pub due_at: Timestamp,
+    /// The first delivery of which this is a replay.
+    pub replay_of: Option<DeliveryId>,
+    /// What its last attempt said went wrong.
+    pub last_error: Option<String>,
+}
+
+/// A claim: the wish of one worker for due deliveries of one handler.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The handler.
+    pub handler: Arc<str>,
+    /// Who asks. Unique per worker and process.
+    pub worker: Uuid,
+    /// Unique per claim; the same claim sent again gets the same deliveries.
+    pub id: Uuid,
+    /// How many deliveries, at most.
+    pub deliveries_max: usize,
+    /// How long the lease lasts.
+    pub lease: Duration,
+    /// How many attempts a delivery has: one that has had them all is settled dead instead of claimed.
+    pub attempts_max: u32,
+}

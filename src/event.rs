@@ -1,0 +1,272 @@
+//! What happened: an event, what makes it the same event again, and where it goes.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::{clock::Timestamp, delivery::DeliveryId, request::Headers};
+
+/// Our own id of an event: time-ordered, unique over all processes. `id` in answers and the API.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// A new id, later than every one made before at an earlier `now`.
+    pub fn new(now: Timestamp) -> Self {
+        Self(time_ordered(now))
+    }
+
+    /// Its 16 bytes; their order is the order of time.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id with these 16 bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for EventId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// A UUID of version 7: milliseconds first, then random bits.
+pub(crate) fn time_ordered(now: Timestamp) -> Uuid {
+    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+    let seconds = millis / 1000;
+    let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
+    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
+}
+
+/// What makes two requests of one source the same event.
+///
+/// Text that a provider's file puts together from named fields: the fields that stay the same over
+/// the provider's retries and differ between events. Two identities are equal when all parts are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Identity(String);
+
+impl Identity {
+    /// Longest identity kept as it is; a longer one is kept as its SHA-256.
+    const LENGTH_MAX: usize = 160;
+
+    /// The identity made of `parts`, in order.
+    ///
+    /// `["ab", "c"]` and `["a", "bc"]` are different: parts are joined by a byte that is escaped inside them.
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut text = String::new();
+        for (at, part) in parts.into_iter().enumerate() {
+            if at > 0 {
+                text.push('|');
+            }
+            text.push_str(&part.replace('\\', "\\\\").replace('|', "\\|"));
+        }
+        if text.len() > Self::LENGTH_MAX {
+            // The prefix cannot be mistaken for a part: a part has no lone backslash.
+            text = format!("\\sha256:{}", hex::encode(Sha256::digest(text.as_bytes())));
+        }
+        Self(text)
+    }
+
+    /// The identity as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// SHA-256 of what a signature covers, less what changes between attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `parts`, each with its length, so that no two lists of parts look alike.
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Its first 128 bits in hex: enough to tell contents apart, short enough to store with every mark.
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..16])
+    }
+}
+
+/// What is done with a copy of a known request that comes under a fresh id, where the id is unsigned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayGuard {
+    /// It is admitted, and flagged `resent_under_new_id`.
+    #[default]
+    Flag,
+    /// It is held: kept and shown, but not routed until a person admits it.
+    Hold,
+}
+
+/// What a verified request says happened: the event as its provider's file names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The provider's own id, if it gives one.
+    pub event_id: Option<String>,
+    /// The provider's name for what happened, if it has one.
+    pub event_type: Option<String>,
+    /// What stays the same over retries. `None`: equal bytes can be a new fact, and nothing is deduplicated.
+    pub identity: Option<Identity>,
+    /// The signed content, where the id is not signed itself: a copy under another id is noticed by it.
+    pub digest: Option<Digest>,
+    /// The bytes of this event: the whole body, or its element of a batch.
+    pub body: Bytes,
+}
+
+/// An event to admit, with every id it will have: sending the call again must not make new ones.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Our id.
+    pub id: EventId,
+    /// The source that received it.
+    pub source: Arc<str>,
+    /// What its provider's file named.
+    pub named: Named,
+    /// What to do with a copy under a fresh id.
+    pub replay_guard: ReplayGuard,
+    /// How long its mark lives, at least, from `received_at`.
+    pub window: Duration,
+    /// When the last byte of its request was there.
+    pub received_at: Timestamp,
+    /// What the provider says about this being a retry, e.g. `x-slack-retry-num: 1`.
+    pub retry_marker: Option<String>,
+    /// The query of the request's URL.
+    pub query: String,
+    /// The headers of the request.
+    pub headers: Arc<Headers>,
+    /// Where it goes. Empty: it is stored as unrouted.
+    pub deliveries: Vec<NewDelivery>,
+}
+
+/// A delivery to make with an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDelivery {
+    /// Its id, which is also its `Idempotency-Key`.
+    pub id: DeliveryId,
+    /// The handler it is for.
+    pub handler: Arc<str>,
+}
+
+/// How an event stands as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventState {
+    /// Routed, and some delivery is not at its end yet. Enters at admission or when a held event is
+    /// admitted, when a delivery is redriven and on replay; leaves when the last delivery ends.
+    Open,
+    /// All its deliveries are done.
+    Done,
+    /// All its deliveries are at their end, and at least one is dead.
+    Dead,
+    /// No handler wanted it.
+    Unrouted,
+    /// It waits for a person to admit it.
+    Held,
+}
+
+/// An event as the store has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// Our id.
+    pub id: EventId,
+    /// The source that received it.
+    pub source: Arc<str>,
+    /// The provider's own id.
+    pub event_id: Option<String>,
+    /// The provider's name for what happened.
+    pub event_type: Option<String>,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// Whether the same signed content had come before under another id.
+    pub resent_under_new_id: bool,
+    /// What the provider said about its being a retry.
+    pub retry_marker: Option<String>,
+    /// The query of the request's URL.
+    pub query: String,
+    /// The headers of the request. The API shows them without credentials.
+    #[serde(skip)]
+    pub headers: Headers,
+    /// The bytes: the whole body, or its element of a batch.
+    #[serde(skip)]
+    pub body: Bytes,
+}
+
+impl Event {
+    /// The body as the JSON a handler expects.
+    ///
+    /// # Errors
+    /// When the body is not JSON, or not of this shape.
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.body)
+    }
+}
+
+/// One further request of an event that was already known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duplicate {
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// What the provider said about its being a retry.
+    pub retry_marker: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_do_not_run_together() {
+        assert_ne!(Identity::of(["ab", "c"]), Identity::of(["a", "bc"]));
+        assert_ne!(Identity::of(["a|b"]), Identity::of(["a", "b"]));
+        assert_ne!(Identity::of(["a\\", "b"]), Identity::of(["a", "\\b"]));
+        assert_ne!(Identity::of(["a", ""]), Identity::of(["a"]));
+    }
+
+    #[test]
+    fn a_long_identity_is_hashed_and_stays_apart() {
+        let long = "x".repeat(1000);
+        assert_ne!(Identity::of([long.as_str()]), Identity::of([long.as_str(), "y"]));
+        assert!(Identity::of([long.as_str()]).as_str().len() < 100);
+    }
+
+    #[test]
+    fn ids_sort_by_time() {
+        let early = EventId::new(Timestamp::from_seconds(1_700_000_000));
+        let late = EventId::new(Timestamp::from_millis(1_700_000_000_001));
+        assert!(early < late);
+    }
+}

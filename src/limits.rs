@@ -1,0 +1,145 @@
+//! Every limit, in one place, with its unit and its reason.
+
+use std::time::Duration;
+
+/// Largest body a webhook request may have, unless its provider documents more or the source
+/// says otherwise. Nearly all providers stay below 256 KiB.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Largest body any source may allow. GitHub, the most generous provider, stops at 25 MiB.
+pub const BODY_BYTES_CEILING: usize = 64 << 20;
+
+/// How long a body may take to arrive. actix's own time-out ends with the head, so a slow body
+/// would otherwise hold its connection for ever.
+pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// From the last byte of the body to the final answer. The most impatient provider (Shopify)
+/// allows one second for connecting alone; Wix hangs up after 1.25 s.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The longest answer deadline a configuration may ask for: below Slack's and Discord's 3 s.
+pub const ANSWER_DEADLINE_MAX: Duration = Duration::from_millis(2500);
+
+/// How long before the answer deadline the store must have begun the work, so that the answer
+/// still has time to travel.
+pub const ANSWER_MARGIN: Duration = Duration::from_millis(100);
+
+/// How many signatures of one request are tried. A provider that rotates secrets sends two;
+/// Stripe allows at most 16 endpoints' worth. More is somebody making us work.
+pub const SIGNATURES_TRIED_MAX: usize = 16;
+
+/// How many secrets one source may have: all of them are tried against every signature.
+pub const SECRETS_MAX: usize = 8;
+
+/// Longest header value that is read as text by a provider.
+pub const HEADER_VALUE_BYTES_MAX: usize = 8 << 10;
+
+/// Longest event id or type taken from a request. SendGrid's ids pass 100 characters.
+pub const EVENT_ID_BYTES_MAX: usize = 512;
+
+/// The shortest window a mark may have, whatever the provider: a week of manual re-sending.
+pub const WINDOW_MIN: Duration = Duration::from_hours(24 * 7);
+
+/// The longest window a source may ask for.
+pub const WINDOW_MAX: Duration = Duration::from_hours(24 * 3660);
+
+/// How far a signed time may be off, at most, whatever the configuration says.
+pub const TOLERANCE_MAX: Duration = Duration::from_hours(24);
+
+/// How many requests may wait for the store at once, and how many bytes they may hold. Beyond
+/// it the answer is 503: memory stays bounded when the store is slow.
+pub const WAITING_ITEMS_MAX: usize = 10_000;
+/// See [`WAITING_ITEMS_MAX`].
+pub const WAITING_BYTES_MAX: usize = 128 << 20;
+
+/// How many single calls one call of the store may carry, and how many bytes. One fsync or one
+/// round trip then serves all of them; more only makes the first of them wait.
+pub const BATCH_ITEMS_MAX: usize = 256;
+/// See [`BATCH_ITEMS_MAX`].
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// How long a claimed delivery is leased. A worker that dies is noticed after this time.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// The shortest lease a configuration may ask for: three extensions must fit in, each with time
+/// for a slow store.
+pub const LEASE_MIN: Duration = Duration::from_secs(1);
+
+/// How often in its lease a running attempt is extended.
+pub const EXTENSIONS_PER_LEASE: u32 = 3;
+
+/// How often a worker looks for due work when nothing wakes it.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long one attempt may take, unless the handler says otherwise.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Attempts per handler and process at once, unless the handler says otherwise.
+pub const CONCURRENCY: usize = 16;
+
+/// The most attempts at once that a handler may ask for.
+pub const CONCURRENCY_MAX: usize = 1024;
+
+/// Attempts a delivery gets before it is dead, unless the handler says otherwise. With the
+/// default delays the last one comes about 14 hours after the first.
+pub const ATTEMPTS: u32 = 20;
+
+/// First and longest delay between two attempts, unless the handler says otherwise.
+pub const RETRY_FIRST: Duration = Duration::from_secs(5);
+/// See [`RETRY_FIRST`].
+pub const RETRY_MAX: Duration = Duration::from_hours(1);
+
+/// The longest `Retry-After` of a handler that is honoured.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+
+/// How much of a handler's answer, or of a command's output, is kept with an attempt.
+pub const EXCERPT_BYTES_MAX: usize = 1024;
+
+/// How much of a handler's answer is read at all, so that its connection can be used again.
+pub const ANSWER_BYTES_READ_MAX: usize = 64 << 10;
+
+/// How many duplicates of one event are kept with their time and retry marker; all are counted.
+pub const DUPLICATES_KEPT_MAX: usize = 50;
+
+/// How many attempts of one delivery are kept; the oldest go first.
+pub const ATTEMPTS_KEPT_MAX: usize = 100;
+
+/// How long finished events are kept, and dead or unrouted ones, unless the store says otherwise.
+pub const RETENTION: Duration = Duration::from_hours(24 * 30);
+/// See [`RETENTION`].
+pub const RETENTION_DEAD: Duration = Duration::from_hours(24 * 90);
+
+/// How long held events are kept, and how many a source may hold: a flood of copies under fresh
+/// ids must not fill the store.
+pub const RETENTION_HELD: Duration = Duration::from_hours(24 * 30);
+/// See [`RETENTION_HELD`].
+pub const HELD_PER_SOURCE_MAX: u64 = 10_000;
+
+/// How many events one call of prune takes away: small, so that it is never in the way of admit.
+pub const PRUNE_LOT: usize = 200;
+
+/// How often finished events are looked for.
+pub const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Rows on one page of the API, when not asked for otherwise and at most.
+pub const PAGE_ROWS: usize = 50;
+/// See [`PAGE_ROWS`].
+pub const PAGE_ROWS_MAX: usize = 1000;
+
+/// Deliveries that one redrive, move or kill takes at most.
+pub const WISH_ROWS_MAX: usize = 10_000;
+
+/// How long a shut-down waits for attempts in progress before it releases them.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
+
+/// `Retry-After` of a 503, in seconds: a time in between, so that a herd does not come back in step.
+pub const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=5;
+
+/// Longest body the admin listener takes.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
+
+const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);
+const _: () = assert!(BODY_BYTES_CEILING <= WAITING_BYTES_MAX, "one body must fit into the queue");
+const _: () = assert!(ANSWER_MARGIN.as_millis() < ANSWER_DEADLINE.as_millis());
+const _: () = assert!(ANSWER_DEADLINE.as_millis() <= ANSWER_DEADLINE_MAX.as_millis());
+const _: () = assert!(LEASE_MIN.as_millis() <= LEASE.as_millis());

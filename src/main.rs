@@ -1,0 +1,3 @@
+//! The hookonce program.
+
+fn main() {}

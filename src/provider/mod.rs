@@ -1,0 +1,164 @@
+//! The companies whose rules we know: how each signs, what it calls an event, how it says hello.
+//!
+//! Adding one takes a file in this folder, its two lines below, and its fixtures. Nothing here does
+//! I/O, reads a clock or knows a store; a provider sees the secrets of one source only.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use crate::{
+    clock::Timestamp,
+    event::Named,
+    limits,
+    receipt::Reply,
+    refusal::{Refusal, SignatureProblem},
+    request::{Unverified, Verified},
+    secret::Secret,
+};
+
+/// Every provider, in the order of the alphabet.
+pub static PROVIDERS: &[&dyn Provider] = &[];
+
+/// The provider of this name.
+pub fn find(name: &str) -> Option<&'static dyn Provider> {
+    PROVIDERS.iter().copied().find(|provider| provider.name() == name)
+}
+
+/// One company's rules.
+pub trait Provider: fmt::Debug + Send + Sync {
+    /// Its name in configuration, URLs, metrics and folders: `[a-z0-9_]+`.
+    fn name(&self) -> &'static str;
+
+    /// Its name as people write it.
+    fn title(&self) -> &'static str;
+
+    /// Its own page about signatures.
+    fn docs(&self) -> &'static str;
+
+    /// The environment variable that holds its secret when there is no configuration file.
+    fn secret_variable(&self) -> &'static str;
+
+    /// Its way of signing, in a few words: for the table of providers.
+    fn signs_with(&self) -> &'static str;
+
+    /// Which fields make an event's identity, and why: for the table of providers.
+    fn identity(&self) -> &'static str;
+
+    /// How long it may send the same event again, by itself or when asked to.
+    fn resends_for(&self) -> Duration;
+
+    /// How it tests a URL, in a few words; empty if it does not.
+    fn handshake(&self) -> &'static str {
+        ""
+    }
+
+    /// The longest body it sends.
+    fn body_bytes_max(&self) -> usize {
+        limits::BODY_BYTES_MAX
+    }
+
+    /// The keys it takes in its source's configuration besides the ones every source has, each with what it means.
+    fn settings(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// A secret for trying things out, of the form it gives out itself, made from 24 random bytes.
+    fn development_secret(&self, random: [u8; 24]) -> Secret {
+        Secret::new(hex::encode(random))
+    }
+
+    /// Its scheme with a source's secrets and settings in it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings, each as `key: what to write instead`.
+    fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>>;
+
+    /// Answers a test of the URL that comes before any secret is known.
+    ///
+    /// # Errors
+    /// When it is such a test, but not a well-formed one.
+    fn unsigned_handshake(
+        &self,
+        _request: &Unverified,
+        _settings: &Settings,
+    ) -> Result<Option<Reply>, Refusal> {
+        Ok(None)
+    }
+
+    /// Answers a test of the URL that is signed as everything else.
+    ///
+    /// # Errors
+    /// When it is such a test, but not a well-formed one.
+    fn signed_handshake(
+        &self,
+        _request: &Verified,
+        _settings: &Settings,
+    ) -> Result<Option<Reply>, Refusal> {
+        Ok(None)
+    }
+
+    /// The events in a request: one, or for a batch each of them.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] when a signed request lacks what the provider promises.
+    fn events(&self, request: &Verified, settings: &Settings) -> Result<Vec<Named>, Refusal>;
+
+    /// What the request says about being a retry, as `name: value`.
+    fn retry_marker(&self, _request: &Verified) -> Option<String> {
+        None
+    }
+
+    /// The answer it expects to an accepted request. `None`: any 2xx will do, and ours is JSON.
+    fn reply(&self) -> Option<Reply> {
+        None
+    }
+}
+
+/// What a source's configuration gives its provider.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Shared secrets, several while rotating.
+    pub secrets: Vec<Secret>,
+    /// Keys, certificates or a JWKS of asymmetric schemes, as text.
+    pub public_keys: Vec<String>,
+    /// How far a signed time may be off. `None`: as the provider says.
+    pub tolerance: Option<Duration>,
+    /// The keys of [`Provider::settings`].
+    pub extra: BTreeMap<String, String>,
+}
+
+/// A way of signing, with the keys of one source in it.
+pub trait Scheme: fmt::Debug + Send + Sync {
+    /// Whether the request was signed with one of the keys, as of `now`.
+    ///
+    /// It compares in constant time, tries every signature with every key, and looks at nothing
+    /// but what the scheme covers.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    fn verify(&self, request: &Unverified, now: Timestamp) -> Result<(), SignatureProblem>;
+
+    /// Signs a request as the provider would at `now`, with the first key: it sets the headers, or
+    /// whatever else, that carry the signature.
+    ///
+    /// # Errors
+    /// When the scheme cannot be signed with what the source knows (a public key, say).
+    fn sign(&self, draft: &mut Unverified, now: Timestamp) -> Result<(), NotSignable>;
+}
+
+/// Why a request cannot be signed as the provider would.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot sign as this provider: {0}")]
+pub struct NotSignable(pub String);
+
+/// Checks a request against a source's scheme. This is the only way to a [`Verified`] request.
+///
+/// # Errors
+/// [`Refusal::Signature`] with the step that failed.
+pub fn verify(
+    scheme: &dyn Scheme,
+    request: Unverified,
+    now: Timestamp,
+) -> Result<Verified, Refusal> {
+    scheme.verify(&request, now)?;
+    Ok(Verified::vouch(request))
+}

@@ -1,0 +1,158 @@
+//! A source: an endpoint that was configured for one provider, with its secrets and its rules.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    clock::Timestamp,
+    delivery::DeliveryId,
+    event::{EventId, NewDelivery, NewEvent, ReplayGuard},
+    provider::{self, Provider, Scheme, Settings},
+    receipt::Reply,
+    refusal::Refusal,
+    request::{Unverified, Verified},
+};
+
+/// A configured endpoint, ready to use.
+#[derive(Debug)]
+pub struct Source {
+    /// Its name, as in the configuration.
+    pub name: Arc<str>,
+    /// Whose rules it follows.
+    pub provider: &'static dyn Provider,
+    /// The provider's scheme with this source's keys in it.
+    pub scheme: Box<dyn Scheme>,
+    /// What the provider needs to know besides.
+    pub settings: Settings,
+    /// The path it answers at.
+    pub path: String,
+    /// The URL as registered with the provider, where the signature covers it. `None`: it is put
+    /// together from the server's `public_url`, or from what a trusted proxy says.
+    pub url: Option<String>,
+    /// The longest body it takes.
+    pub body_bytes_max: usize,
+    /// How long a mark lives.
+    pub window: Duration,
+    /// What is done with a copy under a fresh id.
+    pub replay_guard: ReplayGuard,
+    /// The fixed answer to accepted requests that the configuration asks for.
+    pub response: Option<Reply>,
+    /// The handlers that want its events.
+    pub routes: Vec<Route>,
+}
+
+/// One handler's interest in a source.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The handler.
+    pub handler: Arc<str>,
+    /// The types it wants, as patterns: `*` stands for any run of characters.
+    pub events: Vec<String>,
+}
+
+impl Source {
+    /// Answers a test of the URL that is not signed. See [`Provider::unsigned_handshake`].
+    pub fn unsigned_handshake(&self, request: &Unverified) -> Result<Option<Reply>, Refusal> {
+        self.provider.unsigned_handshake(request, &self.settings)
+    }
+
+    /// Checks the signature.
+    pub fn verify(&self, request: Unverified, now: Timestamp) -> Result<Verified, Refusal> {
+        provider::verify(self.scheme.as_ref(), request, now)
+    }
+
+    /// Answers a test of the URL that is signed. See [`Provider::signed_handshake`].
+    pub fn signed_handshake(&self, request: &Verified) -> Result<Option<Reply>, Refusal> {
+        self.provider.signed_handshake(request, &self.settings)
+    }
+
+    /// The events in a request, each with its identity, its deliveries and all their ids.
+    pub fn events(&self, request: &Verified) -> Result<Vec<NewEvent>, Refusal> {
+        let named = self.provider.events(request, &self.settings)?;
+        let headers = Arc::new(request.headers.clone());
+        let retry_marker = self.provider.retry_marker(request);
+        let events = named.into_iter().map(|named| NewEvent {
+            id: EventId::new(request.received_at),
+            source: Arc::clone(&self.name),
+            deliveries: self.deliveries(named.event_type.as_deref(), request.received_at),
+            named,
+            replay_guard: self.replay_guard,
+            window: self.window,
+            received_at: request.received_at,
+            retry_marker: retry_marker.clone(),
+            query: request.query().to_owned(),
+            headers: Arc::clone(&headers),
+        });
+        Ok(events.collect())
+    }
+
+    /// The answer to an accepted request: the configured one, the provider's, or `None` for our JSON.
+    pub fn reply(&self) -> Option<Reply> {
+        self.response.clone().or_else(|| self.provider.reply())
+    }
+
+    fn deliveries(&self, event_type: Option<&str>, now: Timestamp) -> Vec<NewDelivery> {
+        let wanting = self.routes.iter().filter(|route| route.wants(event_type));
+        wanting
+            .map(|route| NewDelivery {
+                id: DeliveryId::new(now),
+                handler: Arc::clone(&route.handler),
+            })
+            .collect()
+    }
+}
+
+impl Route {
+    /// Whether the handler wants events of this type. An event without a type is wanted by `*` only.
+    pub fn wants(&self, event_type: Option<&str>) -> bool {
+        self.events.iter().any(|pattern| matches(pattern, event_type.unwrap_or_default()))
+    }
+}
+
+/// Whether `text` has the form of `pattern`, in which `*` stands for any run of characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(mut text) = text.strip_prefix(head) else {
+        return false;
+    };
+    let mut pieces: Vec<&str> = rest.split('*').collect();
+    let tail = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        let Some((_, after)) = text.split_once(piece) else {
+            return false;
+        };
+        text = after;
+    }
+    text.ends_with(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_run() {
+        let yes = [
+            ("*", ""),
+            ("*", "a.b"),
+            ("invoice.*", "invoice.paid"),
+            ("*.paid", "invoice.paid"),
+            ("a*c*e", "abcde"),
+            ("push", "push"),
+        ];
+        let no = [
+            ("invoice.*", "charge.paid"),
+            ("*.paid", "paid"),
+            ("a*bc*c", "abc"),
+            ("push", "pushed"),
+            ("", "x"),
+        ];
+        for (pattern, text) in yes {
+            assert!(matches(pattern, text), "{pattern:?} {text:?}");
+        }
+        for (pattern, text) in no {
+            assert!(!matches(pattern, text), "{pattern:?} {text:?}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The store: the only state there is. Every process can be killed at any instant.
+//!
+//! [`Store`] names what the rest of hookonce may ask for, in its own words. Each verb is atomic per
+//! event, and nobody puts two of them together to get something atomic. There is no policy in here:
+//! a store computes no retry time and decides no route.
+//!
+//! **The same call made twice gives the same answer.** Every new id comes from the caller, so whoever
+//! did not hear the answer may ask again: an admit under the same event id is `Fresh` again, a claim
+//! under the same claim id gives the same deliveries, a settlement under the same token is `Kept` again.
+//!
+//! **`not_after`** is a time on the store's clock. A call that was done already answers as it did,
+//! however late; one that is not done yet by then does nothing and answers [`StoreError::Late`]. So a
+//! store that hung does not wake up and do what nobody waits for. What a token fences carries none.
+//!
+//! The conformance suite in `tests/store.rs` is the contract, and [`memory`] the model it is compared with.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    clock::Timestamp,
+    delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
+    event::{Duplicate, Event, EventId, EventState, NewDelivery, NewEvent},
+    receipt::Admission,
+};
+
+/// Why the store did not do what was asked. Always our fault, never the sender's: the answer is 503.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// `not_after` had passed; nothing was done.
+    #[error("the store was reached too late, and did nothing")]
+    Late,
+    /// The store cannot be reached, or did not answer. What was asked may have been done or not.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The store, or the queue in front of it, is full; nothing was done.
+    #[error("the store is full: {0}")]
+    Full(String),
+    /// The store refused the call or holds what nobody here wrote; nothing was done.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// The store's schema is newer than this program.
+    #[error(
+        "the store was written by a newer hookonce (schema {found}, this one knows {known}): run that version, or a newer one"
+    )]
+    Newer {
+        /// The schema of the store.
+        found: i64,
+        /// The newest schema this program knows.
+        known: i64,
+    },
+    /// Another process holds the store, which takes one at a time.
+    #[error("the store is in use by another process: {0}")]
+    InUse(String),
+    /// The store's settings do not keep what its durability promises.
+    #[error("the store does not keep the promise asked for: {0}")]
+    Weak(String),
+}
+
+/// What the rest of hookonce may ask of a store. See the module for what holds for all verbs.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// In one line, what a yes survives on this store with these settings.
+    fn survives(&self) -> String;
+
+    /// Whether the store can be written to now.
+    async fn ready(&self) -> Result<(), StoreError>;
+
+    /// Remembers and queues: mark, event and deliveries of each, all of it or nothing.
+    ///
+    /// One answer per event, in order; the error of one is not the error of another. Two events of
+    /// one identity in one call are decided in order. `(id, Fresh)` and `(id, Held)` tell the id that
+    /// was given, `(id, Duplicate)` that of the event known before, whose duplicate is noted with its
+    /// time and retry marker. An event whose `digest` is known under another identity of the same
+    /// source is flagged `resent_under_new_id`, or held, as its `replay_guard` says; when the source
+    /// holds [`HELD_PER_SOURCE_MAX`](crate::limits::HELD_PER_SOURCE_MAX) already it is `Full`.
+    /// Events without an identity are always fresh.
+    async fn admit(
+        &self,
+        events: Vec<NewEvent>,
+        not_after: Timestamp,
+    ) -> Vec<Result<(EventId, Admission), StoreError>>;
+
+    /// Takes due deliveries of a handler, those due longest first, and counts an attempt of each.
+    ///
+    /// A delivery whose lease has run out is due: the attempt that held it is written down as
+    /// [`Died`](crate::delivery::AttemptOutcome::Died). One that has had all its attempts since its
+    /// last redrive is settled dead instead.
+    async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError>;
+
+    /// Moves the end of live leases to `lease` from now. One answer per lease, in order.
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError>;
+
+    /// Writes down how attempts ended, and how their deliveries go on. One answer each, in order.
+    ///
+    /// A lease whose time has passed but that nobody has claimed since still settles: turning a
+    /// finished attempt away would only run its handler again. Once it was claimed again, the
+    /// higher token fences it off.
+    async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>>;
+
+    /// Gives deliveries back untried: they are due at once, and the attempt is not counted.
+    async fn release(&self, release: &Release) -> Result<(), StoreError>;
+
+    /// The leases that no living process can hold, because this store takes one process at a time
+    /// and that one has just begun. Empty on a shared store, where leases run out by themselves.
+    async fn orphans(&self) -> Result<Vec<Leased>, StoreError>;
+
+    /// A person's wish: see [`Wish`]. Idempotent under the wish's own ids.
+    async fn wish(&self, wish: &Wish, not_after: Timestamp) -> Result<Granted, StoreError>;
+
+    /// One page of events, newest first.
+    async fn events(&self, filter: &EventFilter) -> Result<Vec<EventRow>, StoreError>;
+
+    /// One event with everything known about it.
+    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError>;
+
+    /// One page of deliveries, newest first.
+    async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<Delivery>, StoreError>;
+
+    /// The attempts of a delivery, oldest first.
+    async fn attempts(&self, delivery: DeliveryId) -> Result<Vec<Attempt>, StoreError>;
+
+    /// The counters and gauges.
+    async fn stats(&self) -> Result<Stats, StoreError>;
+
+    /// Takes away a lot of events that ended before the times given, and of marks whose window is over.
+    /// A mark outlives its event until its window is over. Says how many events and marks went.
+    async fn prune(&self, prune: &Prune) -> Result<usize, StoreError>;
+}
+
+/// What a claim got.
+#[derive(Clone, Debug, Default)]
+pub struct Claimed {
+    /// The deliveries, each with its lease.
+    pub deliveries: Vec<Leased>,
+    /// When the next delivery of this handler is due, as far as the store knows now. What is leased
+    /// counts as due when its lease ends.
+    pub next_due_at: Option<Timestamp>,
+    /// How many were settled dead because their attempts were spent.
+    pub dead: usize,
+}
+
+/// Whether a lease was still live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It was, and what was asked is done.
+    Kept,
+    /// Somebody else has claimed the delivery since, or it is at its end. Nothing was done.
+    Lost,
+}
+
+/// What to give back.
+#[derive(Clone, Debug)]
+pub enum Release {
+    /// These leases, where they are live.
+    Leases(Vec<Lease>),
+    /// Whatever this claim got, if it got anything: its answer was lost.
+    Claim {
+        /// The handler of the claim.
+        handler: Arc<str>,
+        /// The worker of the claim.
+        worker: Uuid,
+        /// The id of the claim.
+        id: Uuid,
+    },
+}
+
+/// What a person may ask for.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// New deliveries of an event, marked as a replay of the one of the same handler, or of none.
+    /// They are made also when the event was unrouted. A held event is not replayed.
+    Replay {
+        /// The event.
+        event: EventId,
+        /// The deliveries to make.
+        deliveries: Vec<NewDelivery>,
+    },
+    /// Dead deliveries are queued again, due now, with a fresh budget; attempt numbers go on.
+    Redrive {
+        /// Which.
+        which: Which,
+    },
+    /// A held event is routed.
+    AdmitHeld {
+        /// The event.
+        event: EventId,
+        /// The deliveries to make.
+        deliveries: Vec<NewDelivery>,
+    },
+    /// Queued and dead deliveries go to another handler; their state stays.
+    Move {
+        /// Which; `which.handler` or ids.
+        which: Which,
+        /// The handler that has them from now on.
+        to: Arc<str>,
+    },
+    /// Queued deliveries are dead at once. What is leased is not touched: its attempt is running.
+    Kill {
+        /// Which.
+        which: Which,
+    },
+}
+
+/// Which deliveries a wish is about: these ids, or all of one handler. Never more than
+/// [`WISH_ROWS_MAX`](crate::limits::WISH_ROWS_MAX) in one call; call again for the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// These.
+    Ids(Vec<DeliveryId>),
+    /// All of this handler that the wish applies to.
+    Handler(Arc<str>),
+}
+
+/// What a wish did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// It changed or made these deliveries.
+    Deliveries(Vec<DeliveryId>),
+    /// There is no such event, or not in a state the wish applies to.
+    NotFound,
+}
+
+/// Which events to list.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Only of this source.
+    pub source: Option<String>,
+    /// Only of this type, or with `*` of this form's head (`invoice.*`).
+    pub event_type: Option<String>,
+    /// Only in this state.
+    pub state: Option<EventState>,
+    /// Only with this id of the provider's.
+    pub event_id: Option<String>,
+    /// Only older than this one: the last id of the page before.
+    pub before: Option<EventId>,
+    /// How many rows, at most.
+    pub limit: usize,
+}
+
+/// Which deliveries to list.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Only of this handler.
+    pub handler: Option<String>,
+    /// Only in this state.
+    pub state: Option<State>,
+    /// Only older than this one: the last id of the page before.
+    pub before: Option<DeliveryId>,
+    /// How many rows, at most.
+    pub limit: usize,
+}
+
+/// A line in the list of events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Our id.
+    pub id: EventId,
+    /// The source that received it.
+    pub source: Arc<str>,
+    /// The provider's own id.
+    pub event_id: Option<String>,
+    /// The provider's name for what happened.
+    pub event_type: Option<String>,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// How it stands.
+    pub state: EventState,
+    /// How many duplicates came.
+    pub duplicates: u64,
+    /// Whether the same signed content had come before under another id.
+    pub resent_under_new_id: bool,
+    /// How long its body is.
+    pub body_bytes: usize,
+}
+
+/// Everything known about one event.
+#[derive(Clone, Debug)]
+pub struct EventRecord {
+    /// Its line in the list.
+    pub row: EventRow,
+    /// The event itself.
+    pub event: Event,
+    /// What made it this event, if anything does.
+    pub identity: Option<String>,
+    /// Until when its mark lives, at least.
+    pub mark_until: Option<Timestamp>,
+    /// Its duplicates, newest first, the newest [`DUPLICATES_KEPT_MAX`](crate::limits::DUPLICATES_KEPT_MAX).
+    pub duplicates: Vec<Duplicate>,
+    /// Its deliveries, oldest first.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// Counted since the store began, and as it is now: in all, per source, per handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Over everything.
+    #[serde(flatten)]
+    pub total: Counts,
+    /// Per source: what came in.
+    pub sources: BTreeMap<String, Counts>,
+    /// Per handler: what went out.
+    pub handlers: BTreeMap<String, Counts>,
+}
+
+/// Counters and gauges. Under a source they are about its events and their deliveries; under a handler,
+/// `events` is how many were routed to it, and what is about events only reads 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Events admitted: fresh and held.
+    pub events: u64,
+    /// Duplicates answered.
+    pub duplicates: u64,
+    /// Events that were held when they came.
+    pub held: u64,
+    /// Events that no handler wanted.
+    pub unrouted: u64,
+    /// Deliveries settled done.
+    pub done: u64,
+    /// Times a delivery became dead.
+    pub dead: u64,
+    /// Deliveries queued now.
+    pub queued: u64,
+    /// Deliveries leased now; also those whose lease has run out and that nobody has claimed again.
+    pub leased: u64,
+    /// Dead deliveries now.
+    pub dead_now: u64,
+    /// Held events now.
+    pub held_now: u64,
+}
+
+/// What prune takes away.
+#[derive(Clone, Copy, Debug)]
+pub struct Prune {
+    /// Done events whose last delivery ended before this go.
+    pub done_before: Timestamp,
+    /// Dead and unrouted events that ended before this go.
+    pub dead_before: Timestamp,
+    /// Held events received before this go.
+    pub held_before: Timestamp,
+    /// Marks whose window ended before this go, where their event is gone.
+    pub now: Timestamp,
+    /// How many events, and how many marks, at most.
+    pub lot: usize,
+}
