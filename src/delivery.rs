@@ -138,6 +138,21 @@ pub struct Attempt {
     pub excerpt: Option<String>,
 }
 
+impl Attempt {
+    /// What is written down about an attempt whose worker died, or lost its lease, before it could say.
+    pub fn died(number: u32, started_at: Timestamp) -> Self {
+        Self {
+            number,
+            started_at,
+            took_ms: None,
+            outcome: AttemptOutcome::Died,
+            status: None,
+            error: Some("the worker died, or lost its lease, before the attempt ended".to_owned()),
+            excerpt: None,
+        }
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,7 +7,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{clock::Timestamp, delivery::DeliveryId, request::Headers};
+use crate::{
+    clock::Timestamp,
+    delivery::{DeliveryId, State},
+    request::Headers,
+};
 
 /// Our own id of an event: time-ordered, unique over all processes. `id` in answers and the API.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -196,6 +200,24 @@ pub enum EventState {
     Unrouted,
     /// It waits for a person to admit it.
     Held,
+}
+
+impl EventState {
+    /// How an event stands whose deliveries are in these states.
+    pub fn of(held: bool, deliveries: &[State]) -> Self {
+        let any = |wanted: &[State]| deliveries.iter().any(|state| wanted.contains(state));
+        if held {
+            Self::Held
+        } else if deliveries.is_empty() {
+            Self::Unrouted
+        } else if any(&[State::Queued, State::Leased]) {
+            Self::Open
+        } else if any(&[State::Dead]) {
+            Self::Dead
+        } else {
+            Self::Done
+        }
+    }
 }
 
 /// An event as the store has it.

@@ -14,6 +14,9 @@
 //!
 //! The conformance suite in `tests/store.rs` is the contract, and [`memory`] the model it is compared with.
 
+pub mod batch;
+pub mod memory;
+
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -181,6 +184,8 @@ pub enum Wish {
     },
     /// Dead deliveries are queued again, due now, with a fresh budget; attempt numbers go on.
     Redrive {
+        /// The wish's own id: sent again, it does not renew a budget twice.
+        id: Uuid,
         /// Which.
         which: Which,
     },
@@ -345,4 +350,70 @@ pub struct Prune {
     pub now: Timestamp,
     /// How many events, and how many marks, at most.
     pub lot: usize,
+}
+
+impl EventFilter {
+    /// Whether `row` belongs on the page.
+    pub fn takes(&self, row: &EventRow) -> bool {
+        let type_fits = |wanted: &str| {
+            let given = row.event_type.as_deref().unwrap_or_default();
+            wanted.strip_suffix('*').map_or(given == wanted, |head| given.starts_with(head))
+        };
+        self.before.is_none_or(|before| row.id < before)
+            && self.source.as_deref().is_none_or(|source| *row.source == *source)
+            && self.event_type.as_deref().is_none_or(type_fits)
+            && self.state.is_none_or(|state| row.state == state)
+            && self.event_id.as_deref().is_none_or(|id| row.event_id.as_deref() == Some(id))
+    }
+}
+
+impl DeliveryFilter {
+    /// Whether `row` belongs on the page.
+    pub fn takes(&self, row: &Delivery) -> bool {
+        self.before.is_none_or(|before| row.id < before)
+            && self.handler.as_deref().is_none_or(|handler| *row.handler == *handler)
+            && self.state.is_none_or(|state| row.state == state)
+    }
+}
+
+impl Stats {
+    /// The sums of what a store counts by source and handler; an empty handler means that it is about
+    /// events only.
+    pub fn summed(counted: impl IntoIterator<Item = ((String, String), Counts)>) -> Self {
+        let mut stats = Self::default();
+        for ((source, handler), mut counts) in counted {
+            if !handler.is_empty() {
+                stats.handlers.entry(handler).or_default().add(&counts);
+                counts.events = 0; // already counted where the event came in
+            }
+            stats.total.add(&counts);
+            stats.sources.entry(source).or_default().add(&counts);
+        }
+        stats
+    }
+}
+
+impl Counts {
+    /// The gauge or counter of deliveries that are in this state.
+    pub fn gauge(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Queued => &mut self.queued,
+            State::Leased => &mut self.leased,
+            State::Done => &mut self.done,
+            State::Dead => &mut self.dead_now,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.duplicates += other.duplicates;
+        self.held += other.held;
+        self.unrouted += other.unrouted;
+        self.done += other.done;
+        self.dead += other.dead;
+        self.queued += other.queued;
+        self.leased += other.leased;
+        self.dead_now += other.dead_now;
+        self.held_now += other.held_now;
+    }
 }

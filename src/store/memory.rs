@@ -1,0 +1,715 @@
+//! The reference model: what each verb means, with nothing in the way of reading it.
+//!
+//! Random sequences of verbs are run against this and every other store, and must agree. It is also
+//! what tests and `demo --store memory:` run on. Nothing survives the process.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    Claimed, Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
+    Release, Stats, Store, StoreError, Which, Wish,
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    delivery::{
+        Attempt, AttemptOutcome, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State,
+        Verdict,
+    },
+    event::{
+        Digest, Duplicate, Event, EventId, EventState, Identity, NewDelivery, NewEvent, ReplayGuard,
+    },
+    limits,
+    receipt::Admission,
+};
+
+/// A store in this process's memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    tables: Mutex<Tables>,
+}
+
+impl MemoryStore {
+    /// An empty store that tells the time by `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, tables: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        // A panic while it was held has left some verb half done, but each changes one event only.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn not_late(&self, not_after: Timestamp) -> Result<Timestamp, StoreError> {
+        let now = self.clock.now();
+        if now > not_after { Err(StoreError::Late) } else { Ok(now) }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn survives(&self) -> String {
+        "nothing: a yes is gone with the process".to_owned()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn admit(
+        &self,
+        events: Vec<NewEvent>,
+        not_after: Timestamp,
+    ) -> Vec<Result<(EventId, Admission), StoreError>> {
+        let mut tables = self.lock();
+        let admit_one = |event: NewEvent| {
+            if let Some(before) = tables.admitted_before(&event) {
+                return Ok((event.id, before));
+            }
+            self.not_late(not_after)?;
+            tables.admit(event)
+        };
+        events.into_iter().map(admit_one).collect()
+    }
+
+    async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError> {
+        let mut tables = self.lock();
+        if tables.last_claims.get(&claim.worker).is_some_and(|last| last.id == claim.id) {
+            return Ok(tables.claimed_before(claim));
+        }
+        let now = self.not_late(not_after)?;
+        Ok(tables.claim(claim, now))
+    }
+
+    async fn extend(
+        &self,
+        leases: &[Lease],
+        lease: std::time::Duration,
+    ) -> Result<Vec<Hold>, StoreError> {
+        let mut tables = self.lock();
+        let until = self.clock.now().plus(lease);
+        let extend_one = |lease: &Lease| match tables.held_by(lease) {
+            Some(delivery) => {
+                delivery.due_at = until;
+                Hold::Kept
+            }
+            None => Hold::Lost,
+        };
+        Ok(leases.iter().map(extend_one).collect())
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>> {
+        let mut tables = self.lock();
+        let now = self.clock.now();
+        settlements.into_iter().map(|settlement| Ok(tables.settle(settlement, now))).collect()
+    }
+
+    async fn release(&self, release: &Release) -> Result<(), StoreError> {
+        let mut tables = self.lock();
+        let now = self.clock.now();
+        let leases = match release {
+            Release::Leases(leases) => leases.clone(),
+            Release::Claim { worker, id, .. } => match tables.last_claims.get(worker) {
+                Some(last) if last.id == *id => last.leases.clone(),
+                _ => Vec::new(),
+            },
+        };
+        for lease in leases {
+            tables.release(&lease, now);
+        }
+        Ok(())
+    }
+
+    async fn orphans(&self) -> Result<Vec<Leased>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn wish(&self, wish: &Wish, not_after: Timestamp) -> Result<Granted, StoreError> {
+        let mut tables = self.lock();
+        let now = self.not_late(not_after)?;
+        Ok(match wish {
+            Wish::Replay { event, deliveries } => tables.replay(*event, deliveries, now),
+            Wish::AdmitHeld { event, deliveries } => tables.admit_held(*event, deliveries, now),
+            Wish::Redrive { id, which } => tables.redrive(*id, which, now),
+            Wish::Move { which, to } => tables.reroute(which, to),
+            Wish::Kill { which } => tables.kill(which, now),
+        })
+    }
+
+    async fn events(&self, filter: &EventFilter) -> Result<Vec<EventRow>, StoreError> {
+        let tables = self.lock();
+        let rows = tables.events.iter().rev().map(|(_, kept)| tables.row(kept));
+        Ok(rows.filter(|row| filter.takes(row)).take(filter.limit).collect())
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+        let tables = self.lock();
+        Ok(tables.events.get(&id).map(|kept| tables.record(kept)))
+    }
+
+    async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
+        let tables = self.lock();
+        let rows = tables.deliveries.values().rev().map(KeptDelivery::shown);
+        Ok(rows.filter(|row| filter.takes(row)).take(filter.limit).collect())
+    }
+
+    async fn attempts(&self, delivery: DeliveryId) -> Result<Vec<Attempt>, StoreError> {
+        let tables = self.lock();
+        let kept = tables.deliveries.get(&delivery);
+        Ok(kept.map(|kept| kept.attempts_kept.iter().cloned().collect()).unwrap_or_default())
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        Ok(Stats::summed(self.lock().counts.iter().map(|(key, counts)| (key.clone(), *counts))))
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
+        Ok(self.lock().prune(prune))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    events: BTreeMap<EventId, KeptEvent>,
+    deliveries: BTreeMap<DeliveryId, KeptDelivery>,
+    marks: BTreeMap<(Arc<str>, Identity), Mark>,
+    digests: HashMap<(Arc<str>, Digest), Mark>,
+    last_claims: HashMap<Uuid, LastClaim>,
+    /// By source and handler; the handler is empty for what is about events only.
+    counts: BTreeMap<(String, String), Counts>,
+}
+
+#[derive(Debug)]
+struct KeptEvent {
+    event: Event,
+    identity: Option<Identity>,
+    digest: Option<Digest>,
+    mark_until: Timestamp,
+    held: bool,
+    duplicates: VecDeque<Duplicate>,
+    duplicate_count: u64,
+    deliveries: Vec<DeliveryId>,
+    ended_at: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct KeptDelivery {
+    id: DeliveryId,
+    event: EventId,
+    source: Arc<str>,
+    handler: Arc<str>,
+    state: State,
+    due_at: Timestamp,
+    token: u64,
+    attempts: u32,
+    attempts_before_redrive: u32,
+    deaths_in_a_row: u32,
+    leased_at: Timestamp,
+    replay_of: Option<DeliveryId>,
+    redriven_by: Option<Uuid>,
+    last_error: Option<String>,
+    attempts_kept: VecDeque<Attempt>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    event: EventId,
+    until: Timestamp,
+}
+
+#[derive(Debug)]
+struct LastClaim {
+    id: Uuid,
+    leases: Vec<Lease>,
+}
+
+impl Tables {
+    /// What this very event was answered when it was admitted, if it was.
+    fn admitted_before(&self, new: &NewEvent) -> Option<Admission> {
+        let kept = self.events.get(&new.id)?;
+        Some(if kept.held { Admission::Held } else { Admission::Fresh })
+    }
+
+    fn admit(&mut self, new: NewEvent) -> Result<(EventId, Admission), StoreError> {
+        if let Some(known) = self.known(&new) {
+            self.note_duplicate(known, &new);
+            return Ok((known, Admission::Duplicate));
+        }
+        let resent = self.is_resent(&new);
+        let held = resent && new.replay_guard == ReplayGuard::Hold;
+        if held && self.counts(&new.source, "").held_now >= limits::HELD_PER_SOURCE_MAX {
+            return Err(StoreError::Full(format!("source {} holds enough already", new.source)));
+        }
+        let admission = if held { Admission::Held } else { Admission::Fresh };
+        let id = new.id;
+        self.remember(&new);
+        self.count_event(&new, held);
+        self.keep(new, resent, held);
+        Ok((id, admission))
+    }
+
+    fn known(&self, new: &NewEvent) -> Option<EventId> {
+        let identity = new.named.identity.clone()?;
+        self.marks.get(&(Arc::clone(&new.source), identity)).map(|mark| mark.event)
+    }
+
+    fn is_resent(&self, new: &NewEvent) -> bool {
+        let key = new.named.digest.map(|digest| (Arc::clone(&new.source), digest));
+        key.is_some_and(|key| self.digests.contains_key(&key))
+    }
+
+    fn remember(&mut self, new: &NewEvent) {
+        let mark = Mark { event: new.id, until: new.received_at.plus(new.window) };
+        if let Some(identity) = new.named.identity.clone() {
+            self.marks.insert((Arc::clone(&new.source), identity), mark);
+        }
+        if let Some(digest) = new.named.digest {
+            // The first one stays: it is what every later copy is a copy of.
+            self.digests.entry((Arc::clone(&new.source), digest)).or_insert(mark);
+        }
+    }
+
+    fn count_event(&mut self, new: &NewEvent, held: bool) {
+        let counts = self.counts(&new.source, "");
+        counts.events += 1;
+        counts.held += u64::from(held);
+        counts.held_now += u64::from(held);
+        counts.unrouted += u64::from(!held && new.deliveries.is_empty());
+    }
+
+    fn keep(&mut self, new: NewEvent, resent: bool, held: bool) {
+        let unrouted = new.deliveries.is_empty();
+        let kept = KeptEvent {
+            identity: new.named.identity,
+            digest: new.named.digest,
+            mark_until: new.received_at.plus(new.window),
+            held,
+            duplicates: VecDeque::new(),
+            duplicate_count: 0,
+            deliveries: Vec::new(),
+            ended_at: (held || unrouted).then_some(new.received_at),
+            event: Event {
+                id: new.id,
+                source: new.source,
+                event_id: new.named.event_id,
+                event_type: new.named.event_type,
+                received_at: new.received_at,
+                resent_under_new_id: resent,
+                retry_marker: new.retry_marker,
+                query: new.query,
+                headers: new.headers.as_ref().clone(),
+                body: new.named.body,
+            },
+        };
+        self.events.insert(new.id, kept);
+        if !held {
+            self.route(new.id, &new.deliveries, new.received_at);
+        }
+    }
+
+    /// Makes first deliveries of an event, due at `due_at`.
+    fn route(&mut self, event: EventId, deliveries: &[NewDelivery], due_at: Timestamp) {
+        for delivery in deliveries {
+            self.queue(event, delivery, None, due_at);
+            let source = self.source_of(event);
+            self.counts(&source, &delivery.handler).events += 1;
+        }
+    }
+
+    fn queue(
+        &mut self,
+        event: EventId,
+        new: &NewDelivery,
+        replay_of: Option<DeliveryId>,
+        due_at: Timestamp,
+    ) {
+        let Some(kept) = self.events.get_mut(&event) else { return };
+        kept.deliveries.push(new.id);
+        kept.ended_at = None;
+        let source = Arc::clone(&kept.event.source);
+        let delivery = KeptDelivery {
+            id: new.id,
+            event,
+            source: Arc::clone(&source),
+            handler: Arc::clone(&new.handler),
+            state: State::Queued,
+            due_at,
+            token: 0,
+            attempts: 0,
+            attempts_before_redrive: 0,
+            deaths_in_a_row: 0,
+            leased_at: due_at,
+            replay_of,
+            redriven_by: None,
+            last_error: None,
+            attempts_kept: VecDeque::new(),
+        };
+        self.deliveries.insert(new.id, delivery);
+        self.counts(&source, &new.handler).queued += 1;
+    }
+
+    fn note_duplicate(&mut self, known: EventId, new: &NewEvent) {
+        self.counts(&new.source, "").duplicates += 1;
+        // The event itself may be pruned; its mark, and the count above, go on.
+        if let Some(kept) = self.events.get_mut(&known) {
+            kept.duplicate_count += 1;
+            kept.duplicates.push_front(Duplicate {
+                received_at: new.received_at,
+                retry_marker: new.retry_marker.clone(),
+            });
+            kept.duplicates.truncate(limits::DUPLICATES_KEPT_MAX);
+        }
+    }
+
+    fn claim(&mut self, claim: &Claim, now: Timestamp) -> Claimed {
+        let mut due: Vec<(Timestamp, DeliveryId)> = self
+            .waiting(&claim.handler)
+            .filter(|delivery| delivery.due_at <= now)
+            .map(|delivery| (delivery.due_at, delivery.id))
+            .collect();
+        due.sort_unstable();
+        due.truncate(claim.deliveries_max);
+
+        let mut claimed = Claimed::default();
+        for (_, id) in due {
+            self.write_down_death(id);
+            if self.budget_is_spent(id, claim.attempts_max) {
+                self.change(id, State::Dead, now);
+                claimed.dead += 1;
+            } else if let Some(leased) = self.lease(id, now, claim.lease) {
+                claimed.deliveries.push(leased);
+            }
+        }
+        let leases = claimed.deliveries.iter().map(|leased| leased.lease).collect();
+        self.last_claims.insert(claim.worker, LastClaim { id: claim.id, leases });
+        claimed.next_due_at = self.waiting(&claim.handler).map(|delivery| delivery.due_at).min();
+        claimed
+    }
+
+    fn claimed_before(&self, claim: &Claim) -> Claimed {
+        let leases = self.last_claims.get(&claim.worker).map(|last| last.leases.as_slice());
+        let live = |lease: &&Lease| {
+            self.deliveries.get(&lease.delivery).is_some_and(|kept| kept.is_held_by(lease))
+        };
+        let again = leases.unwrap_or_default().iter().filter(live);
+        Claimed {
+            deliveries: again.filter_map(|lease| self.leased(lease.delivery)).collect(),
+            next_due_at: self.waiting(&claim.handler).map(|delivery| delivery.due_at).min(),
+            dead: 0,
+        }
+    }
+
+    /// What is queued or leased for a handler.
+    fn waiting<'a>(&'a self, handler: &'a str) -> impl Iterator<Item = &'a KeptDelivery> {
+        self.deliveries.values().filter(move |delivery| {
+            *delivery.handler == *handler && matches!(delivery.state, State::Queued | State::Leased)
+        })
+    }
+
+    /// A due delivery that is leased was held by somebody who died: that attempt is over.
+    fn write_down_death(&mut self, id: DeliveryId) {
+        let Some(delivery) = self.deliveries.get_mut(&id) else { return };
+        if delivery.state == State::Leased {
+            delivery.deaths_in_a_row += 1;
+            let attempt = Attempt::died(delivery.attempts, delivery.leased_at);
+            delivery.note(attempt);
+            self.change(id, State::Queued, Timestamp::default());
+        }
+    }
+
+    fn budget_is_spent(&self, id: DeliveryId, attempts_max: u32) -> bool {
+        self.deliveries.get(&id).is_some_and(|delivery| {
+            delivery.attempts - delivery.attempts_before_redrive >= attempts_max
+        })
+    }
+
+    fn lease(
+        &mut self,
+        id: DeliveryId,
+        now: Timestamp,
+        lease: std::time::Duration,
+    ) -> Option<Leased> {
+        self.change(id, State::Leased, now.plus(lease));
+        let delivery = self.deliveries.get_mut(&id)?;
+        delivery.attempts += 1;
+        delivery.token += 1;
+        delivery.leased_at = now;
+        self.leased(id)
+    }
+
+    fn leased(&self, id: DeliveryId) -> Option<Leased> {
+        let delivery = self.deliveries.get(&id)?;
+        Some(Leased {
+            lease: Lease { delivery: id, token: delivery.token },
+            attempt: delivery.attempts,
+            attempts_before_redrive: delivery.attempts_before_redrive,
+            replay_of: delivery.replay_of,
+            deaths_in_a_row: delivery.deaths_in_a_row,
+            event: Arc::new(self.events.get(&delivery.event)?.event.clone()),
+        })
+    }
+
+    fn held_by(&mut self, lease: &Lease) -> Option<&mut KeptDelivery> {
+        self.deliveries.get_mut(&lease.delivery).filter(|delivery| delivery.is_held_by(lease))
+    }
+
+    fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Hold {
+        let lease = settlement.lease;
+        let Some(delivery) = self.deliveries.get_mut(&lease.delivery) else { return Hold::Lost };
+        if delivery.token != lease.token {
+            return Hold::Lost;
+        }
+        if delivery.state != State::Leased {
+            return Hold::Kept; // this very settlement, sent again: a release would have raised the token
+        }
+        let died = settlement.attempt.outcome == AttemptOutcome::Died;
+        delivery.deaths_in_a_row = if died { delivery.deaths_in_a_row + 1 } else { 0 };
+        delivery.note(settlement.attempt);
+        match settlement.verdict {
+            Verdict::Done => self.change(lease.delivery, State::Done, now),
+            Verdict::Dead => self.change(lease.delivery, State::Dead, now),
+            Verdict::RetryAt(due_at) => self.change(lease.delivery, State::Queued, due_at),
+        }
+        Hold::Kept
+    }
+
+    fn release(&mut self, lease: &Lease, now: Timestamp) {
+        let Some(delivery) = self.held_by(lease) else { return };
+        delivery.attempts -= 1;
+        delivery.token += 1; // whoever still holds the lease is fenced off
+        self.change(lease.delivery, State::Queued, now);
+    }
+
+    /// Moves a delivery into a state, keeps the gauges right, and notices the end of its event.
+    fn change(&mut self, id: DeliveryId, to: State, due_at: Timestamp) {
+        let Some(delivery) = self.deliveries.get_mut(&id) else { return };
+        let from = std::mem::replace(&mut delivery.state, to);
+        delivery.due_at = due_at;
+        let (source, handler) = (Arc::clone(&delivery.source), Arc::clone(&delivery.handler));
+        let event = delivery.event;
+        let counts = self.counts(&source, &handler);
+        *counts.gauge(from) -= u64::from(from != State::Done);
+        *counts.gauge(to) += 1;
+        counts.dead += u64::from(to == State::Dead);
+        self.notice_end(event, due_at);
+    }
+
+    fn notice_end(&mut self, event: EventId, now: Timestamp) {
+        let Some(kept) = self.events.get(&event) else { return };
+        let over = self.state(kept) != EventState::Open;
+        if let Some(kept) = self.events.get_mut(&event) {
+            kept.ended_at = over.then_some(now);
+        }
+    }
+
+    fn replay(&mut self, event: EventId, new: &[NewDelivery], now: Timestamp) -> Granted {
+        match self.events.get(&event) {
+            Some(kept) if !kept.held => {}
+            _ => return Granted::NotFound,
+        }
+        for delivery in
+            new.iter().filter(|new| !self.deliveries.contains_key(&new.id)).collect::<Vec<_>>()
+        {
+            let first = self.first_for(event, &delivery.handler);
+            self.queue(event, delivery, first, now);
+        }
+        Granted::Deliveries(new.iter().map(|new| new.id).collect())
+    }
+
+    fn first_for(&self, event: EventId, handler: &str) -> Option<DeliveryId> {
+        let of_event = self.events.get(&event)?.deliveries.iter();
+        of_event
+            .filter_map(|id| self.deliveries.get(id))
+            .find(|delivery| *delivery.handler == *handler && delivery.replay_of.is_none())
+            .map(|delivery| delivery.id)
+    }
+
+    fn admit_held(&mut self, event: EventId, new: &[NewDelivery], now: Timestamp) -> Granted {
+        let ids: Vec<DeliveryId> = new.iter().map(|new| new.id).collect();
+        let Some(kept) = self.events.get_mut(&event) else { return Granted::NotFound };
+        if !kept.held {
+            let again = !ids.is_empty() && ids.iter().all(|id| kept.deliveries.contains(id));
+            return if again { Granted::Deliveries(ids) } else { Granted::NotFound };
+        }
+        kept.held = false;
+        let source = Arc::clone(&kept.event.source);
+        let counts = self.counts(&source, "");
+        counts.held_now -= 1;
+        counts.unrouted += u64::from(new.is_empty());
+        self.route(event, new, now);
+        Granted::Deliveries(ids)
+    }
+
+    fn redrive(&mut self, wish: Uuid, which: &Which, now: Timestamp) -> Granted {
+        let redriven = self.which(which, |delivery| {
+            delivery.state == State::Dead || delivery.redriven_by == Some(wish)
+        });
+        for id in &redriven {
+            let Some(delivery) = self.deliveries.get_mut(id) else { continue };
+            if delivery.redriven_by != Some(wish) {
+                delivery.redriven_by = Some(wish);
+                delivery.attempts_before_redrive = delivery.attempts;
+                delivery.deaths_in_a_row = 0;
+                self.change(*id, State::Queued, now);
+            }
+        }
+        Granted::Deliveries(redriven)
+    }
+
+    fn reroute(&mut self, which: &Which, to: &Arc<str>) -> Granted {
+        let moved =
+            self.which(which, |delivery| matches!(delivery.state, State::Queued | State::Dead));
+        for id in &moved {
+            let Some(delivery) = self.deliveries.get_mut(id) else { continue };
+            let from = std::mem::replace(&mut delivery.handler, Arc::clone(to));
+            let (source, state) = (Arc::clone(&delivery.source), delivery.state);
+            *self.counts(&source, &from).gauge(state) -= 1;
+            *self.counts(&source, to).gauge(state) += 1;
+        }
+        Granted::Deliveries(moved)
+    }
+
+    fn kill(&mut self, which: &Which, now: Timestamp) -> Granted {
+        let killed = self.which(which, |delivery| delivery.state == State::Queued);
+        for id in &killed {
+            self.change(*id, State::Dead, now);
+        }
+        Granted::Deliveries(killed)
+    }
+
+    /// The deliveries meant that the wish applies to, oldest first.
+    fn which(&self, which: &Which, applies: impl Fn(&KeptDelivery) -> bool) -> Vec<DeliveryId> {
+        let meant = |delivery: &&KeptDelivery| match which {
+            Which::Ids(ids) => ids.contains(&delivery.id),
+            Which::Handler(handler) => delivery.handler == *handler,
+        };
+        let all = self.deliveries.values().filter(meant).filter(|delivery| applies(delivery));
+        all.map(|delivery| delivery.id).take(limits::WISH_ROWS_MAX).collect()
+    }
+
+    fn prune(&mut self, prune: &Prune) -> usize {
+        let over = self.events.values().filter(|kept| self.is_over(kept, prune));
+        let events: Vec<EventId> = over.map(|kept| kept.event.id).take(prune.lot).collect();
+        for id in &events {
+            self.forget(*id);
+        }
+        let mut pruned = events.len();
+        let (known, now) = (&self.events, prune.now);
+        let outlived = |mark: &Mark| mark.until < now && !known.contains_key(&mark.event);
+        let mut marks_left = prune.lot;
+        self.marks.retain(|_, mark| {
+            let gone = marks_left > 0 && outlived(mark);
+            marks_left -= usize::from(gone);
+            pruned += usize::from(gone);
+            !gone
+        });
+        self.digests.retain(|_, mark| !outlived(mark));
+        pruned
+    }
+
+    fn is_over(&self, kept: &KeptEvent, prune: &Prune) -> bool {
+        let before = match self.state(kept) {
+            EventState::Open => return false,
+            EventState::Done => prune.done_before,
+            EventState::Dead | EventState::Unrouted => prune.dead_before,
+            EventState::Held => prune.held_before,
+        };
+        kept.ended_at.is_some_and(|ended_at| ended_at < before)
+    }
+
+    fn forget(&mut self, id: EventId) {
+        let Some(kept) = self.events.remove(&id) else { return };
+        for delivery in
+            kept.deliveries.iter().filter_map(|id| self.deliveries.remove(id)).collect::<Vec<_>>()
+        {
+            if delivery.state == State::Dead {
+                self.counts(&delivery.source, &delivery.handler).dead_now -= 1;
+            }
+        }
+        if kept.held {
+            self.counts(&kept.event.source, "").held_now -= 1;
+        }
+    }
+
+    fn state(&self, kept: &KeptEvent) -> EventState {
+        let states: Vec<State> = kept
+            .deliveries
+            .iter()
+            .filter_map(|id| self.deliveries.get(id).map(|delivery| delivery.state))
+            .collect();
+        EventState::of(kept.held, &states)
+    }
+
+    fn row(&self, kept: &KeptEvent) -> EventRow {
+        EventRow {
+            id: kept.event.id,
+            source: Arc::clone(&kept.event.source),
+            event_id: kept.event.event_id.clone(),
+            event_type: kept.event.event_type.clone(),
+            received_at: kept.event.received_at,
+            state: self.state(kept),
+            duplicates: kept.duplicate_count,
+            resent_under_new_id: kept.event.resent_under_new_id,
+            body_bytes: kept.event.body.len(),
+        }
+    }
+
+    fn record(&self, kept: &KeptEvent) -> EventRecord {
+        let identity = kept.identity.as_ref();
+        let marked = identity.is_some() || kept.digest.is_some();
+        EventRecord {
+            row: self.row(kept),
+            event: kept.event.clone(),
+            identity: identity.map(|identity| identity.as_str().to_owned()),
+            mark_until: marked.then_some(kept.mark_until),
+            duplicates: kept.duplicates.iter().cloned().collect(),
+            deliveries: kept
+                .deliveries
+                .iter()
+                .filter_map(|id| self.deliveries.get(id).map(KeptDelivery::shown))
+                .collect(),
+        }
+    }
+
+    fn source_of(&self, event: EventId) -> Arc<str> {
+        self.events.get(&event).map_or_else(|| Arc::from(""), |kept| Arc::clone(&kept.event.source))
+    }
+
+    fn counts(&mut self, source: &str, handler: &str) -> &mut Counts {
+        self.counts.entry((source.to_owned(), handler.to_owned())).or_default()
+    }
+}
+
+impl KeptDelivery {
+    fn is_held_by(&self, lease: &Lease) -> bool {
+        self.state == State::Leased && self.token == lease.token
+    }
+
+    fn note(&mut self, attempt: Attempt) {
+        self.last_error.clone_from(&attempt.error);
+        self.attempts_kept.push_back(attempt);
+        if self.attempts_kept.len() > limits::ATTEMPTS_KEPT_MAX {
+            self.attempts_kept.pop_front();
+        }
+    }
+
+    fn shown(&self) -> Delivery {
+        Delivery {
+            id: self.id,
+            event: self.event,
+            source: Arc::clone(&self.source),
+            handler: Arc::clone(&self.handler),
+            state: self.state,
+            attempts: self.attempts,
+            due_at: self.due_at,
+            replay_of: self.replay_of,
+            last_error: self.last_error.clone(),
+        }
+    }
+}
