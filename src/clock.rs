@@ -5,7 +5,9 @@
 //! made) is what leases and deadlines are measured by, and it never jumps.
 
 use std::{
+    borrow::Cow,
     fmt,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -16,10 +18,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// A point in wall time: milliseconds since the Unix epoch.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
+///
+/// As JSON it is RFC 3339 text in UTC, to the millisecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -68,6 +69,27 @@ impl fmt::Display for Timestamp {
             Ok(time) => write!(f, "{time:.3}"),
             Err(_) => write!(f, "{} ms", self.0), // outside of what a calendar can say
         }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.parse::<jiff::Timestamp>()?.as_millisecond()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -152,6 +174,14 @@ mod tests {
             Timestamp::from_millis(1_767_225_600_123).to_string(),
             "2026-01-01T00:00:00.123Z"
         );
+    }
+
+    #[test]
+    fn json_brings_a_timestamp_back() {
+        let time = Timestamp::from_millis(1_767_225_600_123);
+        let json = serde_json::to_string(&time).unwrap();
+        assert_eq!(json, "\"2026-01-01T00:00:00.123Z\"");
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct Lease {
 pub struct Leased {
     /// The right to settle it.
     pub lease: Lease,
+    /// The handler it is for.
+    pub handler: Arc<str>,
     /// Which attempt this is, counted from 1 over the delivery's whole life.
     pub attempt: u32,
     /// How many attempts were counted before its budget was last renewed by a redrive.

@@ -1,10 +1,16 @@
 //! hookonce receives webhooks: it checks who sent them, remembers each event once, queues it in the
 //! same step, answers, and runs the handler from the queue.
 
+pub mod receive;
+pub mod work;
+
+pub mod admin;
+pub mod app;
 pub mod clock;
 pub mod delivery;
 pub mod event;
 pub mod handler;
+pub mod http;
 pub mod limits;
 pub mod provider;
 pub mod receipt;
@@ -12,5 +18,7 @@ pub mod refusal;
 pub mod request;
 pub mod retry;
 pub mod secret;
+pub mod shutdown;
 pub mod source;
 pub mod store;
+pub mod telemetry;

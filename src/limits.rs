@@ -13,6 +13,9 @@ pub const BODY_BYTES_CEILING: usize = 64 << 20;
 /// would otherwise hold its connection for ever.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long the head of a request may take to arrive.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
 /// From the last byte of the body to the final answer. The most impatient provider (Shopify)
 /// allows one second for connecting alone; Wix hangs up after 1.25 s.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
@@ -131,6 +134,9 @@ pub const WISH_ROWS_MAX: usize = 10_000;
 
 /// How long a shut-down waits for attempts in progress before it releases them.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
+
+/// How long after the grace the last writes of what was cut off may take.
+pub const SHUTDOWN_CUT: Duration = Duration::from_secs(2);
 
 /// `Retry-After` of a 503, in seconds: a time in between, so that a herd does not come back in step.
 pub const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=5;

@@ -6,6 +6,7 @@ use crate::{
     clock::Timestamp,
     delivery::DeliveryId,
     event::{EventId, NewDelivery, NewEvent, ReplayGuard},
+    limits,
     provider::{self, Provider, Scheme, Settings},
     receipt::Reply,
     refusal::Refusal,
@@ -49,7 +50,38 @@ pub struct Route {
     pub events: Vec<String>,
 }
 
+/// The shortest window a source of this provider may have: a day more than it may send again, and
+/// never less than a week (P11).
+pub fn window_min(provider: &dyn Provider) -> Duration {
+    (provider.resends_for() + Duration::from_hours(24)).max(limits::WINDOW_MIN)
+}
+
 impl Source {
+    /// The source `name` with these secrets and settings, and otherwise the provider's own rules. It
+    /// has no routes yet.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, as [`Provider::scheme`] says it.
+    pub fn new(
+        name: &str,
+        provider: &'static dyn Provider,
+        settings: Settings,
+    ) -> Result<Self, Vec<String>> {
+        Ok(Self {
+            name: Arc::from(name),
+            provider,
+            scheme: provider.scheme(&settings)?,
+            settings,
+            path: format!("/webhooks/{name}"),
+            url: None,
+            body_bytes_max: provider.body_bytes_max(),
+            window: window_min(provider),
+            replay_guard: ReplayGuard::default(),
+            response: None,
+            routes: Vec::new(),
+        })
+    }
+
     /// Answers a test of the URL that is not signed. See [`Provider::unsigned_handshake`].
     pub fn unsigned_handshake(&self, request: &Unverified) -> Result<Option<Reply>, Refusal> {
         self.provider.unsigned_handshake(request, &self.settings)

@@ -447,6 +447,7 @@ impl Tables {
         let delivery = self.deliveries.get(&id)?;
         Some(Leased {
             lease: Lease { delivery: id, token: delivery.token },
+            handler: Arc::clone(&delivery.handler),
             attempt: delivery.attempts,
             attempts_before_redrive: delivery.attempts_before_redrive,
             replay_of: delivery.replay_of,

@@ -1,0 +1,110 @@
+//! What the paths share: the sources, the handlers, the store, the clock.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+
+use crate::{
+    clock::Clock,
+    handler::Configured,
+    limits,
+    source::Source,
+    store::Store,
+    telemetry::{log::Throttle, metrics::Metrics},
+};
+
+/// One configured hookonce. It holds no state that it cannot lose: that is all in the store.
+#[derive(Debug)]
+pub struct App {
+    /// The sources by name.
+    pub sources: BTreeMap<Arc<str>, Arc<Source>>,
+    /// The handlers by name.
+    pub handlers: BTreeMap<Arc<str>, Configured>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// How the outside sees us, and how long things may take.
+    pub server: Server,
+    /// From the last byte of a body to its answer.
+    pub answer_within: Duration,
+    /// How long a claimed delivery is leased.
+    pub lease: Duration,
+    /// Holds back log lines that a sender could multiply.
+    pub refusal_lines: Throttle,
+    wakers: BTreeMap<Arc<str>, Arc<Notify>>,
+}
+
+/// How the outside sees this server.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The public base URL, as providers call it.
+    pub public_url: Option<String>,
+    /// Who may say with `X-Forwarded-*` how it was called.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a body may take to arrive.
+    pub body_within: Duration,
+    /// The token of the admin listener.
+    pub admin_token: Option<crate::secret::Secret>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            trusted_proxies: Vec::new(),
+            body_within: limits::BODY_DEADLINE,
+            admin_token: None,
+        }
+    }
+}
+
+impl App {
+    /// An app of these parts, with the default deadlines.
+    pub fn new(
+        sources: Vec<Source>,
+        handlers: Vec<Configured>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let named = |handler: Configured| (Arc::clone(&handler.name), handler);
+        let handlers: BTreeMap<_, _> = handlers.into_iter().map(named).collect();
+        Self {
+            wakers: handlers.keys().map(|name| (Arc::clone(name), Arc::default())).collect(),
+            sources: sources
+                .into_iter()
+                .map(|source| (Arc::clone(&source.name), Arc::new(source)))
+                .collect(),
+            handlers,
+            store,
+            clock,
+            metrics: Metrics::default(),
+            server: Server::default(),
+            answer_within: limits::ANSWER_DEADLINE,
+            lease: limits::LEASE,
+            refusal_lines: Throttle::every(Duration::from_secs(1)),
+        }
+    }
+
+    /// Wakes the workers of the handlers that a source feeds: something may be due.
+    pub fn wake(&self, source: &Source) {
+        for route in &source.routes {
+            self.wake_handler(&route.handler);
+        }
+    }
+
+    /// Wakes the worker of one handler. One notice is kept if it is not waiting just now.
+    pub fn wake_handler(&self, handler: &str) {
+        if let Some(waker) = self.wakers.get(handler) {
+            waker.notify_one();
+        }
+    }
+
+    /// What wakes the worker of this handler.
+    pub fn waker(&self, handler: &str) -> Arc<Notify> {
+        self.wakers.get(handler).cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,120 @@
+//! The admin API: each route asks [`Admin`] and writes down what it says.
+
+use actix_web::{
+    HttpResponse,
+    http::{StatusCode, header},
+    web,
+};
+use serde::Serialize;
+
+use super::answer;
+use crate::{
+    admin::{Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, ReplayRequest, Selection},
+    delivery::DeliveryId,
+    event::EventId,
+    store::StoreError,
+};
+
+/// The routes, grouped by who calls them.
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        // Machines
+        .route("/healthz", web::get().to(healthz))
+        .route("/readyz", web::get().to(readyz))
+        .route("/metrics", web::get().to(metrics))
+        // People and the commands
+        .route("/api/v1/stats", web::get().to(stats))
+        .route("/api/v1/events", web::get().to(events))
+        .route("/api/v1/events/{id}", web::get().to(event))
+        .route("/api/v1/events/{id}/replay", web::post().to(replay))
+        .route("/api/v1/events/{id}/admit", web::post().to(admit))
+        .route("/api/v1/deliveries", web::get().to(deliveries))
+        .route("/api/v1/deliveries/redrive", web::post().to(redrive))
+        .route("/api/v1/deliveries/move", web::post().to(move_to))
+        .route("/api/v1/deliveries/kill", web::post().to(kill))
+        .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts));
+}
+
+type Asked = web::Data<Admin>;
+
+/// Alive: the process answers. Says nothing about the store, so that nobody restarts us for its sake.
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain").body("ok\n")
+}
+
+async fn readyz(admin: Asked) -> HttpResponse {
+    let readiness = admin.readiness().await;
+    let mut response =
+        if readiness.ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    response.json(readiness)
+}
+
+async fn metrics(admin: Asked) -> HttpResponse {
+    let stats = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, admin.stats()).await;
+    let stats = stats.ok().and_then(Result::ok);
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4")
+        .body(admin.app.metrics.text(stats.as_ref()))
+}
+
+async fn stats(admin: Asked) -> HttpResponse {
+    told(admin.stats().await)
+}
+
+async fn events(admin: Asked, query: web::Query<EventQuery>) -> HttpResponse {
+    told(admin.events(query.into_inner()).await)
+}
+
+async fn event(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
+    told(admin.event(id.into_inner()).await)
+}
+
+async fn replay(
+    admin: Asked,
+    id: web::Path<EventId>,
+    ask: Option<web::Json<ReplayRequest>>,
+) -> HttpResponse {
+    let ask = ask.map(web::Json::into_inner).unwrap_or_default();
+    told(admin.replay(id.into_inner(), ask).await)
+}
+
+async fn admit(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
+    told(admin.admit(id.into_inner()).await)
+}
+
+async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpResponse {
+    told(admin.deliveries(query.into_inner()).await)
+}
+
+async fn redrive(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
+    told(admin.redrive(ask.into_inner()).await)
+}
+
+async fn move_to(admin: Asked, ask: web::Json<MoveRequest>) -> HttpResponse {
+    told(admin.move_to(ask.into_inner()).await)
+}
+
+async fn kill(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
+    told(admin.kill(ask.into_inner()).await)
+}
+
+async fn attempts(admin: Asked, id: web::Path<DeliveryId>) -> HttpResponse {
+    told(admin.app.store.attempts(id.into_inner()).await.map_err(AdminError::from))
+}
+
+fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {
+    match answer {
+        Ok(answer) => {
+            HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(answer)
+        }
+        Err(error) => {
+            let (status, code) = match &error {
+                AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+                AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+                AdminError::Store(StoreError::Full(_)) => (StatusCode::SERVICE_UNAVAILABLE, "full"),
+                AdminError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            };
+            answer::problem_with(status, code, &error.to_string())
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What the sender gets to read.
+
+use actix_web::{
+    HttpResponse, HttpResponseBuilder,
+    http::{StatusCode, header},
+};
+use serde::Serialize;
+
+use crate::{
+    event::EventId,
+    limits,
+    receipt::{Receipt, Reply},
+    receive::NotReceived,
+    refusal::Refusal,
+    source::Source,
+};
+
+/// The header that says in one word what became of a request.
+const STATUS: &str = "Hookonce-Status";
+
+/// The answer to a yes.
+pub(super) fn receipt(source: &Source, receipt: &Receipt) -> HttpResponse {
+    let status = receipt.status();
+    match receipt {
+        Receipt::Handshake(given) => reply(given, status),
+        Receipt::Events(events) => match (source.reply(), events.as_slice()) {
+            (Some(given), _) => reply(&given, status),
+            (None, [(id, _)]) => {
+                HttpResponse::Ok().insert_header((STATUS, status)).json(One { status, id: *id })
+            }
+            (None, many) => {
+                let ids = many.iter().map(|(id, _)| *id).collect();
+                HttpResponse::Ok().insert_header((STATUS, status)).json(Many { status, ids })
+            }
+        },
+    }
+}
+
+#[derive(Serialize)]
+struct One {
+    status: &'static str,
+    id: EventId,
+}
+
+#[derive(Serialize)]
+struct Many {
+    status: &'static str,
+    ids: Vec<EventId>,
+}
+
+/// An answer with given content.
+fn reply(given: &Reply, status: &'static str) -> HttpResponse {
+    let mut response =
+        HttpResponse::build(StatusCode::from_u16(given.status).unwrap_or(StatusCode::OK));
+    response.insert_header((STATUS, status));
+    if let Some(content_type) = &given.content_type {
+        response.content_type(content_type.as_str());
+    }
+    for (name, value) in &given.headers {
+        response.insert_header((name.as_str(), value.as_str()));
+    }
+    response.body(given.body.clone())
+}
+
+/// The answer to a no: the sender's fault, or ours.
+pub(super) fn not_received(reason: &NotReceived) -> HttpResponse {
+    match reason {
+        NotReceived::Refused(refusal) => refused(refusal),
+        NotReceived::Unavailable(_) => unavailable(),
+    }
+}
+
+/// 4xx, with a stable code and nothing that helps a forger: it does not say which step failed, and
+/// every bad signature reads the same.
+pub(super) fn refused(refusal: &Refusal) -> HttpResponse {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = HttpResponse::build(status);
+    response.insert_header((STATUS, "refused"));
+    if matches!(refusal, Refusal::Method) {
+        response.insert_header((header::ALLOW, "POST"));
+    }
+    if matches!(refusal, Refusal::TooLarge { .. } | Refusal::TooSlow | Refusal::BrokenBody) {
+        response.force_close(); // what is left of the body is not waited for
+    }
+    problem(&mut response, status, refusal.code())
+}
+
+/// 503 for everything that is our fault: the one answer after which every provider tries again.
+pub(super) fn unavailable() -> HttpResponse {
+    let mut response = HttpResponse::ServiceUnavailable();
+    let seconds = rand::random_range(limits::RETRY_AFTER_SECONDS);
+    response.insert_header((STATUS, "unavailable"));
+    response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+    problem(&mut response, StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+}
+
+/// A problem document, <https://www.rfc-editor.org/rfc/rfc9457>.
+pub(super) fn problem(
+    response: &mut HttpResponseBuilder,
+    status: StatusCode,
+    code: &str,
+) -> HttpResponse {
+    response.content_type(PROBLEM).body(document(status, code, None))
+}
+
+/// A problem document that says more: for people who may know it.
+pub(super) fn problem_with(status: StatusCode, code: &str, detail: &str) -> HttpResponse {
+    HttpResponse::build(status).content_type(PROBLEM).body(document(status, code, Some(detail)))
+}
+
+const PROBLEM: &str = "application/problem+json";
+
+fn document(status: StatusCode, code: &str, detail: Option<&str>) -> String {
+    let mut document = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "code": code,
+    });
+    if let Some(detail) = detail {
+        document["detail"] = detail.into();
+    }
+    document.to_string()
+}

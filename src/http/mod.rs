@@ -1,0 +1,84 @@
+//! The only place that knows actix: routes, bodies, answers.
+
+mod admin;
+mod answer;
+mod body;
+mod guard;
+mod webhook;
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use actix_web::{App as ActixApp, HttpServer, dev::Server, middleware::from_fn, web};
+
+use crate::{admin::Admin, app::App, limits};
+
+/// The public routes: one for each source, and an answer for every other path under `/webhooks/`.
+///
+/// They can be mounted into any actix-web App: `App::new().configure(hookonce.routes())`.
+pub fn public_routes(app: Arc<App>) -> impl FnOnce(&mut web::ServiceConfig) + Clone {
+    move |config| {
+        for source in app.sources.values() {
+            let (app, source) = (Arc::clone(&app), Arc::clone(source));
+            let path = source.path.clone();
+            config.service(web::resource(path).to(move |request, payload| {
+                webhook::endpoint(Arc::clone(&app), Arc::clone(&source), request, payload)
+            }));
+        }
+        config.service(web::resource("/webhooks/{source}").to(webhook::unknown_source));
+    }
+}
+
+/// The admin routes: `/api/v1`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
+pub fn admin_routes(admin: Arc<Admin>) -> impl FnOnce(&mut web::ServiceConfig) + Clone {
+    move |config| {
+        let guard = guard::Guard::new(admin.app.server.admin_token.clone());
+        config.service(
+            web::scope("")
+                .wrap(from_fn(move |request, next| guard::check(guard.clone(), request, next)))
+                .app_data(web::Data::from(admin))
+                .app_data(web::JsonConfig::default().limit(limits::ADMIN_BODY_BYTES_MAX))
+                .configure(admin::routes),
+        );
+    }
+}
+
+/// Serves the public routes on `listener`. The server runs when it is awaited or spawned.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve_public(app: Arc<App>, listener: TcpListener) -> std::io::Result<Server> {
+    let routes = public_routes(app);
+    let server = HttpServer::new(move || {
+        ActixApp::new().configure(routes.clone()).default_service(web::to(webhook::unknown_source))
+    });
+    Ok(server
+        .client_request_timeout(limits::HEAD_DEADLINE)
+        .shutdown_timeout(SERVER_STOP_SECONDS)
+        .disable_signals()
+        .listen(listener)?
+        .run())
+}
+
+/// Serves the admin routes on `listener`. The server runs when it is awaited or spawned.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve_admin(admin: Arc<Admin>, listener: TcpListener) -> std::io::Result<Server> {
+    let routes = admin_routes(admin);
+    let server = HttpServer::new(move || ActixApp::new().configure(routes.clone()));
+    Ok(server
+        .workers(1)
+        .client_request_timeout(limits::HEAD_DEADLINE)
+        .shutdown_timeout(SERVER_STOP_SECONDS)
+        .disable_signals()
+        .listen(listener)?
+        .run())
+}
+
+/// A request has its answer within the body's and the answer's deadline, so nothing is left longer.
+const SERVER_STOP_SECONDS: u64 = 15;
+
+const _: () = assert!(
+    Duration::from_secs(SERVER_STOP_SECONDS).as_millis()
+        > limits::BODY_DEADLINE.as_millis() + limits::ANSWER_DEADLINE_MAX.as_millis()
+);

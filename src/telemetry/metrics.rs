@@ -1,0 +1,161 @@
+//! Every metric is named here. Labels come from closed sets (the configuration, our own words), never
+//! from a request.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector,
+};
+
+use crate::{delivery::State, store::Stats};
+
+/// The metrics of one hookonce. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    refusals: IntCounterVec,
+    deliveries_total: IntCounterVec,
+    deliveries: IntGaugeVec,
+    events_held: IntGauge,
+    store_up: IntGauge,
+    ack_seconds: HistogramVec,
+    attempt_seconds: HistogramVec,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let seconds = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            register(&registry, HistogramVec::new(options, labels))
+        };
+        Self {
+            requests: counter(
+                "hookonce_requests_total",
+                "Webhook requests by their answer.",
+                &["source", "status"],
+            ),
+            refusals: counter(
+                "hookonce_refusals_total",
+                "Refused webhook requests by the reason.",
+                &["source", "code"],
+            ),
+            deliveries_total: counter(
+                "hookonce_deliveries_total",
+                "Attempts of deliveries by how they ended.",
+                &["handler", "outcome"],
+            ),
+            deliveries: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("hookonce_deliveries", "Deliveries in the store now, by state."),
+                    &["handler", "state"],
+                ),
+            ),
+            events_held: register(
+                &registry,
+                IntGauge::new("hookonce_events_held", "Events that wait for a person now."),
+            ),
+            store_up: register(
+                &registry,
+                IntGauge::new("hookonce_store_up", "1 when the store can be written to, else 0."),
+            ),
+            ack_seconds: seconds(
+                "hookonce_ack_seconds",
+                "From the last byte of a body to its answer.",
+                &["source"],
+                &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0],
+            ),
+            attempt_seconds: seconds(
+                "hookonce_attempt_seconds",
+                "How long attempts took.",
+                &["handler"],
+                &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0],
+            ),
+            registry,
+        }
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<C>,
+) -> C {
+    let metric = metric.expect("names and labels are constants and well formed");
+    registry.register(Box::new(metric.clone())).expect("every metric is registered once");
+    metric
+}
+
+impl Metrics {
+    /// A webhook request was answered: its status word, and how long after its last byte.
+    pub fn answered(&self, source: &str, status: &str, took: Duration) {
+        self.requests.with_label_values(&[source, status]).inc();
+        self.ack_seconds.with_label_values(&[source]).observe(took.as_secs_f64());
+    }
+
+    /// A webhook request was refused.
+    pub fn refused(&self, source: &str, code: &str) {
+        self.refusals.with_label_values(&[source, code]).inc();
+    }
+
+    /// An attempt ended.
+    pub fn attempted(&self, handler: &str, outcome: &str, took: Duration) {
+        self.deliveries_total.with_label_values(&[handler, outcome]).inc();
+        self.attempt_seconds.with_label_values(&[handler]).observe(took.as_secs_f64());
+    }
+
+    /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could
+    /// not be asked; its gauges are left out rather than told wrong.
+    pub fn text(&self, stats: Option<&Stats>) -> String {
+        self.deliveries.reset();
+        self.store_up.set(i64::from(stats.is_some()));
+        if let Some(stats) = stats {
+            self.events_held.set(gauge(stats.total.held_now));
+            for (handler, counts) in &stats.handlers {
+                let mut counts = *counts;
+                for state in [State::Queued, State::Leased, State::Dead] {
+                    let now = gauge(*counts.gauge(state));
+                    self.deliveries.with_label_values(&[handler, state.name()]).set(now);
+                }
+            }
+        }
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail");
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+fn gauge(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fixed_names_are_there() {
+        let metrics = Metrics::default();
+        metrics.answered("stripe", "accepted", Duration::from_millis(2));
+        metrics.attempted("billing", "done", Duration::from_millis(2));
+        let mut stats = Stats::default();
+        stats.handlers.entry("billing".to_owned()).or_default().queued = 3;
+        let text = metrics.text(Some(&stats));
+        for line in [
+            "hookonce_requests_total{source=\"stripe\",status=\"accepted\"} 1",
+            "hookonce_deliveries_total{handler=\"billing\",outcome=\"done\"} 1",
+            "hookonce_deliveries{handler=\"billing\",state=\"queued\"} 3",
+            "hookonce_ack_seconds_count{source=\"stripe\"} 1",
+            "hookonce_attempt_seconds_count{handler=\"billing\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    }
+}

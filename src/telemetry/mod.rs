@@ -1,0 +1,4 @@
+//! What the operator sees: logs and metrics. Neither ever shows a secret, a body or a header.
+
+pub mod log;
+pub mod metrics;
