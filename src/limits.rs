@@ -124,6 +124,9 @@ pub const PRUNE_LOT: usize = 200;
 /// How often finished events are looked for.
 pub const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long it waits between two lots when there is more to take away.
+pub const PRUNE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Rows on one page of the API, when not asked for otherwise and at most.
 pub const PAGE_ROWS: usize = 50;
 /// See [`PAGE_ROWS`].

@@ -111,14 +111,22 @@ pub(super) fn problem_with(status: StatusCode, code: &str, detail: &str) -> Http
 const PROBLEM: &str = "application/problem+json";
 
 fn document(status: StatusCode, code: &str, detail: Option<&str>) -> String {
-    let mut document = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "code": code,
-    });
-    if let Some(detail) = detail {
-        document["detail"] = detail.into();
-    }
-    document.to_string()
+    let document = Problem {
+        r#type: "about:blank",
+        title: status.canonical_reason().unwrap_or_default(),
+        status: status.as_u16(),
+        code,
+        detail,
+    };
+    serde_json::to_string(&document).expect("plain data is always JSON")
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
 }

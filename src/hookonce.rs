@@ -1,0 +1,338 @@
+//! The library's front door: build it, mount its routes, start its workers.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::web;
+
+use crate::{
+    admin::Admin,
+    app::App,
+    clock::{Clock, SystemClock},
+    handler::{Configured, FunctionHandler, Handler, IntoOutcome},
+    http, limits,
+    prune,
+    provider::{self, Settings},
+    retry::Retry,
+    secret::Secret,
+    shutdown::Tasks,
+    source::{Route, Source},
+    store::{self, Store},
+    work::{self, Worker},
+};
+
+/// A receiver that is ready to use. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Hookonce {
+    app: Arc<App>,
+    tasks: Tasks,
+    retention: prune::Retention,
+}
+
+impl Hookonce {
+    /// Begins with nothing configured.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A receiver around an app that was put together elsewhere.
+    pub fn new(app: App, retention: prune::Retention) -> Self {
+        Self { app: Arc::new(app), tasks: Tasks::default(), retention }
+    }
+
+    /// The app behind it.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// The endpoints that providers call, for `App::configure` of actix-web.
+    pub fn routes(&self) -> impl FnOnce(&mut web::ServiceConfig) + Clone + use<> {
+        http::public_routes(Arc::clone(&self.app))
+    }
+
+    /// The admin API and the metrics, for an App of their own: they are not for the public.
+    pub fn admin_routes(&self) -> impl FnOnce(&mut web::ServiceConfig) + Clone + use<> {
+        http::admin_routes(self.admin())
+    }
+
+    /// What a person may see and ask for.
+    pub fn admin(&self) -> Arc<Admin> {
+        Arc::new(Admin { app: Arc::clone(&self.app) })
+    }
+
+    /// Starts the workers of every handler, as tasks of the runtime this is called in. They first take
+    /// over what a process before this one has left, where the store can tell.
+    pub fn spawn_workers(&self) -> Workers {
+        let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
+        self.tasks.spawn(async move {
+            take_over_orphans(&app, &tasks).await;
+            for handler in app.handlers.values() {
+                let worker = Worker::new(Arc::clone(&app), handler.clone(), tasks.clone());
+                tasks.spawn(worker.run());
+            }
+        });
+        self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
+        Workers { tasks: self.tasks.clone() }
+    }
+}
+
+async fn take_over_orphans(app: &App, tasks: &Tasks) {
+    while !tasks.is_stopping() {
+        match work::take_over_orphans(app).await {
+            Ok(0) => return,
+            Ok(count) => {
+                tracing::warn!(count, "took over deliveries whose process had died in an attempt");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot take over what the last process left; trying again");
+                tokio::time::sleep(limits::POLL_INTERVAL).await;
+            }
+        }
+    }
+}
+
+/// The running workers.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    tasks: Tasks,
+}
+
+impl Workers {
+    /// Stops claiming, waits for running attempts at most for `grace`, then gives back what still
+    /// runs. Says whether everything had ended in time.
+    pub async fn shut_down(&self, grace: Duration) -> bool {
+        self.tasks.shut_down(grace).await
+    }
+}
+
+/// Puts a [`Hookonce`] together. Everything that can be wrong is told by [`Builder::build`], at once.
+#[derive(Debug, Default)]
+pub struct Builder {
+    store: StoreChoice,
+    sources: Vec<(String, SourceSpec)>,
+    handlers: Vec<(Configured, Interest)>,
+    public_url: Option<String>,
+}
+
+#[derive(Debug, Default)]
+enum StoreChoice {
+    #[default]
+    Embedded,
+    Url(Secret),
+    Ready(Arc<dyn Store>),
+}
+
+impl Builder {
+    /// Where events are kept: `sqlite:FILE` (the default is `sqlite:hookonce.db`), `redis://…` or `memory:`.
+    #[must_use]
+    pub fn store(mut self, url: impl Into<String>) -> Self {
+        self.store = StoreChoice::Url(Secret::new(url));
+        self
+    }
+
+    /// A store that is open already.
+    #[must_use]
+    pub fn open_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = StoreChoice::Ready(store);
+        self
+    }
+
+    /// Receives at `/webhooks/{name}`.
+    #[must_use]
+    pub fn source(mut self, name: impl Into<String>, spec: SourceSpec) -> Self {
+        self.sources.push((name.into(), spec));
+        self
+    }
+
+    /// Runs an async function for the events of `interest`. It may return nothing, a `Result`, or an
+    /// [`Outcome`](crate::handler::Outcome).
+    #[must_use]
+    pub fn handler<F, Fut>(self, name: &str, interest: Interest, function: F) -> Self
+    where
+        F: Fn(Arc<crate::event::Event>, crate::handler::Attempt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoOutcome> + Send + 'static,
+    {
+        self.handle(name, interest, Arc::new(FunctionHandler::new(function)))
+    }
+
+    /// Runs any [`Handler`] for the events of `interest`.
+    #[must_use]
+    pub fn handle(mut self, name: &str, interest: Interest, handler: Arc<dyn Handler>) -> Self {
+        let configured = Configured {
+            name: Arc::from(name),
+            handler,
+            timeout: interest.timeout,
+            concurrency: interest.concurrency,
+            retry: interest.retry,
+        };
+        self.handlers.push((configured, interest));
+        self
+    }
+
+    /// The public base URL, where signatures cover it (Twilio) and a proxy stands before us.
+    #[must_use]
+    pub fn public_url(mut self, url: impl Into<String>) -> Self {
+        self.public_url = Some(url.into());
+        self
+    }
+
+    /// Opens the store and puts everything together.
+    ///
+    /// # Errors
+    /// Every mistake there is.
+    pub async fn build(self) -> Result<Hookonce, BuildError> {
+        let clock = SystemClock::start();
+        let mut mistakes = Vec::new();
+        let sources = self.resolve_sources(&mut mistakes);
+        let handlers = self.handlers.iter().map(|(handler, _)| handler.clone()).collect();
+        let store = match open(self.store, &clock).await {
+            Ok(store) if mistakes.is_empty() => store,
+            Ok(_) => return Err(BuildError(mistakes)),
+            Err(error) => {
+                mistakes.push(error.to_string());
+                return Err(BuildError(mistakes));
+            }
+        };
+        let mut app = App::new(sources, handlers, store, clock);
+        app.server.public_url = self.public_url;
+        Ok(Hookonce::new(app, prune::Retention::default()))
+    }
+
+    fn resolve_sources(&self, mistakes: &mut Vec<String>) -> Vec<Source> {
+        let mut sources: Vec<Source> = Vec::new();
+        for (name, spec) in &self.sources {
+            let Some(provider) = provider::find(&spec.provider) else {
+                mistakes.push(format!("source `{name}`: there is no provider `{}`", spec.provider));
+                continue;
+            };
+            if sources.iter().any(|known| *known.name == **name) {
+                mistakes.push(format!("source `{name}` is there twice"));
+            }
+            match Source::new(name, provider, spec.settings.clone()) {
+                Ok(source) => sources.push(source),
+                Err(wrong) => {
+                    mistakes.extend(wrong.into_iter().map(|wrong| format!("source `{name}`: {wrong}")));
+                }
+            }
+        }
+        for (handler, interest) in &self.handlers {
+            let from = interest.source.as_str();
+            if !self.sources.iter().any(|(name, _)| name == from) {
+                mistakes.push(format!("handler `{}`: there is no source `{from}`", handler.name));
+            }
+            for source in sources.iter_mut().filter(|source| *source.name == *from) {
+                source.routes.push(Route {
+                    handler: Arc::clone(&handler.name),
+                    events: interest.events.clone(),
+                });
+            }
+        }
+        sources
+    }
+}
+
+async fn open(
+    choice: StoreChoice,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, store::StoreError> {
+    match choice {
+        StoreChoice::Ready(store) => Ok(store),
+        StoreChoice::Embedded => store::connect("sqlite:hookonce.db", store::Durability::Always, clock).await,
+        StoreChoice::Url(url) => store::connect(url.expose(), store::Durability::Always, clock).await,
+    }
+}
+
+/// Everything that was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildError(pub Vec<String>);
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// A source to receive from: whose rules, and which secrets.
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    provider: String,
+    settings: Settings,
+}
+
+/// A source that follows the rules of the provider of this name (`stripe`, `github`, …).
+pub fn from(provider: impl Into<String>) -> SourceSpec {
+    SourceSpec { provider: provider.into(), settings: Settings::default() }
+}
+
+impl SourceSpec {
+    /// A secret; several while rotating.
+    #[must_use]
+    pub fn secret(mut self, secret: impl Into<String>) -> Self {
+        self.settings.secrets.push(Secret::new(secret));
+        self
+    }
+
+    /// A public key, where the provider signs with a private one.
+    #[must_use]
+    pub fn public_key(mut self, key: impl Into<String>) -> Self {
+        self.settings.public_keys.push(key.into());
+        self
+    }
+
+    /// What this provider needs besides, by its name in the configuration.
+    #[must_use]
+    pub fn setting(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.extra.insert(key.into(), value.into());
+        self
+    }
+}
+
+/// Which events a handler wants, and how it is run.
+#[derive(Clone, Debug)]
+pub struct Interest {
+    source: String,
+    events: Vec<String>,
+    timeout: Duration,
+    concurrency: usize,
+    retry: Retry,
+}
+
+/// The events of `source` whose type has one of these forms: `*` stands for any run of characters.
+pub fn on<'a>(source: impl Into<String>, events: impl IntoIterator<Item = &'a str>) -> Interest {
+    Interest {
+        source: source.into(),
+        events: events.into_iter().map(str::to_owned).collect(),
+        timeout: limits::ATTEMPT_TIMEOUT,
+        concurrency: limits::CONCURRENCY,
+        retry: Retry::default(),
+    }
+}
+
+impl Interest {
+    /// How long one attempt may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How many attempts may run at once.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency.clamp(1, limits::CONCURRENCY_MAX);
+        self
+    }
+
+    /// How often and when it is tried again.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+}
