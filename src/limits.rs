@@ -77,6 +77,13 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one attempt may take, unless the handler says otherwise.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The longest time-out a handler may ask for.
+pub const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_hours(24);
+
+/// How long before its time-out a handler gives up by itself, at most: it knows better than the
+/// worker that would drop it what it was waiting for.
+pub const ATTEMPT_MARGIN: Duration = Duration::from_millis(10);
+
 /// Attempts per handler and process at once, unless the handler says otherwise.
 pub const CONCURRENCY: usize = 16;
 
@@ -100,6 +107,21 @@ pub const EXCERPT_BYTES_MAX: usize = 1024;
 
 /// How much of a handler's answer is read at all, so that its connection can be used again.
 pub const ANSWER_BYTES_READ_MAX: usize = 64 << 10;
+
+/// How long the body of a handler's answer may take, once its status is there. The status has said
+/// all that counts.
+pub const ANSWER_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long connecting to a handler may take.
+pub const HANDLER_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an unused connection to a handler is kept: below the 5 s after which Node, Uvicorn and
+/// actix-web hang up, since a request sent at that moment is lost and costs an attempt.
+pub const HANDLER_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long the output of a command is still read once it has exited, where something that it left
+/// behind keeps the pipe open.
+pub const COMMAND_OUTPUT_GRACE: Duration = Duration::from_millis(100);
 
 /// How many duplicates of one event are kept with their time and retry marker; all are counted.
 pub const DUPLICATES_KEPT_MAX: usize = 50;
@@ -151,4 +173,6 @@ const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);
 const _: () = assert!(BODY_BYTES_CEILING <= WAITING_BYTES_MAX, "one body must fit into the queue");
 const _: () = assert!(ANSWER_MARGIN.as_millis() < ANSWER_DEADLINE.as_millis());
 const _: () = assert!(ANSWER_DEADLINE.as_millis() <= ANSWER_DEADLINE_MAX.as_millis());
+const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() <= ATTEMPT_TIMEOUT_MAX.as_millis());
+const _: () = assert!(EXCERPT_BYTES_MAX <= ANSWER_BYTES_READ_MAX);
 const _: () = assert!(LEASE_MIN.as_millis() <= LEASE.as_millis());

@@ -4,11 +4,30 @@
 //! provider sent again. It is given what it needs to notice: the same key on every attempt, and a
 //! token that only rises.
 
+mod command;
+mod function;
+mod http;
+mod log;
+
+mod excerpt;
+mod facts;
+mod headers;
+mod signing;
+mod spawner;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use crate::{delivery::DeliveryId, event::Event, retry::Retry};
+pub use self::{
+    command::CommandHandler,
+    function::{FunctionHandler, IntoOutcome},
+    headers::is_credential,
+    http::{HttpHandler, UnusableUrl, http_client},
+    log::LogHandler,
+    signing::{MalformedSigningKey, SigningKey},
+};
+use crate::{delivery::DeliveryId, event::Event, limits, retry::Retry};
 
 /// Does what is to be done about an event.
 #[async_trait]
@@ -33,6 +52,15 @@ pub struct Attempt {
     pub replay_of: Option<DeliveryId>,
     /// How long this attempt may take.
     pub timeout: Duration,
+}
+
+impl Attempt {
+    /// How long a handler that can tell what it waits for should wait: a hair less than the worker,
+    /// which would drop it unheard.
+    fn patience(&self) -> Duration {
+        let margin = limits::ATTEMPT_MARGIN.min(self.timeout / 10);
+        self.timeout.saturating_sub(margin).min(limits::ATTEMPT_TIMEOUT_MAX)
+    }
 }
 
 /// How an attempt ended, with what the handler said.
@@ -95,4 +123,49 @@ pub struct Configured {
     pub concurrency: usize,
     /// How often and when it is tried again.
     pub retry: Retry,
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{clock::Timestamp, event::EventId, request::Headers};
+
+    pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    pub(super) fn event() -> Arc<Event> {
+        Arc::new(Event {
+            id: EventId::from_bytes([1; 16]),
+            source: "stripe".into(),
+            event_id: Some("evt_1".to_owned()),
+            event_type: Some("invoice.paid".to_owned()),
+            received_at: NOW,
+            resent_under_new_id: false,
+            retry_marker: None,
+            query: "a=1".to_owned(),
+            headers: Headers::default(),
+            body: Bytes::from_static(br#"{"whole body": true}"#),
+        })
+    }
+
+    pub(super) fn attempt() -> Attempt {
+        Attempt {
+            delivery: DeliveryId::from_bytes([2; 16]),
+            number: 2,
+            token: 7,
+            replay_of: None,
+            timeout: Duration::from_secs(30),
+        }
+    }
+
+    #[test]
+    fn a_handler_gives_up_before_its_worker_does() {
+        for timeout in [Duration::from_millis(1), Duration::from_secs(30)] {
+            let patience = Attempt { timeout, ..attempt() }.patience();
+            assert!(patience < timeout && patience > timeout / 2, "{patience:?}");
+        }
+        let endless = Attempt { timeout: Duration::MAX, ..attempt() };
+        assert_eq!(endless.patience(), limits::ATTEMPT_TIMEOUT_MAX);
+    }
 }
