@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod delivery;
 pub mod event;
+pub mod fixture;
 pub mod handler;
 pub mod limits;
 pub mod provider;
@@ -14,3 +15,4 @@ pub mod retry;
 pub mod secret;
 pub mod source;
 pub mod store;
+pub mod verify;
