@@ -1,10 +1,6 @@
 //! The library's front door: build it, mount its routes, start its workers.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use actix_web::web;
 
@@ -14,8 +10,8 @@ use crate::{
     clock::{Clock, SystemClock},
     handler::{Configured, FunctionHandler, Handler, IntoOutcome},
     http, limits,
-    prune,
     provider::{self, Settings},
+    prune,
     retry::Retry,
     secret::Secret,
     shutdown::Tasks,
@@ -215,7 +211,8 @@ impl Builder {
             match Source::new(name, provider, spec.settings.clone()) {
                 Ok(source) => sources.push(source),
                 Err(wrong) => {
-                    mistakes.extend(wrong.into_iter().map(|wrong| format!("source `{name}`: {wrong}")));
+                    mistakes
+                        .extend(wrong.into_iter().map(|wrong| format!("source `{name}`: {wrong}")));
                 }
             }
         }
@@ -241,8 +238,12 @@ async fn open(
 ) -> Result<Arc<dyn Store>, store::StoreError> {
     match choice {
         StoreChoice::Ready(store) => Ok(store),
-        StoreChoice::Embedded => store::connect("sqlite:hookonce.db", store::Durability::Always, clock).await,
-        StoreChoice::Url(url) => store::connect(url.expose(), store::Durability::Always, clock).await,
+        StoreChoice::Embedded => {
+            store::connect("sqlite:hookonce.db", store::Durability::Always, clock).await
+        }
+        StoreChoice::Url(url) => {
+            store::connect(url.expose(), store::Durability::Always, clock).await
+        }
     }
 }
 

@@ -17,11 +17,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            done: limits::RETENTION,
-            dead: limits::RETENTION_DEAD,
-            held: limits::RETENTION_HELD,
-        }
+        Self { done: limits::RETENTION, dead: limits::RETENTION_DEAD, held: limits::RETENTION_HELD }
     }
 }
 

