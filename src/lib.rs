@@ -2,6 +2,7 @@
 //! same step, answers, and runs the handler from the queue.
 
 pub mod clock;
+pub mod config;
 pub mod delivery;
 pub mod event;
 pub mod handler;

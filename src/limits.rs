@@ -135,6 +135,33 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
 /// `Retry-After` of a 503, in seconds: a time in between, so that a herd does not come back in step.
 pub const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=5;
 
+/// The shortest answer deadline a configuration may ask for: twice the margin, so that the store
+/// has as much time as the answer.
+pub const ANSWER_DEADLINE_MIN: Duration = Duration::from_millis(200);
+
+/// The longest a configuration may wait for a body: a slow one holds its connection so long.
+pub const BODY_DEADLINE_MAX: Duration = Duration::from_secs(120);
+
+/// The longest lease a configuration may ask for: a dead worker goes unnoticed so long.
+pub const LEASE_MAX: Duration = Duration::from_hours(1);
+
+/// The longest an attempt may be allowed to take, and a delay between two attempts to last.
+pub const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_hours(24);
+/// See [`ATTEMPT_TIMEOUT_MAX`].
+pub const RETRY_DELAY_MAX: Duration = Duration::from_hours(24 * 7);
+
+/// The most attempts a handler may ask for.
+pub const ATTEMPTS_MAX: u32 = 1000;
+
+/// The longest a shut-down may be asked to wait.
+pub const SHUTDOWN_GRACE_MAX: Duration = Duration::from_hours(1);
+
+/// The longest a configured answer to a provider may be.
+pub const RESPONSE_BYTES_MAX: usize = 64 << 10;
+
+/// Longest configuration file, and longest file with a secret or a key in it.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
 /// Longest body the admin listener takes.
 pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -142,4 +169,5 @@ const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);
 const _: () = assert!(BODY_BYTES_CEILING <= WAITING_BYTES_MAX, "one body must fit into the queue");
 const _: () = assert!(ANSWER_MARGIN.as_millis() < ANSWER_DEADLINE.as_millis());
 const _: () = assert!(ANSWER_DEADLINE.as_millis() <= ANSWER_DEADLINE_MAX.as_millis());
+const _: () = assert!(ANSWER_MARGIN.as_millis() * 2 <= ANSWER_DEADLINE_MIN.as_millis());
 const _: () = assert!(LEASE_MIN.as_millis() <= LEASE.as_millis());
