@@ -187,7 +187,7 @@ fn kind(section: &Section<'_>, found: &mut Findings) -> Option<HandlerKind> {
     if log == Some(false) {
         section.mistake(
             "log",
-            "is false, and so nothing is run: write true, or url or command instead",
+            "is false, and so nothing is run: write true, or a url or a command instead",
             found,
         );
     }

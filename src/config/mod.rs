@@ -144,9 +144,9 @@ fn refuse_unknown_sections(root: &Table, found: &mut Findings) {
     let known = keys::top_sections();
     for (name, entry) in root.in_order() {
         if name == "apis" {
-            found.mistake(entry.place, &entry.key, "is not in this version yet: take it out");
+            found.mistake(entry.key_place, &entry.key, "is not in this version yet: take it out");
         } else if !known.contains(&name) {
-            found.mistake(entry.place, &entry.key, section::unknown(name, &known));
+            found.mistake(entry.key_place, &entry.key, section::unknown(name, &known));
         }
     }
 }

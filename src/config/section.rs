@@ -99,8 +99,7 @@ impl<'a> Section<'a> {
 
     /// Notes a mistake about a key: at its value, or at the head of the section if it has none.
     pub(super) fn mistake(&self, name: &str, message: impl Into<String>, found: &mut Findings) {
-        let place = self.table.get(name).map(|entry| entry.place).or(self.place);
-        found.mistake(place, self.key_of(name), message);
+        found.mistake(self.place_of(name), self.key_of(name), message);
     }
 
     /// Notes a mistake about the section as a whole.
@@ -108,8 +107,13 @@ impl<'a> Section<'a> {
         found.mistake(self.place, self.key, message);
     }
 
+    /// Notes something odd about a key.
+    pub(super) fn warning(&self, name: &str, message: impl Into<String>, found: &mut Findings) {
+        found.warning(self.place_of(name), self.key_of(name), message);
+    }
+
     /// Notes something odd about the section as a whole.
-    pub(super) fn warning(&self, message: impl Into<String>, found: &mut Findings) {
+    pub(super) fn warning_as_a_whole(&self, message: impl Into<String>, found: &mut Findings) {
         found.warning(self.place, self.key, message);
     }
 
@@ -126,7 +130,9 @@ impl<'a> Section<'a> {
         parse: impl Fn(&'a str) -> Option<T>,
     ) -> Option<T> {
         let written = self.read(name, found, |value, kind| match value {
-            Value::Text(text) if text.trim().is_empty() => Err("is empty".to_owned()),
+            Value::Text(text) if text.trim().is_empty() => {
+                Err(format!("is empty: write {}", kind.wanted()))
+            }
             Value::Text(text) => parse(text).ok_or_else(|| not_wanted(kind)),
             other => Err(wrong_type(other, kind)),
         });
@@ -294,6 +300,11 @@ impl<'a> Section<'a> {
             other => Err(wrong_type(other, kind)),
         });
         table.map(Table::in_order).unwrap_or_default()
+    }
+
+    /// Where a key's value is, or else the head of the section.
+    fn place_of(&self, name: &str) -> Option<Place> {
+        self.table.get(name).map(|entry| entry.place).or(self.place)
     }
 
     /// What `parse` makes of a value that is there; its error is the mistake.

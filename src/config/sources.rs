@@ -52,7 +52,10 @@ pub(super) fn resolve(
         let routes: Vec<_> =
             handlers.iter().filter_map(|handler| handler.route_from(name)).collect();
         if routes.is_empty() {
-            section.warning("is wanted by no handler: its events are stored as unrouted", found);
+            section.warning_as_a_whole(
+                "is wanted by no handler: its events are stored as unrouted",
+                found,
+            );
         }
         sources.push(Source { routes, ..source });
     }

@@ -67,7 +67,8 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
     };
     if durability != Durability::Always && !url.starts_with("redis") {
         section.warning(
-            "has a `durability` that only Redis can choose: this store is always durable, or never",
+            "durability",
+            "is for Redis alone: any other store does as it always does",
             found,
         );
     }

@@ -266,7 +266,7 @@ pub static KEYS: &[Key] = &[
     key(
         "handlers.NAME",
         "signing_secret",
-        Kind::Text,
+        Kind::SigningSecret,
         Fallback::Unset,
         "Signs what is posted to `url`, as Standard Webhooks says: `whsec_` and 24 to 64 bytes in base64.",
     ),

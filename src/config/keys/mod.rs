@@ -36,6 +36,8 @@ pub enum Kind {
     Texts,
     /// Several texts, each of which may be `file:PATH`.
     Secrets,
+    /// A secret of the form that Standard Webhooks gives them.
+    SigningSecret,
     /// One of a few words: those known now, and those that are not in this version yet.
     Choice { now: &'static [&'static str], later: &'static [&'static str] },
     /// A duration.
@@ -69,6 +71,7 @@ impl Kind {
             Self::Text => "a text in quotes".to_owned(),
             Self::Texts => "a list of texts, such as [\"one\", \"two\"]".to_owned(),
             Self::Secrets => "a list of texts, such as [\"${NAME_OF_A_VARIABLE}\"]".to_owned(),
+            Self::SigningSecret => "whsec_ and 24 to 64 bytes in base64".to_owned(),
             Self::Choice { now, .. } => match now {
                 [only] => format!("\"{only}\""),
                 several => format!("one of \"{}\"", several.join("\", \"")),
@@ -80,7 +83,7 @@ impl Kind {
             Self::Address => "an IP address and a port, such as \"127.0.0.1:8081\"".to_owned(),
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]".to_owned(),
             Self::Url => {
-                "an absolute URL, such as \"https://hooks.example.com/in\", without a fragment"
+                "an absolute URL without a fragment, such as \"https://hooks.example.com/in\""
                     .to_owned()
             }
             Self::Path => "a path, such as \"/webhooks/stripe\"".to_owned(),
@@ -98,6 +101,7 @@ impl fmt::Display for Kind {
             Self::Text => f.write_str("text"),
             Self::Texts => f.write_str("list of texts"),
             Self::Secrets => f.write_str("list of texts or files"),
+            Self::SigningSecret => f.write_str("`whsec_…`"),
             Self::Choice { now, later } => {
                 write!(f, "`\"{}\"`", now.join("\"` or `\""))?;
                 later.iter().try_for_each(|word| write!(f, "; not yet: `\"{word}\"`"))
