@@ -3,6 +3,18 @@
 //! Adding one takes a file in this folder, its two lines below, and its fixtures. Nothing here does
 //! I/O, reads a clock or knows a store; a provider sees the secrets of one source only.
 
+pub mod keys;
+pub mod naming;
+pub mod scheme;
+
+pub mod github;
+pub mod hmac;
+pub mod slack;
+pub mod standardwebhooks;
+pub mod stripe;
+pub mod svix;
+pub mod twilio;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
@@ -16,7 +28,15 @@ use crate::{
 };
 
 /// Every provider, in the order of the alphabet.
-pub static PROVIDERS: &[&dyn Provider] = &[];
+pub static PROVIDERS: &[&dyn Provider] = &[
+    &github::GitHub,
+    &hmac::GenericHmac,
+    &slack::Slack,
+    &standardwebhooks::StandardWebhooks,
+    &stripe::Stripe,
+    &svix::Svix,
+    &twilio::Twilio,
+];
 
 /// The provider of this name.
 pub fn find(name: &str) -> Option<&'static dyn Provider> {
@@ -49,6 +69,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// How it tests a URL, in a few words; empty if it does not.
     fn handshake(&self) -> &'static str {
         ""
+    }
+
+    /// The methods it sends events with, in upper case.
+    fn methods(&self) -> &'static [&'static str] {
+        &["POST"]
     }
 
     /// The longest body it sends.
