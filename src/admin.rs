@@ -206,7 +206,7 @@ impl Admin {
         let record = self.app.store.event(id).await?.ok_or_else(|| no_event(id))?;
         let mut deliveries = Vec::new();
         for delivery in record.deliveries.clone() {
-            let attempts_made = self.app.store.attempts(delivery.id).await?;
+            let attempts_made = self.attempts(delivery.id).await?;
             deliveries.push(DeliveryView { delivery, attempts_made });
         }
         Ok(view(record, deliveries))
@@ -224,6 +224,11 @@ impl Admin {
         let deliveries = self.app.store.deliveries(&filter).await?;
         let next = deliveries.get(limit - 1).map(|last| last.id);
         Ok(DeliveryPage { deliveries, next })
+    }
+
+    /// The attempts of a delivery, oldest first.
+    pub async fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, AdminError> {
+        Ok(self.app.store.attempts(id).await?)
     }
 
     /// Makes new deliveries of an event, marked as replays.

@@ -6,9 +6,13 @@ use actix_web::web;
 
 use crate::{
     admin::Admin,
-    app::App,
+    app::{self, App},
     clock::{Clock, SystemClock},
-    handler::{Configured, FunctionHandler, Handler, IntoOutcome},
+    config::{Config, HandlerConfig, HandlerKind},
+    handler::{
+        CommandHandler, Configured, FunctionHandler, Handler, HttpHandler, IntoOutcome, LogHandler,
+        SigningKey, http_client,
+    },
     http, limits,
     provider::{self, Settings},
     prune,
@@ -16,7 +20,7 @@ use crate::{
     secret::Secret,
     shutdown::Tasks,
     source::{Route, Source},
-    store::{self, Store},
+    store::{self, Durability, Store, StoreError},
     work::{self, Worker},
 };
 
@@ -37,6 +41,33 @@ impl Hookonce {
     /// A receiver around an app that was put together elsewhere.
     pub fn new(app: App, retention: prune::Retention) -> Self {
         Self { app: Arc::new(app), tasks: Tasks::default(), retention }
+    }
+
+    /// A receiver as the configuration describes it, its store open.
+    ///
+    /// # Errors
+    /// When the store cannot be opened: it is in use, newer than this program, or too weak for the
+    /// promise asked for. One that cannot be reached just now is no error.
+    pub async fn open(config: Config) -> Result<Self, StoreError> {
+        let clock = SystemClock::start();
+        let (url, durability) = (&config.store.url, config.store.durability);
+        let store = store::connect(url.expose(), durability, &clock).await?;
+        let handlers = configured(&config.handlers, &clock);
+        let mut app = App::new(config.sources, handlers, store, clock);
+        app.server = app::Server {
+            public_url: config.server.public_url,
+            trusted_proxies: config.server.trusted_proxies,
+            body_within: config.server.body_within,
+            admin_token: config.server.admin_token,
+        };
+        app.answer_within = config.server.answer_within;
+        app.lease = config.workers.lease;
+        let retention = prune::Retention {
+            done: config.store.retention,
+            dead: config.store.retention_dead,
+            held: config.store.retention_held,
+        };
+        Ok(Self::new(app, retention))
     }
 
     /// The app behind it.
@@ -72,6 +103,35 @@ impl Hookonce {
         });
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
         Workers { tasks: self.tasks.clone() }
+    }
+}
+
+/// The handlers of a configuration, ready to run.
+fn configured(handlers: &[HandlerConfig], clock: &Arc<dyn Clock>) -> Vec<Configured> {
+    let client = http_client();
+    let configured = |handler: &HandlerConfig| Configured {
+        name: Arc::clone(&handler.name),
+        handler: runs(&handler.kind, &client, clock),
+        timeout: handler.timeout,
+        concurrency: handler.concurrency,
+        retry: handler.retry,
+    };
+    handlers.iter().map(configured).collect()
+}
+
+fn runs(kind: &HandlerKind, client: &reqwest::Client, clock: &Arc<dyn Clock>) -> Arc<dyn Handler> {
+    match kind {
+        HandlerKind::Log => Arc::new(LogHandler),
+        HandlerKind::Command(command) => {
+            let (program, arguments) = command.split_first().expect("config refuses an empty one");
+            Arc::new(CommandHandler::new(program, arguments))
+        }
+        HandlerKind::Url { url, signing_secret } => {
+            let key = signing_secret.as_ref().map(SigningKey::parse);
+            let key = key.transpose().expect("config refuses a malformed one");
+            let handler = HttpHandler::new(client.clone(), url.clone(), key, Arc::clone(clock));
+            Arc::new(handler.expect("config refuses what cannot be called"))
+        }
     }
 }
 
@@ -232,18 +292,13 @@ impl Builder {
     }
 }
 
-async fn open(
-    choice: StoreChoice,
-    clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Store>, store::StoreError> {
+async fn open(choice: StoreChoice, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
     match choice {
         StoreChoice::Ready(store) => Ok(store),
         StoreChoice::Embedded => {
-            store::connect("sqlite:hookonce.db", store::Durability::Always, clock).await
+            store::connect("sqlite:hookonce.db", Durability::Always, clock).await
         }
-        StoreChoice::Url(url) => {
-            store::connect(url.expose(), store::Durability::Always, clock).await
-        }
+        StoreChoice::Url(url) => store::connect(url.expose(), Durability::Always, clock).await,
     }
 }
 

@@ -32,6 +32,7 @@ pub mod work;
 // What they share, and who puts it together.
 pub mod admin;
 pub mod app;
+pub mod config;
 pub mod hookonce;
 pub mod prune;
 

@@ -166,6 +166,31 @@ pub const SHUTDOWN_CUT: Duration = Duration::from_secs(2);
 /// `Retry-After` of a 503, in seconds: a time in between, so that a herd does not come back in step.
 pub const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=5;
 
+/// The shortest answer deadline a configuration may ask for: twice the margin, so that the store
+/// has as much time as the answer.
+pub const ANSWER_DEADLINE_MIN: Duration = Duration::from_millis(200);
+
+/// The longest a configuration may wait for a body: a slow one holds its connection so long.
+pub const BODY_DEADLINE_MAX: Duration = Duration::from_secs(120);
+
+/// The longest lease a configuration may ask for: a dead worker goes unnoticed so long.
+pub const LEASE_MAX: Duration = Duration::from_hours(1);
+
+/// The longest delay between two attempts that may be asked for.
+pub const RETRY_DELAY_MAX: Duration = Duration::from_hours(24 * 7);
+
+/// The most attempts a handler may ask for.
+pub const ATTEMPTS_MAX: u32 = 1000;
+
+/// The longest a shut-down may be asked to wait.
+pub const SHUTDOWN_GRACE_MAX: Duration = Duration::from_hours(1);
+
+/// The longest a configured answer to a provider may be.
+pub const RESPONSE_BYTES_MAX: usize = 64 << 10;
+
+/// Longest configuration file, and longest file with a secret or a key in it.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
 /// Longest body the admin listener takes.
 pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -175,4 +200,5 @@ const _: () = assert!(ANSWER_MARGIN.as_millis() < ANSWER_DEADLINE.as_millis());
 const _: () = assert!(ANSWER_DEADLINE.as_millis() <= ANSWER_DEADLINE_MAX.as_millis());
 const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() <= ATTEMPT_TIMEOUT_MAX.as_millis());
 const _: () = assert!(EXCERPT_BYTES_MAX <= ANSWER_BYTES_READ_MAX);
+const _: () = assert!(ANSWER_MARGIN.as_millis() * 2 <= ANSWER_DEADLINE_MIN.as_millis());
 const _: () = assert!(LEASE_MIN.as_millis() <= LEASE.as_millis());

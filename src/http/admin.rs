@@ -99,7 +99,7 @@ async fn kill(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
 }
 
 async fn attempts(admin: Asked, id: web::Path<DeliveryId>) -> HttpResponse {
-    told(admin.app.store.attempts(id.into_inner()).await.map_err(AdminError::from))
+    told(admin.attempts(id.into_inner()).await)
 }
 
 fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {

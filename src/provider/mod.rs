@@ -139,7 +139,7 @@ pub trait Provider: fmt::Debug + Send + Sync {
 }
 
 /// What a source's configuration gives its provider.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// Shared secrets, several while rotating.
     pub secrets: Vec<Secret>,
@@ -149,6 +149,18 @@ pub struct Settings {
     pub tolerance: Option<Duration>,
     /// The keys of [`Provider::settings`].
     pub extra: BTreeMap<String, String>,
+}
+
+/// Shows which keys there are and no value: a `verify_token`, say, is a secret.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("secrets", &self.secrets.len())
+            .field("public_keys", &self.public_keys.len())
+            .field("tolerance", &self.tolerance)
+            .field("extra", &self.extra.keys())
+            .finish()
+    }
 }
 
 /// A way of signing, with the keys of one source in it.

@@ -61,6 +61,17 @@ pub enum Durability {
     Relaxed,
 }
 
+/// As it is written in the configuration.
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Always => "always",
+            Self::Replicated => "replicated",
+            Self::Relaxed => "relaxed",
+        })
+    }
+}
+
 /// Why the store did not do what was asked. Always our fault, never the sender's: the answer is 503.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {

@@ -1,0 +1,205 @@
+//! Whom to ask: the running server, or the store itself when none runs.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use hookonce::{
+    Hookonce,
+    admin::{
+        Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, MoveRequest,
+        ReplayRequest, Selection,
+    },
+    config::Config,
+    delivery::{Attempt, DeliveryId},
+    event::EventId,
+    handler::http_client,
+    secret::Secret,
+    store::Stats,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::Everywhere;
+
+/// Answers a command's questions, wherever the answers are.
+pub(crate) enum Asker {
+    /// Over the admin API.
+    Server(Client),
+    /// In the store, opened by this command.
+    Store(Arc<Admin>),
+}
+
+/// A server was named, or is configured, and does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("no server answers at {0}: start one with `hookonce serve`, or name another with --server")]
+pub(crate) struct Unreachable(pub(crate) String);
+
+impl Asker {
+    /// The server that was named, or the one of the configuration if it runs, or its store.
+    pub(crate) async fn find(everywhere: &Everywhere) -> anyhow::Result<Self> {
+        let config = everywhere.load_config()?;
+        let token = config.server.admin_token.clone();
+        if let Some(url) = &everywhere.server {
+            let client = Client::new(url, token);
+            return match client.is_there().await {
+                true => Ok(Self::Server(client)),
+                false => Err(Unreachable(url.clone()).into()),
+            };
+        }
+        let client = Client::new(&admin_url(&config), token);
+        if client.is_there().await {
+            return Ok(Self::Server(client));
+        }
+        let hookonce = Hookonce::open(config).await.context("no server runs, and its store")?;
+        Ok(Self::Store(hookonce.admin()))
+    }
+
+    pub(crate) async fn stats(&self) -> anyhow::Result<Stats> {
+        match self {
+            Self::Server(client) => client.get("stats", &()).await,
+            Self::Store(admin) => Ok(admin.stats().await?),
+        }
+    }
+
+    pub(crate) async fn events(&self, query: EventQuery) -> anyhow::Result<EventPage> {
+        match self {
+            Self::Server(client) => client.get("events", &query).await,
+            Self::Store(admin) => Ok(admin.events(query).await?),
+        }
+    }
+
+    pub(crate) async fn event(&self, id: EventId) -> anyhow::Result<EventView> {
+        match self {
+            Self::Server(client) => client.get(&format!("events/{id}"), &()).await,
+            Self::Store(admin) => Ok(admin.event(id).await?),
+        }
+    }
+
+    pub(crate) async fn replay(&self, id: EventId, ask: ReplayRequest) -> anyhow::Result<Changed> {
+        match self {
+            Self::Server(client) => client.post(&format!("events/{id}/replay"), &ask).await,
+            Self::Store(admin) => Ok(admin.replay(id, ask).await?),
+        }
+    }
+
+    pub(crate) async fn admit(&self, id: EventId) -> anyhow::Result<Changed> {
+        match self {
+            Self::Server(client) => client.post(&format!("events/{id}/admit"), &()).await,
+            Self::Store(admin) => Ok(admin.admit(id).await?),
+        }
+    }
+
+    pub(crate) async fn deliveries(&self, query: DeliveryQuery) -> anyhow::Result<DeliveryPage> {
+        match self {
+            Self::Server(client) => client.get("deliveries", &query).await,
+            Self::Store(admin) => Ok(admin.deliveries(query).await?),
+        }
+    }
+
+    pub(crate) async fn attempts(&self, id: DeliveryId) -> anyhow::Result<Vec<Attempt>> {
+        match self {
+            Self::Server(client) => client.get(&format!("deliveries/{id}/attempts"), &()).await,
+            Self::Store(admin) => Ok(admin.attempts(id).await?),
+        }
+    }
+
+    pub(crate) async fn redrive(&self, ask: Selection) -> anyhow::Result<Changed> {
+        match self {
+            Self::Server(client) => client.post("deliveries/redrive", &ask).await,
+            Self::Store(admin) => Ok(admin.redrive(ask).await?),
+        }
+    }
+
+    pub(crate) async fn move_to(&self, ask: MoveRequest) -> anyhow::Result<Changed> {
+        match self {
+            Self::Server(client) => client.post("deliveries/move", &ask).await,
+            Self::Store(admin) => Ok(admin.move_to(ask).await?),
+        }
+    }
+
+    pub(crate) async fn kill(&self, ask: Selection) -> anyhow::Result<Changed> {
+        match self {
+            Self::Server(client) => client.post("deliveries/kill", &ask).await,
+            Self::Store(admin) => Ok(admin.kill(ask).await?),
+        }
+    }
+}
+
+/// The admin address of a configuration, as a URL.
+pub(crate) fn admin_url(config: &Config) -> String {
+    let mut address = config.server.admin_listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()); // listens everywhere, so here too
+    }
+    format!("http://{address}")
+}
+
+/// Talks to the admin API of a running server.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: Option<Secret>,
+}
+
+impl Client {
+    pub(crate) fn new(base: &str, token: Option<Secret>) -> Self {
+        Self { http: http_client(), base: base.trim_end_matches('/').to_owned(), token }
+    }
+
+    /// Whether a server answers.
+    pub(crate) async fn is_there(&self) -> bool {
+        let asked = self.http.get(format!("{}/healthz", self.base)).timeout(Duration::from_secs(2));
+        asked.send().await.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Asks any path for its status and its text.
+    pub(crate) async fn text(&self, path: &str) -> anyhow::Result<(u16, String)> {
+        let asked = self.http.get(format!("{}{path}", self.base)).timeout(PATIENCE);
+        let answer = asked.send().await.map_err(|_| Unreachable(self.base.clone()))?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.ask(self.http.get(self.url(path)).query(query)).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.ask(self.http.post(self.url(path)).json(body)).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/v1/{path}", self.base)
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let asked = match &self.token {
+            Some(token) => asked.bearer_auth(token.expose()),
+            None => asked,
+        };
+        let answer = asked.timeout(PATIENCE).send().await;
+        let answer = answer.map_err(|_| Unreachable(self.base.clone()))?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            let problem: Problem = answer.json().await.unwrap_or_default();
+            let said = problem.detail.or(problem.code).unwrap_or_default();
+            anyhow::bail!("the server says {status}: {said}");
+        }
+        answer.json().await.context("the server's answer is not what this version expects")
+    }
+}
+
+/// How long a person waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Default, serde::Deserialize)]
+struct Problem {
+    code: Option<String>,
+    detail: Option<String>,
+}

@@ -1,0 +1,150 @@
+//! `hookonce events`: list them, show one, admit a held one.
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use clap::Subcommand;
+use hookonce::{
+    admin::{Changed, EventPage, EventQuery, EventView},
+    event::{EventId, EventState},
+};
+
+use super::{Everywhere, asker::Asker, output::table};
+
+/// List events, show one, or admit a held one.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Events {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Show everything about one event
+    Show {
+        /// Our id, as in the list
+        id: EventId,
+    },
+    /// Route a held event after all
+    Admit {
+        /// Our id, as in the list
+        id: EventId,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Only of this source
+    #[arg(long)]
+    source: Option<String>,
+    /// Only of this type; with a * at the end, of types that begin so
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Only in this state: open, done, dead, unrouted, held
+    #[arg(long, value_parser = named::<EventState>)]
+    state: Option<EventState>,
+    /// Only with this id of the provider's
+    #[arg(long)]
+    event_id: Option<String>,
+    /// The page after the one that ended with this id
+    #[arg(long, value_name = "ID")]
+    before: Option<EventId>,
+    /// Rows to show
+    #[arg(long)]
+    limit: Option<usize>,
+}
+
+impl Events {
+    pub(crate) async fn run(self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
+        let asker = Asker::find(everywhere).await?;
+        let output = everywhere.output();
+        match self.what {
+            None => output.show(&asker.events(self.list.into()).await?, page)?,
+            Some(What::Show { id }) => output.show(&asker.event(id).await?, one)?,
+            Some(What::Admit { id }) => output.show(&asker.admit(id).await?, changed)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl From<List> for EventQuery {
+    fn from(list: List) -> Self {
+        let List { source, event_type, state, event_id, before, limit } = list;
+        Self { source, r#type: event_type, state, event_id, before, limit }
+    }
+}
+
+/// Reads a word as the API spells it.
+pub(super) fn named<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+}
+
+/// The word for a value, as the API spells it.
+pub(super) fn word(value: impl serde::Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn page(page: &EventPage) -> String {
+    let mut table = table(["id", "received", "source", "type", "event id", "state", "duplicates"]);
+    for row in &page.events {
+        table.add_row([
+            row.id.to_string(),
+            row.received_at.to_string(),
+            row.source.to_string(),
+            row.event_type.clone().unwrap_or_default(),
+            row.event_id.clone().unwrap_or_default(),
+            word(row.state),
+            row.duplicates.to_string(),
+        ]);
+    }
+    let more = page.next.map(|next| format!("\nmore: --before {next}")).unwrap_or_default();
+    format!("{table}{more}")
+}
+
+fn one(event: &EventView) -> String {
+    let mut text = String::new();
+    let mut fact = |name: &str, value: String| {
+        if !value.is_empty() {
+            writeln!(text, "{name:<14} {value}").expect("writing to a String does not fail");
+        }
+    };
+    fact("id", event.row.id.to_string());
+    fact("source", event.row.source.to_string());
+    fact("type", event.row.event_type.clone().unwrap_or_default());
+    fact("event id", event.row.event_id.clone().unwrap_or_default());
+    fact("state", word(event.row.state));
+    fact("received", event.row.received_at.to_string());
+    fact(
+        "identity",
+        event.identity.clone().unwrap_or_else(|| "none: nothing is deduplicated".to_owned()),
+    );
+    fact("mark until", event.mark_until.map(|until| until.to_string()).unwrap_or_default());
+    if event.row.resent_under_new_id {
+        fact("flag", "the same signed content had come before under another id".to_owned());
+    }
+    fact("duplicates", event.row.duplicates.to_string());
+    for duplicate in &event.duplicates_seen {
+        let marker = duplicate.retry_marker.clone().unwrap_or_default();
+        fact("  duplicate", format!("{} {marker}", duplicate.received_at));
+    }
+    for shown in &event.deliveries {
+        let delivery = &shown.delivery;
+        fact("delivery", format!("{} {} {}", delivery.id, delivery.handler, word(delivery.state)));
+        for attempt in &shown.attempts_made {
+            fact("  attempt", super::deliveries::attempt(attempt));
+        }
+    }
+    for (name, value) in &event.headers {
+        fact("header", format!("{name}: {value}"));
+    }
+    let body = event.body.clone().or_else(|| event.body_base64.clone()).unwrap_or_default();
+    format!("{text}\n{body}")
+}
+
+pub(super) fn changed(changed: &Changed) -> String {
+    let ids = changed.deliveries.iter().map(|id| format!("\n  {id}")).collect::<String>();
+    format!("{} deliveries{ids}", changed.deliveries.len())
+}

@@ -1,0 +1,28 @@
+//! `hookonce health`: one question and an exit code, so that a container needs no curl.
+
+use std::process::ExitCode;
+
+use super::{
+    EXIT_UNAVAILABLE, Everywhere,
+    asker::{Client, admin_url},
+};
+
+/// Ask a running server whether it is ready.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Health {
+    /// Ask only whether it is alive, not whether its store is
+    #[arg(long)]
+    alive: bool,
+}
+
+impl Health {
+    pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
+        let config = everywhere.load_config()?;
+        let base = everywhere.server.clone().unwrap_or_else(|| admin_url(&config));
+        let client = Client::new(&base, config.server.admin_token.clone());
+        let (status, text) = client.text(if self.alive { "/healthz" } else { "/readyz" }).await?;
+        everywhere.output().line(text.trim_end())?;
+        let is_well = (200..300).contains(&status);
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNAVAILABLE) })
+    }
+}

@@ -1,0 +1,131 @@
+//! The commands: what each is for is said here, what it does in its own file.
+
+mod asker;
+mod check;
+mod deliveries;
+mod events;
+mod health;
+mod output;
+mod providers;
+mod redrive;
+mod replay;
+mod serve;
+mod stats;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use hookonce::config::{Config, Mistakes, process_environment};
+
+use self::output::Output;
+
+/// Receives webhooks, runs each event's handler once, and loses none.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    everywhere: Everywhere,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Everywhere {
+    /// The configuration file [default: ./hookonce.toml, or none]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The admin address of a running server [default: the one in the configuration]
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive webhooks and run their handlers
+    Serve(serve::Serve),
+    /// Check the configuration and the store, and say what a yes survives
+    Check(check::Check),
+    /// Ask a running server whether it is ready: for containers and load balancers
+    Health(health::Health),
+    /// Show what was counted, and what waits now
+    Stats(stats::Stats),
+    /// List events, show one, or admit a held one
+    Events(events::Events),
+    /// List deliveries, show one's attempts, move or kill them
+    Deliveries(deliveries::Deliveries),
+    /// Deliver an event again, as a new delivery
+    Replay(replay::Replay),
+    /// Queue dead letters again, with a fresh budget
+    Redrive(redrive::Redrive),
+    /// Show the providers: scheme, identity, window, handshake
+    Providers(providers::Providers),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs a command. The code is 0 when all is well, 1 when the answer is no, 64 for a mistake in the
+/// configuration and 69 when something is not available.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { everywhere, command } = arguments;
+    match command {
+        Command::Serve(serve) => serve.run(&everywhere).await,
+        Command::Check(check) => check.run(&everywhere).await,
+        Command::Health(health) => health.run(&everywhere).await,
+        Command::Stats(stats) => stats.run(&everywhere).await,
+        Command::Events(events) => events.run(&everywhere).await,
+        Command::Deliveries(deliveries) => deliveries.run(&everywhere).await,
+        Command::Replay(replay) => replay.run(&everywhere).await,
+        Command::Redrive(redrive) => redrive.run(&everywhere).await,
+        Command::Providers(providers) => providers.run(&everywhere),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "hookonce", &mut script);
+            everywhere.output().raw(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A command line that makes sense but asks for what cannot be: the code of `sysexits.h`.
+const EXIT_USAGE: u8 = 64;
+/// Something that is needed is not there just now.
+const EXIT_UNAVAILABLE: u8 = 69;
+
+/// Writes an error down and gives the exit code that fits it.
+pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
+    Output::tell_error(error);
+    if error.is::<Mistakes>() {
+        ExitCode::from(EXIT_USAGE)
+    } else if error.is::<asker::Unreachable>() || error.is::<hookonce::store::StoreError>() {
+        ExitCode::from(EXIT_UNAVAILABLE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+impl Everywhere {
+    fn load_config(&self) -> Result<Config, Mistakes> {
+        Config::load(self.config.as_deref(), &process_environment)
+    }
+
+    fn output(&self) -> Output {
+        Output { json: self.json }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,73 @@
+//! The one place that prints: text for people, JSON for programs.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use serde::Serialize;
+
+/// How a command says what it found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// Whether to print JSON.
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints `data` as JSON, or else what `text` makes of it.
+    pub(crate) fn show<T: Serialize + ?Sized>(
+        self,
+        data: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> io::Result<()> {
+        if self.json {
+            let mut json = serde_json::to_vec_pretty(data)?;
+            json.push(b'\n');
+            self.raw(&json)
+        } else {
+            self.line(text(data).trim_end())
+        }
+    }
+
+    /// Prints `data` as one line of JSON.
+    pub(crate) fn json_line<T: Serialize>(self, data: &T) -> io::Result<()> {
+        let mut json = serde_json::to_vec(data)?;
+        json.push(b'\n');
+        self.raw(&json)
+    }
+
+    /// Prints a line.
+    pub(crate) fn line(self, text: &str) -> io::Result<()> {
+        self.raw(format!("{text}\n").as_bytes())
+    }
+
+    /// Prints bytes as they are. A reader that has gone away (`| head`) is no error.
+    pub(crate) fn raw(self, bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
+    }
+
+    /// Writes an error to stderr, with what led to it.
+    #[expect(clippy::print_stderr, reason = "this is the one place that prints")]
+    pub(crate) fn tell_error(error: &anyhow::Error) {
+        eprintln!("error: {error:#}");
+    }
+
+    /// Writes a remark to stderr, where it does not get into what a program reads.
+    #[expect(clippy::print_stderr, reason = "this is the one place that prints")]
+    pub(crate) fn remark(self, text: &str) {
+        eprintln!("{text}");
+    }
+}
+
+/// A table without lines, as wide as the terminal, or as its content where there is none.
+pub(crate) fn table<'a>(heads: impl IntoIterator<Item = &'a str>) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(heads.into_iter().map(str::to_uppercase));
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table
+}

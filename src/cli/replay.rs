@@ -1,0 +1,26 @@
+//! `hookonce replay`: deliver an event again, as a new delivery with a key of its own.
+
+use std::process::ExitCode;
+
+use hookonce::{admin::ReplayRequest, event::EventId};
+
+use super::{Everywhere, asker::Asker, events::changed};
+
+/// Deliver an event again, as a new delivery.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Replay {
+    /// Our id of the event
+    id: EventId,
+    /// Only to this handler [default: every handler that wants the event now]
+    #[arg(long)]
+    handler: Option<String>,
+}
+
+impl Replay {
+    pub(crate) async fn run(self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
+        let asker = Asker::find(everywhere).await?;
+        let made = asker.replay(self.id, ReplayRequest { handler: self.handler }).await?;
+        everywhere.output().show(&made, changed)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

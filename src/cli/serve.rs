@@ -1,0 +1,109 @@
+//! `hookonce serve`: receive webhooks and run their handlers, until told to stop.
+
+use std::{net::TcpListener, process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use hookonce::{
+    Hookonce,
+    config::{Config, LogFormat},
+    http,
+    telemetry::log::{self, Format},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Everywhere;
+
+/// Receive webhooks and run their handlers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {}
+
+impl Serve {
+    pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
+        let config = everywhere.load_config()?;
+        start_log(&config);
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let public = listen(config.server.listen)?;
+        let admin = listen(config.server.admin_listen)?;
+        let (grace, base) = (config.server.shutdown_within, public_base(&config));
+        let hookonce = Hookonce::open(config).await?;
+        announce(&hookonce, &base, &admin).await;
+
+        let workers = hookonce.spawn_workers();
+        let public = http::serve_public(Arc::clone(hookonce.app()), public)?;
+        let admin = http::serve_admin(hookonce.admin(), admin)?;
+        let (public_handle, admin_handle) = (public.handle(), admin.handle());
+        let mut asked_to_stop = Box::pin(stop_signal());
+        tokio::select! {
+            ended = public => ended.context("the public listener ended")?,
+            ended = admin => ended.context("the admin listener ended")?,
+            signal = &mut asked_to_stop => {
+                tracing::info!("{}: stopping; running attempts have {grace:?} to end", signal?);
+                // No new request, then no new claim; what is accepted meanwhile stays queued.
+                public_handle.stop(true).await;
+            }
+        }
+        let all_ended = workers.shut_down(grace).await;
+        admin_handle.stop(false).await;
+        if !all_ended {
+            tracing::warn!(
+                "some attempts did not end in time: they were given back and run again later"
+            );
+        }
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Says where to send webhooks and what a yes means here.
+async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
+    let readiness = hookonce.admin().readiness().await;
+    tracing::info!("a yes survives: {}", readiness.survives);
+    for source in hookonce.app().sources.values() {
+        tracing::debug!(source.name = %source.name, "receives at {base}{}", source.path);
+    }
+    for warning in &readiness.warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(error) = &readiness.error {
+        tracing::error!(%error, "the store is not ready: every request is answered 503 until it is");
+    }
+    let sources = hookonce.app().sources.len();
+    tracing::info!("{sources} sources at {base}/webhooks/…");
+    if let Ok(address) = admin.local_addr() {
+        tracing::info!("admin API and metrics at http://{address}");
+    }
+}
+
+/// Sends the logs where the configuration says.
+pub(crate) fn start_log(config: &Config) {
+    let format = match config.log.format {
+        LogFormat::Pretty => Format::Pretty,
+        LogFormat::Json => Format::Json,
+    };
+    log::start(format, config.log.level.as_deref().unwrap_or("info"));
+}
+
+fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}: is another hookonce running, or does the configuration name another address?")
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn public_base(config: &Config) -> String {
+    let listen = config.server.listen;
+    config.server.public_url.clone().unwrap_or_else(|| format!("http://{listen}"))
+}
+
+/// Waits for the first SIGTERM or SIGINT and says which it was.
+async fn stop_signal() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

@@ -1,0 +1,189 @@
+//! What hookonce runs with when there is no configuration file, and the development secrets it makes.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use zeroize::Zeroizing;
+
+use super::{
+    Config, Environment, HandlerConfig, Log, Mistakes, Server, mistakes::Findings, raw::Table,
+    section::Section, server, sources, store, workers,
+};
+use crate::{
+    event::ReplayGuard,
+    provider::{Provider, Settings},
+    secret::Secret,
+    source::Source,
+};
+
+/// The file in the data folder that keeps the development secrets.
+const SECRETS_FILE: &str = "development-secrets.toml";
+
+/// Held while that file is read and written. A file of its own, since the other one is replaced.
+const LOCK_FILE: &str = "development-secrets.lock";
+
+/// See [`Config::without_file`].
+pub(super) fn config(
+    environment: &Environment<'_>,
+    data_dir: &Path,
+    providers: &[&'static dyn Provider],
+) -> Result<Config, Mistakes> {
+    let mut found = Findings::new(&data_dir.join(SECRETS_FILE));
+    let mut secrets = secrets_from(environment, providers);
+    let without: Vec<_> =
+        providers.iter().copied().filter(|it| !secrets.contains_key(it.name())).collect();
+    match development_secrets(data_dir, &without, rand::random) {
+        Ok(made) => secrets.extend(made),
+        Err(error) => {
+            found.mistake(None, "", format!("development secrets cannot be kept here: {error}"));
+        }
+    }
+    warn_of_development_secrets(&without, &mut found);
+
+    let named = |provider: &&dyn Provider| provider.name().to_owned();
+    let log = HandlerConfig::log_everything(providers.iter().map(named).collect());
+    let mut all = Vec::new();
+    for &provider in providers {
+        let secret = secrets.remove(provider.name());
+        all.extend(secret.and_then(|secret| source(provider, secret, &log, &mut found)));
+    }
+
+    let absent = |name, found: &mut Findings| Section::top(Table::EMPTY, name, found);
+    let server = server::resolve(&absent("server", &mut found), &mut found);
+    let store = store::resolve(&absent("store", &mut found), data_dir, &mut found);
+    let workers = workers::resolve(&absent("workers", &mut found), &mut found);
+    let warnings = found.finish()?;
+    Ok(Config {
+        server: Server { data_dir: data_dir.to_owned(), ..server },
+        store,
+        workers,
+        sources: all,
+        handlers: vec![log],
+        log: Log::default(),
+        warnings,
+    })
+}
+
+/// The secrets that the environment has, by the provider's name.
+fn secrets_from(
+    environment: &Environment<'_>,
+    providers: &[&'static dyn Provider],
+) -> BTreeMap<String, Secret> {
+    let mut secrets = BTreeMap::new();
+    for provider in providers {
+        let secret = environment(provider.secret_variable()).map(Secret::new);
+        let secret = secret.filter(|secret| !secret.is_blank());
+        secrets.extend(secret.map(|secret| (provider.name().to_owned(), secret)));
+    }
+    secrets
+}
+
+/// The development secrets of these providers, by name. Those that are not kept yet are made.
+fn development_secrets(
+    data_dir: &Path,
+    providers: &[&'static dyn Provider],
+    random: impl Fn() -> [u8; 24],
+) -> io::Result<BTreeMap<String, Secret>> {
+    if providers.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    fs::create_dir_all(data_dir)?;
+    // Of two processes that start at once, the second one waits here and finds what the first one made.
+    let lock = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data_dir.join(LOCK_FILE))?;
+    lock.lock()?;
+    let mut kept = kept(&data_dir.join(SECRETS_FILE))?;
+    let known = kept.len();
+    for provider in providers {
+        kept.entry(provider.name().to_owned())
+            .or_insert_with(|| provider.development_secret(random()));
+    }
+    if kept.len() > known {
+        keep(data_dir, &kept)?;
+    }
+    kept.retain(|name, _| providers.iter().any(|provider| provider.name() == name));
+    Ok(kept)
+}
+
+fn kept(file: &Path) -> io::Result<BTreeMap<String, Secret>> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => Zeroizing::new(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error),
+    };
+    // The parser's own words are not passed on: they may show a secret.
+    let secrets = toml::from_str::<BTreeMap<String, String>>(&text).map_err(|_| {
+        io::Error::other("the file is not of the form it was made in: mend it, or delete it")
+    })?;
+    Ok(secrets.into_iter().map(|(name, secret)| (name, Secret::new(secret))).collect())
+}
+
+/// Replaces the file as a whole, so that a crash leaves the old one or the new one.
+fn keep(data_dir: &Path, secrets: &BTreeMap<String, Secret>) -> io::Result<()> {
+    // Mode 600 from the beginning, as every temporary file of this crate has.
+    let mut file = tempfile::NamedTempFile::new_in(data_dir)?;
+    writeln!(
+        file,
+        "# Made by hookonce for trying things out. Real events need the provider's own."
+    )?;
+    for (name, secret) in secrets {
+        // What JSON quotes, TOML reads: its basic strings have the same escapes.
+        let quoted = Zeroizing::new(serde_json::to_string(secret.expose())?);
+        writeln!(file, "{name} = {}", quoted.as_str())?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(data_dir.join(SECRETS_FILE))?;
+    Ok(())
+}
+
+fn warn_of_development_secrets(providers: &[&'static dyn Provider], found: &mut Findings) {
+    if !providers.is_empty() {
+        let variables: Vec<_> =
+            providers.iter().map(|provider| provider.secret_variable()).collect();
+        let message = format!(
+            "development secrets are in use: for real events set {}, or write a {}",
+            variables.join(", "),
+            super::DEFAULT_FILE,
+        );
+        found.warning(None, "", message);
+    }
+}
+
+/// The source named as its provider. `None`, with a warning, where a secret alone does not make one.
+fn source(
+    provider: &'static dyn Provider,
+    secret: Secret,
+    log: &HandlerConfig,
+    found: &mut Findings,
+) -> Option<Source> {
+    let name = provider.name();
+    let settings = Settings { secrets: vec![secret], ..Settings::default() };
+    match provider.scheme(&settings) {
+        Ok(scheme) => Some(Source {
+            name: Arc::from(name),
+            provider,
+            scheme,
+            settings,
+            path: sources::default_path(name),
+            url: None,
+            body_bytes_max: provider.body_bytes_max(),
+            window: sources::window_least(provider),
+            replay_guard: ReplayGuard::default(),
+            response: None,
+            routes: log.route_from(name).into_iter().collect(),
+        }),
+        Err(problems) => {
+            let message = format!("there is no source `{name}`: {}", problems.join("; "));
+            found.warning(None, "", message);
+            None
+        }
+    }
+}
