@@ -192,7 +192,7 @@ hookonce.toml:3:1: server.answr_within: is not known here: did you mean `answer_
 hookonce.toml:6:7: store.url: names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\" or \"memory:\"
 hookonce.toml:7:9: store.cache: is not in this version yet: leave it out
 hookonce.toml:10:12: sources.stripe.secrets: the environment variable MISSING is missing or empty: set it before hookonce starts
-hookonce.toml:11:10: sources.stripe.window: is too short: Stripe may send an event again for 30d, so write at least \"31d\"
+hookonce.toml:11:10: sources.stripe.window: is too short: Stripe may send an event again for 30d, and the least is \"31d\"
 hookonce.toml:13:10: sources.SMS: is not a good name: write up to 64 of a-z, 0-9, _ and -, beginning with a letter or a digit
 hookonce.toml:14:12: sources.SMS.provider: is not known: did you mean \"twilio\"?
 hookonce.toml:16:11: handlers.billing: does not say what to run: write one of url = \"…\", command = [\"…\"] or log = true
@@ -333,6 +333,10 @@ fn mistakes_in_a_source_are_told() {
             (
                 "secrets = ['a']\non_dead_duplicate = 'redrive'",
                 "3:21: sources.stripe.on_dead_duplicate: \"redrive\" is not in this version yet: write \"ignore\"",
+            ),
+            (
+                "secrets = ['a']\nwindow = '1s'",
+                "3:10: sources.stripe.window: is too short: Stripe may send an event again for 30d, and the least is \"31d\"",
             ),
             (
                 "secrets = ['a']\ntolerance = '25h'",
@@ -496,7 +500,7 @@ fn what_is_odd_is_warned_of() {
         warnings("[store]\ndurability = 'relaxed'"),
         [
             "hookonce.toml: sources: there is none: every webhook will be answered 404",
-            "hookonce.toml:2:14: store.durability: is for Redis alone: any other store does as it always does",
+            "hookonce.toml:2:14: store.durability: is for Redis alone: take it out, or choose a Redis",
         ]
     );
 }

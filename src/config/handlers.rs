@@ -79,7 +79,7 @@ impl fmt::Debug for HandlerKind {
     }
 }
 
-/// Every handler of the file, and `sources` are the names of its sources.
+/// Every handler of the file, whose sources have the names `sources`.
 pub(super) fn resolve(root: &Table, sources: &[&str], found: &mut Findings) -> Vec<HandlerConfig> {
     let mut handlers = Vec::new();
     for (name, section) in Section::named(root, "handlers.NAME", found) {
