@@ -76,17 +76,18 @@ pub(super) fn parse(
     environment: &Environment<'_>,
     found: &mut Findings,
 ) -> Option<Table> {
-    let (table, errors) = DeTable::parse_recoverable(text);
-    // Only what the parser says, not its `Display`, which shows the line and the secret in it.
-    for error in &errors {
-        let place = place(text, error.span().map_or(0, |span| span.start));
-        found.mistake(place, "", format!("this is not TOML: {}", error.message()));
+    match DeTable::parse(text) {
+        Ok(table) => {
+            let mut reader = Reader { text, environment, found };
+            Some(reader.table("", table.get_ref()))
+        }
+        Err(error) => {
+            // Only what the parser says, not its `Display`, which shows the line and the secret in it.
+            let message = format!("this is not TOML: {}", error.message());
+            found.mistake(place(text, error.span().map_or(0, |span| span.start)), "", message);
+            None
+        }
     }
-    if !errors.is_empty() {
-        return None;
-    }
-    let mut reader = Reader { text, environment, found };
-    Some(reader.table("", table.get_ref()))
 }
 
 struct Reader<'a> {
