@@ -76,18 +76,17 @@ pub(super) fn parse(
     environment: &Environment<'_>,
     found: &mut Findings,
 ) -> Option<Table> {
-    match DeTable::parse(text) {
-        Ok(table) => {
-            let mut reader = Reader { text, environment, found };
-            Some(reader.table("", table.get_ref()))
-        }
-        Err(error) => {
-            // Only what the parser says, not its `Display`, which shows the line and the secret in it.
-            let message = format!("this is not TOML: {}", error.message());
-            found.mistake(place(text, error.span().map_or(0, |span| span.start)), "", message);
-            None
-        }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let offset = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    // The first one alone: after a quote too few the parser stumbles over all that follows.
+    if let Some(error) = errors.iter().min_by_key(|error| offset(error)) {
+        // Only what the parser says, not its `Display`, which shows the line and the secret in it.
+        let message = format!("this is not TOML: {}", error.message());
+        found.mistake(place(text, offset(error)), "", message);
+        return None;
     }
+    let mut reader = Reader { text, environment, found };
+    Some(reader.table("", table.get_ref()))
 }
 
 struct Reader<'a> {
