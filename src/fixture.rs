@@ -234,13 +234,14 @@ fn like(id: &str, random: &mut impl Rng) -> String {
     let letters = id.len() - id.trim_start_matches(|first: char| first.is_ascii_alphabetic()).len();
     let kept = id.rfind('_').map_or(letters.min(2), |at| at + 1);
     let (kind, rest) = id.split_at_checked(kept).unwrap_or(("", id));
-    let is_hex = rest
-        .bytes()
-        .filter(u8::is_ascii_alphanumeric)
-        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let is_hex =
+        rest.bytes().filter(u8::is_ascii_alphanumeric).all(|byte| byte.is_ascii_hexdigit())
+            && rest.bytes().any(|byte| byte.is_ascii_lowercase())
+            && !rest.bytes().any(|byte| byte.is_ascii_uppercase());
     let fresh = rest.chars().map(|old| match old {
         '0'..='9' | 'a'..='f' if is_hex => char::from_digit(random.random_range(0..16), 16),
-        '0'..='9' => Some(random.random_range('0'..='9')),
+        '0' => Some(random.random_range('0'..='9')),
+        '1'..='9' => Some(random.random_range('1'..='9')), // a JSON number cannot begin with 0
         'a'..='z' => Some(random.random_range('a'..='z')),
         'A'..='Z' => Some(random.random_range('A'..='Z')),
         other => Some(other),

@@ -79,7 +79,7 @@ impl fmt::Debug for HandlerKind {
     }
 }
 
-/// Every handler of the file, and `sources` are the names of its sources.
+/// Every handler of the file, whose sources have the names `sources`.
 pub(super) fn resolve(root: &Table, sources: &[&str], found: &mut Findings) -> Vec<HandlerConfig> {
     let mut handlers = Vec::new();
     for (name, section) in Section::named(root, "handlers.NAME", found) {
@@ -151,10 +151,11 @@ fn retry(section: &Section<'_>, found: &mut Findings) -> Retry {
         first: section.duration("first", found),
         max: section.duration("max", found),
     };
-    if retry.first > retry.max {
+    // A `first` that is not written gives way: nobody asked for it to be longer than `max`.
+    if retry.first > retry.max && section.has("first") {
         section.mistake("first", "is longer than `max`: write less, or raise `max`", found);
     }
-    retry
+    Retry { first: retry.first.min(retry.max), ..retry }
 }
 
 /// What the handler runs; everything is read, so that each mistake is found.
@@ -166,23 +167,17 @@ fn kind(section: &Section<'_>, found: &mut Findings) -> Option<HandlerKind> {
 
     let written: Vec<&str> =
         ["url", "command", "log"].into_iter().filter(|name| section.has(name)).collect();
-    let second = match written.as_slice() {
-        [] => {
-            section.mistake_as_a_whole(
-                "does not say what to run: write one of url = \"…\", command = [\"…\"] or log = true",
-                found,
-            );
-            return None;
-        }
-        [_] => None,
-        [_, second, ..] => Some(second),
-    };
-    if let Some(second) = second {
-        section.mistake(
-            second,
-            format!("is one too many: of {} a handler has one", written.join(" and ")),
+    match written.as_slice() {
+        [] => section.mistake_as_a_whole(
+            "does not say what to run: write one of url = \"…\", command = [\"…\"] or log = true",
             found,
-        );
+        ),
+        [_] => {}
+        [_, second, ..] => {
+            let message =
+                format!("is one too many: of {} a handler has one", written.join(" and "));
+            section.mistake(second, message, found);
+        }
     }
     if log == Some(false) {
         section.mistake(

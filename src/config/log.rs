@@ -44,7 +44,7 @@ pub(super) fn resolve(section: &Section<'_>, found: &mut Findings) -> Log {
 fn are_directives(text: &str) -> bool {
     text.split(',').all(|piece| {
         let level = piece.rsplit('=').next().unwrap_or_default();
-        level.trim().parse::<LevelFilter>().is_ok()
+        !level.trim().is_empty() && level.trim().parse::<LevelFilter>().is_ok()
     })
 }
 

@@ -77,12 +77,12 @@ pub(super) fn parse(
     found: &mut Findings,
 ) -> Option<Table> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    // Only what the parser says, not its `Display`, which shows the line and the secret in it.
-    for error in &errors {
-        let place = place(text, error.span().map_or(0, |span| span.start));
-        found.mistake(place, "", format!("this is not TOML: {}", error.message()));
-    }
-    if !errors.is_empty() {
+    let offset = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+    // The first one alone: after a quote too few the parser stumbles over all that follows.
+    if let Some(error) = errors.iter().min_by_key(|error| offset(error)) {
+        // Only what the parser says, not its `Display`, which shows the line and the secret in it.
+        let message = format!("this is not TOML: {}", error.message());
+        found.mistake(place(text, offset(error)), "", message);
         return None;
     }
     let mut reader = Reader { text, environment, found };

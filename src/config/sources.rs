@@ -231,11 +231,10 @@ fn window(section: &Section<'_>, provider: &dyn Provider, found: &mut Findings) 
     let least = window_least(provider);
     let window = section.duration_if_written("window", found).unwrap_or(least);
     if window < least {
+        let (provider, resends_for) = (provider.title(), written(provider.resends_for()));
+        let least = written(least);
         let message = format!(
-            "is too short: {} may send an event again for {}, so write at least \"{}\"",
-            provider.title(),
-            written(provider.resends_for()),
-            written(least),
+            "is too short: {provider} may send an event again for {resends_for}, and the least is \"{least}\""
         );
         section.mistake("window", message, found);
     }
@@ -259,6 +258,7 @@ fn response(section: &Section<'_>, found: &mut Findings) -> Option<Reply> {
     if content_type.is_some_and(|text| !is_header_value(text)) {
         section.mistake("content_type", "cannot be sent: write one such as \"text/xml\"", found);
     }
+    // Read as a setting, since an empty body may be written out.
     let body = section.setting("body", found).unwrap_or_default();
     if body.len() > limits::RESPONSE_BYTES_MAX {
         let message = format!("is too long: at most {} bytes", limits::RESPONSE_BYTES_MAX);

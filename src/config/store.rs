@@ -43,11 +43,7 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         _ => Durability::Always,
     };
     if durability != Durability::Always && !url.starts_with("redis") {
-        section.warning(
-            "durability",
-            "is for Redis alone: any other store does as it always does",
-            found,
-        );
+        section.warning("durability", "is for Redis alone: take it out, or choose a Redis", found);
     }
     Store {
         url: Secret::new(inside(url, data_dir)),

@@ -91,8 +91,12 @@ impl Scheme for EitherFamily {
     }
 
     fn sign(&self, draft: &mut Unverified, now: Timestamp) -> Result<(), NotSignable> {
-        let branded = draft.headers.all("svix-id").next().is_some();
-        if branded { self.svix.sign(draft, now) } else { self.webhook.sign(draft, now) }
+        let white_label = draft.headers.all("webhook-id").next().is_some();
+        if has_svix_signature(draft) || !white_label {
+            self.svix.sign(draft, now)
+        } else {
+            self.webhook.sign(draft, now)
+        }
     }
 }
 

@@ -82,7 +82,7 @@ pub static KEYS: &[Key] = &[
         "durability",
         choice(&["always", "replicated", "relaxed"], &[]),
         Fallback::Text("always"),
-        "What a yes survives on Redis. The other stores always keep what they were told.",
+        "What a yes survives on Redis. SQLite and Postgres are always durable, and memory never is.",
     ),
     key("store", "cache", Kind::Later, Fallback::Unset, "A Redis in front of an SQL store."),
     key(
@@ -118,7 +118,7 @@ pub static KEYS: &[Key] = &[
         "provider",
         Kind::Text,
         Fallback::Told("the source's name"),
-        "Whose rules it follows: see docs/providers.md.",
+        "Whose rules it follows: see [providers.md](providers.md).",
     ),
     key(
         "sources.NAME",
@@ -158,9 +158,9 @@ pub static KEYS: &[Key] = &[
     key(
         "sources.NAME",
         "window",
-        span(limits::WINDOW_MIN, limits::WINDOW_MAX),
+        span(Duration::ZERO, limits::WINDOW_MAX),
         Fallback::Told("the least"),
-        "How long an event is remembered after it came. At least a week, and a day more than the provider may send it again.",
+        "How long an event is remembered after it came. The least is a day more than the provider may send it again, and a week.",
     ),
     key(
         "sources.NAME",

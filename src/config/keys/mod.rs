@@ -106,6 +106,9 @@ impl fmt::Display for Kind {
                 write!(f, "`\"{}\"`", now.join("\"` or `\""))?;
                 later.iter().try_for_each(|word| write!(f, "; not yet: `\"{word}\"`"))
             }
+            Self::Duration { least: Duration::ZERO, most } => {
+                write!(f, "duration, up to {}", written(*most))
+            }
             Self::Duration { least, most } => {
                 write!(f, "duration, {} to {}", written(*least), written(*most))
             }

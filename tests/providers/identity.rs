@@ -1,0 +1,151 @@
+//! What makes two requests the same event: a retry does not change it, another event does.
+
+use bytes::Bytes;
+use hookonce::{
+    clock::Timestamp,
+    event::Named,
+    fixture::Fixture,
+    provider,
+    request::Unverified,
+    verify::{self, Checked},
+};
+
+use crate::{now_of, source_of};
+
+/// What the fixture says happened when it is changed, and then signed `seconds` later.
+fn named(path: &str, seconds: i64, change: impl FnOnce(&mut Unverified)) -> Named {
+    let (provider, name) = path.split_once('/').expect("provider and fixture");
+    let fixtures = Fixture::all(provider);
+    let fixture = fixtures.iter().find(|fixture| fixture.name == name).expect("the fixture exists");
+    let provider = provider::find(provider).expect("the provider exists");
+    let source = source_of(provider, fixture);
+    let now = Timestamp::from_seconds(now_of(fixture).as_seconds() + seconds);
+    let mut request = fixture.request().clone();
+    change(&mut request);
+    source.scheme.sign(&mut request, now).expect("there is a secret");
+    match verify::check(&source, request, now) {
+        Checked::Accepted(mut events, _) => events.pop().expect("one event").named,
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+fn unchanged(_: &mut Unverified) {}
+
+fn replace(request: &mut Unverified, old: &str, new: &str) {
+    let body = std::str::from_utf8(&request.body).expect("the body is text");
+    assert!(body.contains(old));
+    request.body = Bytes::from(body.replace(old, new));
+}
+
+#[test]
+fn a_later_attempt_is_the_same_event() {
+    for path in [
+        "stripe/invoice_paid",
+        "stripe/no_id",
+        "slack/app_mention",
+        "slack/slash_command",
+        "standardwebhooks/contact_created",
+        "svix/contact_created",
+        "svix/white_label",
+        "github/push",
+        "github/no_delivery_id",
+        "twilio/incoming_sms",
+        "twilio/call_status",
+        "twilio/event_stream",
+        "hmac/plain",
+        "hmac/hub_style",
+        "hmac/items_with_time",
+        "hmac/everything_signed",
+    ] {
+        let (first, later) = (named(path, 0, unchanged), named(path, 3600, unchanged));
+        assert!(first.identity.is_some(), "{path}");
+        assert_eq!(first, later, "{path}");
+    }
+}
+
+#[test]
+fn under_a_signed_id_the_body_may_differ() {
+    for (path, old, new) in [
+        ("stripe/invoice_paid", "\"pending_webhooks\": 1", "\"pending_webhooks\": 0"),
+        ("slack/app_mention", "C061EG9SL", "C061EG9SM"),
+        ("standardwebhooks/contact_created", "Example", "Changed"),
+        ("hmac/items_with_time", "A-1", "A-2"),
+        ("hmac/everything_signed", "A-1", "A-2"),
+    ] {
+        let changed = named(path, 0, |request| replace(request, old, new));
+        assert_eq!(named(path, 0, unchanged).identity, changed.identity, "{path}");
+    }
+}
+
+#[test]
+fn under_an_unsigned_id_other_content_is_another_event() {
+    for (path, old, new) in [
+        ("github/push", "octocat@", "octodog@"),
+        ("twilio/incoming_sms", "Hello", "Jello"),
+        ("hmac/hub_style", "A-1", "A-2"),
+    ] {
+        let (first, changed) =
+            (named(path, 0, unchanged), named(path, 0, |request| replace(request, old, new)));
+        assert_eq!(first.event_id, changed.event_id, "{path}");
+        assert_ne!(first.identity, changed.identity, "{path}");
+        assert_ne!(first.digest, changed.digest, "{path}");
+    }
+}
+
+#[test]
+fn a_copy_under_another_unsigned_id_is_noticed_by_its_digest() {
+    for (path, header) in [
+        ("github/push", "x-github-delivery"),
+        ("twilio/incoming_sms", "i-twilio-idempotency-token"),
+        ("hmac/hub_style", "x-request-id"),
+    ] {
+        let first = named(path, 0, unchanged);
+        for value in ["another-id", ""] {
+            let copy = named(path, 0, |request| request.headers.set(header, value));
+            assert_ne!(first.identity, copy.identity, "{path}");
+            assert!(first.digest.is_some(), "{path}");
+            assert_eq!(first.digest, copy.digest, "{path}");
+        }
+    }
+}
+
+#[test]
+fn another_type_makes_another_event_at_github() {
+    let relabelled =
+        named("github/push", 0, |request| request.headers.set("x-github-event", "release"));
+    assert_ne!(named("github/push", 0, unchanged).identity, relabelled.identity);
+}
+
+#[test]
+fn an_unsigned_content_type_does_not_change_the_identity() {
+    let form = "application/x-www-form-urlencoded";
+    let changed =
+        named("slack/app_mention", 0, |request| request.headers.set("content-type", form));
+    assert_eq!(named("slack/app_mention", 0, unchanged), changed);
+}
+
+#[test]
+fn a_form_spelled_another_way_is_the_same_event() {
+    let respelled = named("twilio/message_status", 0, |request| {
+        replace(request, "%2B", "%2b");
+        let body = std::str::from_utf8(&request.body).expect("the body is text");
+        let parameters: Vec<_> = body.split('&').rev().collect();
+        request.body = parameters.join("&").into();
+    });
+    let first = named("twilio/message_status", 0, unchanged);
+    assert_eq!((first.identity, first.digest), (respelled.identity, respelled.digest));
+}
+
+#[test]
+fn a_retry_says_so_at_slack() {
+    let fixtures = Fixture::all("slack");
+    let fixture = fixtures.iter().find(|fixture| fixture.name == "message_retried");
+    let fixture = fixture.expect("the fixture exists");
+    let source = source_of(provider::find("slack").expect("listed"), fixture);
+    let Checked::Accepted(events, _) =
+        verify::check(&source, fixture.request().clone(), now_of(fixture))
+    else {
+        panic!("it is refused");
+    };
+    assert_eq!(events[0].retry_marker.as_deref(), Some("x-slack-retry-num: 1 (http_timeout)"));
+}
