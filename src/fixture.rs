@@ -15,9 +15,10 @@
 //! {"id":"evt_1","type":"invoice.paid"}
 //! ```
 //!
-//! The body is everything after the empty line, byte for byte. Further keys of the head: `url` (what the provider
-//! called; by default put together from `Host` and the path), `public_key`, `config: KEY = VALUE`
-//! (one line each), and `ids`: texts that stand for something which is new in each event.
+//! The body is everything after the empty line, byte for byte. Further keys of the head: `url`
+//! (what the provider called; by default put together from `Host` and the path), `public_key`,
+//! `config: KEY = VALUE` (one line each), and `ids`: texts that stand for something which is new in
+//! each event.
 
 use std::collections::BTreeMap;
 
@@ -148,8 +149,8 @@ impl Fixture {
         &self.request
     }
 
-    /// The request for another URL. The query comes along where `url` has none: some signatures cover it.
-    /// The signature is the old one; see [`Fixture::renewed`].
+    /// The request for another URL. The query comes along where `url` has none: some signatures
+    /// cover it. The signature is the old one; see [`Fixture::renewed`].
     pub fn request_to(&self, url: &str) -> Unverified {
         let query = self.request.query();
         let url = if query.is_empty() || url.contains('?') {
@@ -160,8 +161,8 @@ impl Fixture {
         Unverified { url, ..self.request.clone() }
     }
 
-    /// A new event like this one, as the provider of `source` would send it to `url` at `now`: with ids
-    /// of its own, of the same form, and signed with the first key of `source`.
+    /// A new event like this one, as the provider of `source` would send it to `url` at `now`: with
+    /// ids of its own, of the same form, and signed with the first key of `source`.
     ///
     /// # Errors
     /// When the scheme cannot be signed with what the source knows.
@@ -228,8 +229,8 @@ fn replace_bytes(mut text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     replaced
 }
 
-/// A random text of the same form: digits for digits, letters for letters, hex for hex, and the beginning kept
-/// that says what kind of id it is (`evt_`, `SM`).
+/// A random text of the same form: digits for digits, letters for letters, hex for hex, and the
+/// beginning kept that says what kind of id it is (`evt_`, `SM`).
 fn like(id: &str, random: &mut impl Rng) -> String {
     let letters = id.len() - id.trim_start_matches(|first: char| first.is_ascii_alphabetic()).len();
     let kept = id.rfind('_').map_or(letters.min(2), |at| at + 1);

@@ -1,4 +1,5 @@
-//! Checking captured requests away from the network: what the receive path would say, without a store.
+//! Checking captured requests away from the network: what the receive path would say, without a
+//! store.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -67,8 +68,8 @@ impl Checked {
         }
     }
 
-    /// Everything that counts in one line, in the form of a fixture's `expect`:
-    /// `accepted id=… type=…` (a batch: one after the other, with `; ` in between), `handshake`, `refused CODE`.
+    /// Everything that counts in one line, in the form of a fixture's `expect`: `accepted id=…
+    /// type=…` (a batch: one after the other, with `; ` in between), `handshake`, `refused CODE`.
     pub fn summary(&self) -> String {
         match self {
             Self::Accepted(events, _) => {
@@ -156,8 +157,8 @@ impl Response {
         }
     }
 
-    /// Whether this answer is as `expected`, whose absent fields are free. Of content types the parameters do not
-    /// count, of header names the case.
+    /// Whether this answer is as `expected`, whose absent fields are free. Of content types the
+    /// parameters do not count, of header names the case.
     fn is_as(&self, expected: &Self) -> bool {
         let essence = |response: &Self| {
             let whole = response.content_type.as_deref()?;

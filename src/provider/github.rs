@@ -2,15 +2,15 @@
 //!
 //! <https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>
 //!
-//! The older `X-Hub-Signature` (SHA-1) is sent beside it and never looked at. Upper-case hex is refused, as
-//! GitHub's own library does.
+//! The older `X-Hub-Signature` (SHA-1) is sent beside it and never looked at. Upper-case hex is
+//! refused, as GitHub's own library does.
 //!
 //! Identity: the header `X-GitHub-Delivery`, which a redelivery keeps, and the digest of type and
 //! body: neither header is signed, so the id alone could be put on another event. Without the id
 //! the digest alone.
 //!
-//! The type is the header `X-GitHub-Event` alone (`pull_request`); the action is in the body. A ping
-//! is an ordinary event of the type `ping`.
+//! The type is the header `X-GitHub-Event` alone (`pull_request`); the action is in the body. A
+//! ping is an ordinary event of the type `ping`.
 
 use std::time::Duration;
 

@@ -1,15 +1,16 @@
 //! Any sender that signs with an HMAC and is not in our list: its source says how.
 //!
-//! With a secret alone: `X-Signature: <hex>`, HMAC-SHA256 over the body. The settings below change each
-//! part of that; GitHub's way, for one, is `header = "X-Hub-Signature-256"` and `prefix = "sha256="`,
-//! Stripe's is `header = "Stripe-Signature"`, `item = "v1"`, `timestamp_item = "t"` and
+//! With a secret alone: `X-Signature: <hex>`, HMAC-SHA256 over the body. The settings below change
+//! each part of that; GitHub's way, for one, is `header = "X-Hub-Signature-256"` and `prefix =
+//! "sha256="`, Stripe's is `header = "Stripe-Signature"`, `item = "v1"`, `timestamp_item = "t"` and
 //! `signed = "{timestamp}.{body}"`.
 //!
 //! <https://www.rfc-editor.org/rfc/rfc2104>
 //!
-//! Identity: what `event_id` names, alone if it is signed (a place in the body, or a header among the signed
-//! parts), otherwise together with the digest of the signed content less its time. Where it names nothing, that
-//! digest alone: such a source must put something into each body that differs between events.
+//! Identity: what `event_id` names, alone if it is signed (a place in the body, or a header among
+//! the signed parts), otherwise together with the digest of the signed content less its time. Where
+//! it names nothing, that digest alone: such a source must put something into each body that
+//! differs between events.
 
 use std::{str::FromStr, time::Duration};
 
@@ -71,8 +72,8 @@ impl Provider for GenericHmac {
             ("key", "of the secret: `text` (default), `base64` or `hex`"),
             (
                 "signed",
-                "what is signed, with `{body}`, `{timestamp}`, `{header:Name}`, `{url}` and `{method}` \
-                 in place of each; default `{body}`",
+                "what is signed, with `{body}`, `{timestamp}`, `{header:Name}`, `{url}` and \
+                 `{method}` in place of each; default `{body}`",
             ),
             ("timestamp_header", "the header with the time of signing"),
             ("timestamp_item", "the time of signing is this item of the signature's header"),

@@ -3,7 +3,6 @@
 //! Adding one takes a file in this folder, its two lines below, and its fixtures. Nothing here does
 //! I/O, reads a clock or knows a store; a provider sees the secrets of one source only.
 
-pub mod keys;
 pub mod naming;
 pub mod scheme;
 

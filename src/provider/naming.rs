@@ -1,7 +1,8 @@
 //! What names an event in bytes that are signed but may hold anything.
 //!
 //! A request whose signature holds must not be lost because a field has another form than
-//! documented: where an id is missing or of the wrong type, the digest of the content takes its place.
+//! documented: where an id is missing or of the wrong type, the digest of the content takes its
+//! place.
 
 use std::{borrow::Cow, fmt};
 
@@ -51,7 +52,8 @@ fn content_alone(content: Digest) -> Identity {
     Identity::of(["", content.short().as_str()])
 }
 
-/// `text` as an id or a type, if it can be one: not empty, not too long, without control characters.
+/// `text` as an id or a type, if it can be one: not empty, not too long, without control
+/// characters.
 pub fn usable<'a>(text: impl Into<Cow<'a, str>>) -> Option<String> {
     let text = text.into();
     let fits = !text.is_empty() && text.len() <= limits::EVENT_ID_BYTES_MAX;

@@ -6,11 +6,12 @@
 //! its JavaScript library looks at the past only.
 //!
 //! Identity: `/event_id` of an event, which is signed. Slash commands and interactions are forms
-//! without an id; Slack does not send them again, each holds a `trigger_id` of its own, and their digest is their
-//! identity. Whether a body is JSON or a form is told from the body: the content type is not signed.
+//! without an id; Slack does not send them again, each holds a `trigger_id` of its own, and their
+//! digest is their identity. Whether a body is JSON or a form is told from the body: the content
+//! type is not signed.
 //!
-//! The type is `/event/type` (`app_mention`), the `/type` of what is no event (`app_rate_limited`) or of an
-//! interaction's `payload` (`block_actions`), or the command itself (`/deploy`).
+//! The type is `/event/type` (`app_mention`), the `/type` of what is no event (`app_rate_limited`)
+//! or of an interaction's `payload` (`block_actions`), or the command itself (`/deploy`).
 //!
 //! The URL is tested with a signed `url_verification`, answered with its challenge as plain text,
 //! and that of a slash command with `ssl_check=1`: signed as a POST, bare as a GET.

@@ -1,14 +1,15 @@
-//! Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature: v1,<base64> …`, over
-//! `<id>.<timestamp>.<body>`.
+//! Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature: v1,<base64> …`,
+//! over `<id>.<timestamp>.<body>`.
 //!
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 //!
-//! `v1` is HMAC-SHA256 with a secret `whsec_<base64>`; `v1a` is Ed25519, chosen with
-//! `scheme = "v1a"` and checked with `public_keys = ["whpk_<base64>"]`. A source has one or the other: where
+//! `v1` is HMAC-SHA256 with a secret `whsec_<base64>`; `v1a` is Ed25519, chosen with `scheme =
+//! "v1a"` and checked with `public_keys = ["whpk_<base64>"]`. A source has one or the other: where
 //! public keys are configured no HMAC is ever accepted. Entries of other versions are skipped, and
 //! so are entries without a comma, on which the libraries differ.
 //!
-//! Identity: the id in the header, which is signed. The type is `/type`, as the specification recommends.
+//! Identity: the id in the header, which is signed. The type is `/type`, as the specification
+//! recommends.
 
 use std::time::Duration;
 
@@ -56,7 +57,8 @@ impl Provider for StandardWebhooks {
         "`webhook-id`, which is signed"
     }
 
-    /// The schedule that the specification gives as its example ends after 75 hours; a day for asking again.
+    /// The schedule that the specification gives as its example ends after 75 hours; a day for
+    /// asking again.
     fn resends_for(&self) -> Duration {
         Duration::from_hours(24 * 4)
     }

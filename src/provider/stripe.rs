@@ -9,9 +9,9 @@
 //! between attempts. Thin events (`v2.core.event`) have the same two fields.
 //!
 //! Decided where Stripe's libraries differ from us or from each other: a time in the future is
-//! refused beyond the tolerance as one in the past is, since a captured request would otherwise stay
-//! good for as long as its sender liked. Thin events are accepted: the signature is the same. Upper-case
-//! hex and spaces after the comma are refused, as the libraries do.
+//! refused beyond the tolerance as one in the past is, since a captured request would otherwise
+//! stay good for as long as its sender liked. Thin events are accepted: the signature is the same.
+//! Upper-case hex and spaces after the comma are refused, as the libraries do.
 
 use std::time::Duration;
 

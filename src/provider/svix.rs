@@ -2,9 +2,9 @@
 //!
 //! <https://docs.svix.com/receiving/verifying-payloads/how-manual>
 //!
-//! Senders that put their own brand in place of Svix's use the `webhook-*` names. Which of the two counts is decided
-//! by `svix-signature` alone, and the id is read from the headers whose signature was checked: a
-//! header of the other family changes nothing.
+//! Senders that put their own brand in place of Svix's use the `webhook-*` names. Which of the two
+//! counts is decided by `svix-signature` alone, and the id is read from the headers whose signature
+//! was checked: a header of the other family changes nothing.
 //!
 //! Identity: the id in the header, which is signed. The type is `/type`. An empty body is accepted:
 //! one of Svix's libraries tries to read it as JSON and fails, the others do not.

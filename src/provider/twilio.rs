@@ -5,18 +5,20 @@
 //! A form adds name and value of each parameter to the URL, sorted by name, each distinct value of
 //! a repeated name once. Any other body is not signed itself: its SHA-256 is the parameter
 //! `bodySHA256` of the signed URL, and a body without it is refused. With the header
-//! `X-Twilio-Webhooks-Signature-Settings: …,algorithm=HMAC_SHA256` (a shared key) the HMAC is SHA-256.
+//! `X-Twilio-Webhooks-Signature-Settings: …,algorithm=HMAC_SHA256` (a shared key) the HMAC is
+//! SHA-256.
 //!
 //! The URL is the one that Twilio called, letter for letter, less its fragment. As in Twilio's
 //! libraries, it also fits without its port, or with the default port written out. What one of them
-//! does besides, trying the URL as a URL parser would rewrite it, is not done: it would accept what the provider did not sign.
+//! does besides, trying the URL as a URL parser would rewrite it, is not done: it would accept what
+//! the provider did not sign.
 //!
-//! Identity: the header `I-Twilio-Idempotency-Token`, which is not signed, and the digest of the signed
-//! content; without a token the digest alone. Nothing signed changes between attempts. The elements of a JSON array
-//! (Event Streams) are events of their own, each under its signed `/id`.
+//! Identity: the header `I-Twilio-Idempotency-Token`, which is not signed, and the digest of the
+//! signed content; without a token the digest alone. Nothing signed changes between attempts. The
+//! elements of a JSON array (Event Streams) are events of their own, each under its signed `/id`.
 //!
-//! Callbacks have no type, so we name them after what they report: `message.delivered` from `MessageStatus` or
-//! `SmsStatus`, `call.completed` from `CallStatus`; JSON after its `/type`.
+//! Callbacks have no type, so we name them after what they report: `message.delivered` from
+//! `MessageStatus` or `SmsStatus`, `call.completed` from `CallStatus`; JSON after its `/type`.
 
 use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
@@ -28,9 +30,8 @@ use url::form_urlencoded;
 
 use super::{
     NotSignable, Provider, Scheme, Settings,
-    keys::{Algorithm, Encoding, KeyForm, Keys},
     naming::{self, Scalar},
-    scheme::only,
+    scheme::{Algorithm, Encoding, KeyForm, keys::Keys, only},
 };
 use crate::{
     clock::Timestamp,
@@ -71,7 +72,8 @@ impl Provider for Twilio {
     }
 
     fn identity(&self) -> &'static str {
-        "`I-Twilio-Idempotency-Token`, which is not signed, and the digest of what is; Event Streams: `/id`"
+        "`I-Twilio-Idempotency-Token`, which is not signed, and the digest of what is; \
+         Event Streams: `/id`"
     }
 
     /// Callbacks once; Event Streams for four hours.
@@ -194,7 +196,8 @@ fn parameters(request: &Unverified) -> Vec<Cow<'_, str>> {
 }
 
 /// Whether the body is a form. The content type is not signed, but who changes it gains nothing: a
-/// form read as another body lacks `bodySHA256`, and another body read as a form has other parameters.
+/// form read as another body lacks `bodySHA256`, and another body read as a form has other
+/// parameters.
 fn is_form(request: &Unverified) -> bool {
     let content_type = request.headers.first("content-type").unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim();
@@ -257,7 +260,8 @@ fn event_type(request: &Unverified) -> Option<String> {
     }
 }
 
-/// The elements of a JSON array, each an event under its own id. They are signed through `bodySHA256`.
+/// The elements of a JSON array, each an event under its own id. They are signed through
+/// `bodySHA256`.
 fn elements(body: &Bytes) -> Option<Vec<Named>> {
     let elements: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
     let event = |element: &RawValue| {

@@ -2,14 +2,20 @@
 //! with a key, and the signature is put into a header, often beside the time.
 //!
 //! A provider's file fills in a [`Recipe`]; everything that has to be right every time (constant
-//! time, doubled headers, tolerance both ways, every signature against every key) is done here, once.
+//! time, doubled headers, tolerance both ways, every signature against every key) is done here,
+//! once.
+
+pub mod keys;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
-use super::{NotSignable, Scheme, Settings, keys::Keys};
+use self::keys::Keys;
+use super::{NotSignable, Scheme, Settings};
 use crate::{clock::Timestamp, limits, refusal::SignatureProblem, request::Unverified};
 
-pub use super::keys::{Algorithm, Encoding, KeyForm};
+pub use self::keys::{Algorithm, Encoding, KeyForm};
 
 /// How far a signed time may be off, unless the provider or the source says otherwise.
 pub const TOLERANCE: Duration = Duration::from_mins(5);
@@ -41,8 +47,8 @@ pub enum Placement {
         /// What stands before the signature.
         prefix: String,
     },
-    /// Items of a header, in any order: `t=…,v1=…`. The signatures are the values of one name; other
-    /// names are ignored. Nothing is trimmed.
+    /// Items of a header, in any order: `t=…,v1=…`. The signatures are the values of one name;
+    /// other names are ignored. Nothing is trimmed.
     Items {
         /// The header.
         header: String,
@@ -111,7 +117,8 @@ impl Recipe {
     /// The scheme with the keys of a source in it.
     ///
     /// # Errors
-    /// Everything that is wrong with the source's keys and tolerance, as `key: what to write instead`.
+    /// Everything that is wrong with the source's keys and tolerance, as `key: what to write
+    /// instead`.
     pub fn scheme(self, settings: &Settings) -> Result<RecipeScheme, Vec<String>> {
         let mut wrong = Vec::new();
         if settings.tolerance.is_some() && self.time.is_none() {
@@ -321,7 +328,7 @@ impl Time {
         now: Timestamp,
     ) -> Result<(), SignatureProblem> {
         let malformed = || SignatureProblem::Form("the signed time is not a whole number".into());
-        // A leading sign or a space would be a second spelling; 15 digits reach beyond any real time.
+        // A sign or a space would be a second spelling; 15 digits reach beyond any real time.
         let digits = text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_digit());
         let signed = text.parse::<i64>().ok().filter(|_| digits).ok_or_else(malformed)?;
         let (now, unit_ms) = match self.unit {

@@ -13,8 +13,7 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use zeroize::Zeroizing;
 
-use super::Settings;
-use crate::{limits, secret};
+use crate::{limits, provider::Settings, secret};
 
 /// How a signature is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

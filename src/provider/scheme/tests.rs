@@ -1,0 +1,93 @@
+use super::*;
+use crate::{request::Headers, secret::Secret};
+
+fn recipe(unit: TimeUnit) -> Recipe {
+    Recipe {
+        algorithm: Algorithm::HmacSha256,
+        key: KeyForm::Text,
+        signature: Placement::Items {
+            header: "X-Sig".to_owned(),
+            separator: ',',
+            name: "v1".to_owned(),
+        },
+        encoding: Encoding::Hex,
+        time: Some(Time { unit, ..Time::item("t") }),
+        signed: vec![Part::header("X-Id"), Part::Time, Part::Body],
+    }
+}
+
+fn settings(tolerance: Option<Duration>) -> Settings {
+    Settings { secrets: vec![Secret::new("key")], tolerance, ..Settings::default() }
+}
+
+fn draft() -> Unverified {
+    Unverified {
+        method: "POST".to_owned(),
+        url: "https://a.example/".to_owned(),
+        headers: [("X-Id", "1")].into_iter().collect::<Headers>(),
+        body: "{}".into(),
+        received_at: Timestamp::default(),
+    }
+}
+
+#[test]
+fn the_configured_tolerance_holds_to_the_millisecond() {
+    let now = Timestamp::from_millis(1_767_225_600_500);
+    let tolerance = Duration::from_secs(10);
+    let scheme = recipe(TimeUnit::Millis).scheme(&settings(Some(tolerance))).unwrap();
+    let mut request = draft();
+    scheme.sign(&mut request, now).unwrap();
+    assert_eq!(scheme.verify(&request, now.plus(tolerance)), Ok(()));
+    assert_eq!(scheme.verify(&request, now.minus(tolerance)), Ok(()));
+    let late = now.plus(tolerance + Duration::from_millis(1));
+    assert_eq!(scheme.verify(&request, late), Err(SignatureProblem::Stale(10)));
+}
+
+#[test]
+fn a_tolerance_that_is_too_long_or_without_use_is_an_error() {
+    let too_long = settings(Some(limits::TOLERANCE_MAX + Duration::from_secs(1)));
+    let unused = Recipe { time: None, ..recipe(TimeUnit::Seconds) };
+    for (recipe, settings) in
+        [(recipe(TimeUnit::Seconds), too_long), (unused, settings(Some(TOLERANCE)))]
+    {
+        let wrong = recipe.scheme(&settings).unwrap_err();
+        assert!(wrong[0].starts_with("tolerance: "), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_time_has_one_spelling() {
+    let now = Timestamp::from_seconds(5);
+    let time = Time::header("X-Time");
+    assert_eq!(time.check("5", None, now), Ok(()));
+    for text in ["", "+5", "-5", " 5", "5.0", "0x5", "99999999999999999999"] {
+        let problem = time.check(text, None, now).unwrap_err();
+        assert!(matches!(problem, SignatureProblem::Form(_)), "{text:?}");
+    }
+}
+
+#[test]
+fn only_so_many_signatures_are_tried() {
+    let scheme = recipe(TimeUnit::Seconds).scheme(&settings(None)).unwrap();
+    let now = Timestamp::from_seconds(1_767_225_600);
+    let mut signed = draft();
+    scheme.sign(&mut signed, now).unwrap();
+    for (others, verdict) in [
+        (limits::SIGNATURES_TRIED_MAX - 1, Ok(())),
+        (limits::SIGNATURES_TRIED_MAX, Err(SignatureProblem::NoMatch)),
+    ] {
+        let mut request = signed.clone();
+        let value = signed.headers.first("X-Sig").unwrap();
+        request.headers.set("X-Sig", format!("{}{value}", "v1=00,".repeat(others)));
+        assert_eq!(scheme.verify(&request, now), verdict);
+    }
+}
+
+#[test]
+fn what_lacks_a_signed_header_cannot_be_signed() {
+    let scheme = recipe(TimeUnit::Seconds).scheme(&settings(None)).unwrap();
+    let mut request = draft();
+    request.headers.remove("X-Id");
+    let problem = scheme.sign(&mut request, Timestamp::default()).unwrap_err();
+    assert!(problem.0.contains("X-Id"), "{problem}");
+}
