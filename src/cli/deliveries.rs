@@ -86,7 +86,7 @@ impl Deliveries {
                 output.show(&asker.deliveries(query).await?, page)?;
             }
             Some(What::Show { id }) => {
-                output.show(asker.attempts(id).await?.as_slice(), attempts)?
+                output.show(asker.attempts(id).await?.as_slice(), attempts)?;
             }
             Some(What::Move { which: Which { ids, handler }, to }) => {
                 output.show(&asker.move_to(MoveRequest { ids, handler, to }).await?, changed)?;
