@@ -7,6 +7,7 @@ use hookonce::{
     Hookonce,
     config::{Config, LogFormat},
     http,
+    shutdown::Tasks,
     telemetry::log::{self, Format},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,22 +34,24 @@ impl Serve {
         let workers = hookonce.spawn_workers();
         let public = http::serve_public(Arc::clone(hookonce.app()), public)?;
         let admin = http::serve_admin(hookonce.admin(), admin)?;
-        let (public_handle, admin_handle) = (public.handle(), admin.handle());
-        let mut asked_to_stop = Box::pin(stop_signal());
+        let (stop_public, stop_admin) = (public.handle(), admin.handle());
+        let listeners = Tasks::default();
+        let mut public = listeners.spawn(public);
+        let mut admin = listeners.spawn(admin);
         tokio::select! {
-            ended = public => ended.context("the public listener ended")?,
-            ended = admin => ended.context("the admin listener ended")?,
-            signal = &mut asked_to_stop => {
+            ended = &mut public => ended?.context("the public listener ended")?,
+            ended = &mut admin => ended?.context("the admin listener ended")?,
+            signal = stop_signal() => {
                 tracing::info!("{}: stopping; running attempts have {grace:?} to end", signal?);
-                // No new request, then no new claim; what is accepted meanwhile stays queued.
-                public_handle.stop(true).await;
             }
         }
+        // No new request, then no new claim: what is accepted meanwhile stays queued.
+        stop_public.stop(true).await;
         let all_ended = workers.shut_down(grace).await;
-        admin_handle.stop(false).await;
+        stop_admin.stop(false).await;
         if !all_ended {
             tracing::warn!(
-                "some attempts did not end in time: they were given back and run again later"
+                "some attempts did not end in time: they fall due again when their leases end"
             );
         }
         tracing::info!("stopped");

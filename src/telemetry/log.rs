@@ -19,9 +19,13 @@ pub enum Format {
     Json,
 }
 
+/// Libraries that say more at `info` than an operator wants to know.
+const QUIETER: &str = "actix_server=warn,actix_http=warn";
+
 /// Sends logs to stderr from now on. `level` is a filter as `tracing` reads it (`info`,
 /// `hookonce=debug`). Does nothing if the program has set a subscriber of its own.
 pub fn start(format: Format, level: &str) {
+    let level = format!("{QUIETER},{level}");
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
