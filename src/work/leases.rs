@@ -39,11 +39,6 @@ impl Leases {
         lock(&self.held).keys().copied().collect()
     }
 
-    /// Whether nothing is held.
-    pub(super) fn is_empty(&self) -> bool {
-        lock(&self.held).is_empty()
-    }
-
     /// Moves the end of a lease. An end that has passed says that the lease is lost.
     pub(super) fn move_end(&self, lease: &Lease, end: Instant) {
         if let Some(sender) = lock(&self.held).get(lease) {

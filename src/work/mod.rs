@@ -91,26 +91,33 @@ impl Worker {
         })
     }
 
-    /// Works until it is told to stop. Attempts that have begun then go on as tasks of their own.
+    /// Works until it is told to stop, and then until the attempts that have begun have ended.
     pub async fn run(self: Arc<Self>) {
-        let keeper = Arc::clone(&self);
-        self.tasks.spawn(async move { keeper.keep_leases().await });
-        let mut failures = 0_u32;
+        let work = async {
+            self.claim_until_stopped().await;
+            let all = u32::try_from(self.handler.concurrency).unwrap_or(u32::MAX);
+            drop(self.slots.acquire_many(all).await);
+        };
+        tokio::select! {
+            () = work => {}
+            () = self.keep_leases() => {}
+        }
+    }
+
+    async fn claim_until_stopped(self: &Arc<Self>) {
+        let mut failing = false;
         while !self.tasks.is_stopping() {
             let wait = match self.run_once().await {
-                Ok(Step::Busy(_)) => {
-                    failures = 0;
-                    continue;
-                }
+                Ok(Step::Busy(_)) => continue,
                 Ok(Step::Idle(_, next_due_at)) => {
-                    failures = 0;
+                    failing = false;
                     self.until(next_due_at)
                 }
                 Err(error) => {
-                    if failures == 0 {
+                    if !failing {
                         tracing::warn!(handler.name = %self.handler.name, %error, "cannot claim; trying again");
                     }
-                    failures = failures.saturating_add(1);
+                    failing = true;
                     limits::POLL_INTERVAL
                 }
             };
@@ -295,14 +302,10 @@ impl Worker {
         }
     }
 
-    /// Extends what is held, several times in a lease, until nothing is held and it is time to stop.
+    /// Extends what is held, several times in a lease, for as long as it is polled.
     async fn keep_leases(&self) {
-        let interval = self.app.lease / limits::EXTENSIONS_PER_LEASE;
-        while !self.tasks.is_stopping() || !self.leases.is_empty() {
-            tokio::select! {
-                () = tokio::time::sleep(interval) => {}
-                () = self.tasks.grace_is_over() => return,
-            }
+        loop {
+            tokio::time::sleep(self.app.lease / limits::EXTENSIONS_PER_LEASE).await;
             let held = self.leases.all();
             if held.is_empty() {
                 continue;
