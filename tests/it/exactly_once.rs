@@ -1,0 +1,83 @@
+//! A provider that sends everything three times at once: each handler is triggered once (P2, P3).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::support::{
+    program::{Program, Setup},
+    sender::{Connection, Sender},
+    sink::Sink,
+    until,
+};
+
+/// How many events; each is sent three times over these connections.
+const EVENTS: usize = 20_000;
+const COPIES: usize = 3;
+const CONNECTIONS: usize = 64;
+
+pub(crate) fn config(store: &str, sink: &Sink) -> String {
+    format!(
+        r#"
+[store]
+url = "{store}"
+[sources.stripe]
+secrets = ["{}"]
+[handlers.billing]
+url = "{}"
+concurrency = 64
+"#,
+        crate::support::sender::SECRET,
+        sink.url()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_events_sent_three_times_at_once_are_handled_once_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let setup = Setup::new(folder.path(), &config("memory:", &sink));
+    let program = setup.start().await;
+    send_everything(&[&program]).await;
+    check_handled_once(&program, &sink).await;
+}
+
+/// Sends every event three times, the copies next to each other, spread over all connections and programs.
+async fn send_everything(programs: &[&Program]) {
+    let ports: Vec<u16> = programs.iter().map(|program| program.port).collect();
+    let sender = Sender::new();
+    let next = Arc::new(AtomicUsize::new(0));
+    let send = |connection: usize| {
+        let (sender, next) = (sender.clone(), Arc::clone(&next));
+        let port = ports[connection % ports.len()];
+        tokio::spawn(async move {
+            let mut connection = Connection::to(port);
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= EVENTS * COPIES {
+                    return;
+                }
+                let request = sender.request(&format!("evt_{}", number / COPIES));
+                let answer = connection.send(&request).await.expect("it answers");
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+        })
+    };
+    for task in (0..CONNECTIONS).map(send).collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+}
+
+async fn check_handled_once(program: &Program, sink: &Sink) {
+    until("every event is handled", std::time::Duration::from_secs(120), || async {
+        program.stats().await.total.done == EVENTS as u64
+    })
+    .await;
+    let stats = program.stats().await;
+    assert_eq!(stats.total.events, EVENTS as u64);
+    assert_eq!(stats.total.duplicates, (EVENTS * (COPIES - 1)) as u64);
+    assert_eq!(stats.total.queued + stats.total.leased + stats.total.dead, 0);
+    assert_eq!(sink.count(), EVENTS, "the handler is triggered once per event");
+    assert_eq!(sink.per_event().len(), EVENTS);
+}

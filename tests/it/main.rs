@@ -1,0 +1,13 @@
+//! Everything that talks to a running hookonce: the real program, on a real store, over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    reason = "tests are no server: they may panic, and they read the clock they need"
+)]
+
+mod support;
+
+mod exactly_once;

@@ -1,0 +1,28 @@
+//! What the tests stand on: a running program, a provider that sends, a handler that counts.
+
+pub(crate) mod program;
+pub(crate) mod sender;
+pub(crate) mod sink;
+
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until `condition` holds, and fails the test when it does not within `patience`.
+pub(crate) async fn until<F: Future<Output = bool>>(
+    what: &str,
+    patience: Duration,
+    mut condition: impl FnMut() -> F,
+) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < patience, "waited {patience:?} for this in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,138 @@
+//! The real program, with a configuration of its own in a folder of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use hookonce::store::Stats;
+use serde_json::Value;
+
+use super::free_port;
+
+/// A running `hookonce serve`, killed when it is dropped.
+pub(crate) struct Program {
+    child: Child,
+    folder: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) admin_port: u16,
+}
+
+/// What to run: a folder and the configuration in it, less the addresses.
+pub(crate) struct Setup {
+    pub(crate) folder: PathBuf,
+    pub(crate) config: String,
+}
+
+impl Setup {
+    /// A setup in `folder`; `config` is everything but `[server]`.
+    pub(crate) fn new(folder: &Path, config: &str) -> Self {
+        Self { folder: folder.to_owned(), config: config.to_owned() }
+    }
+
+    /// Starts the program and waits until it is ready.
+    pub(crate) async fn start(&self) -> Program {
+        let program = self.spawn();
+        program.ready_within(Duration::from_secs(20)).await;
+        program
+    }
+
+    /// Starts the program without waiting.
+    pub(crate) fn spawn(&self) -> Program {
+        let (port, admin_port) = (free_port(), free_port());
+        let data_dir = self.folder.join("data");
+        let config = format!(
+            "[server]\nlisten = \"127.0.0.1:{port}\"\nadmin_listen = \"127.0.0.1:{admin_port}\"\ndata_dir = {data_dir:?}\n{}",
+            self.config
+        );
+        let file = self.folder.join(format!("hookonce-{port}.toml"));
+        fs::write(&file, config).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))
+            .unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_hookonce"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Program { child, folder: self.folder.clone(), port, admin_port }
+    }
+}
+
+impl Program {
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Waits until it says that it is ready; says how long that took.
+    pub(crate) async fn ready_within(&self, patience: Duration) -> Duration {
+        let begun = Instant::now();
+        while self.ask("GET", "/readyz", None).await.is_none_or(|(status, _)| status != 200) {
+            assert!(begun.elapsed() < patience, "not ready within {patience:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        begun.elapsed()
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; waits for its end and says how it ended.
+    pub(crate) fn terminate(mut self) -> std::process::ExitStatus {
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// Asks the admin listener: the status and the body, if it answers.
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Option<(u16, String)> {
+        let url = format!("http://127.0.0.1:{}{path}", self.admin_port);
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let asked = hookonce::handler::http_client()
+            .request(method, url)
+            .timeout(Duration::from_secs(20));
+        let asked = match body {
+            Some(body) => asked.json(&body),
+            None => asked,
+        };
+        let answer = asked.send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    /// Asks the admin API for JSON; anything but a 200 fails the test.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        let (status, text) = self.ask(method, path, body).await.unwrap();
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub(crate) async fn stats(&self) -> Stats {
+        serde_json::from_value(self.api("GET", "/api/v1/stats", None).await).unwrap()
+    }
+
+    /// Everything it has logged, with those before it in the same folder.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
