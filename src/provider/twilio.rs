@@ -170,10 +170,13 @@ impl TwilioScheme {
             return Ok(&self.sha1);
         }
         let mut items = only(request, SIGNATURE_SETTINGS)?.split(',').map(str::trim);
-        match items.find_map(|item| item.strip_prefix("algorithm=")) {
-            Some("HMAC_SHA256") => Ok(&self.sha256),
+        let algorithm = items.find_map(|item| item.strip_prefix("algorithm="));
+        match algorithm.unwrap_or("HMAC_SHA1").to_ascii_uppercase().as_str() {
+            "HMAC_SHA1" => Ok(&self.sha1),
+            "HMAC_SHA256" => Ok(&self.sha256),
             _ => Err(SignatureProblem::Form(format!(
-                "header `{SIGNATURE_SETTINGS}` names another algorithm than HMAC_SHA256"
+                "header `{SIGNATURE_SETTINGS}` names another algorithm than HMAC_SHA1 or \
+                 HMAC_SHA256"
             ))),
         }
     }
