@@ -19,6 +19,8 @@ mod store {
 macro_rules! conformance {
     ($($group:ident { $($test:ident)* })*) => {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
+        #[cfg(feature = "sqlite")]
+        mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
     };
     (@on $backend:ident $($group:ident { $($test:ident)* })*) => {
         $($(
