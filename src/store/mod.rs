@@ -16,6 +16,8 @@
 
 pub mod batch;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
