@@ -5,12 +5,12 @@
 -- completes it under the same id: nothing is lost, and nothing is queued twice. Counters are written
 -- before the marks are cleared: what is unfinished was not counted yet.
 --
--- ARGV: time given, most held per source, duplicates kept; then for each event its 12 fields, the
+-- ARGV: most held per source, duplicates kept; then for each event its 12 fields, the
 -- number of its deliveries, and id and handler of each.
 -- Answers for each: F, H or D with the id · L late · X too many held · E with an error.
 
-local now = time(ARGV[1])
-local held_max, duplicates_kept_max = tonumber(ARGV[2]), tonumber(ARGV[3])
+local now = time()
+local held_max, duplicates_kept_max = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 -- What this call has admitted and not cleared yet: by mark, or by event where there is no mark.
 local begun = {}
@@ -123,7 +123,7 @@ local function admit(new)
   return note_duplicate(id, new)
 end
 
-local answers, at = {}, 4
+local answers, at = {}, 3
 while at <= #ARGV do
   local new = {
     id = ARGV[at], source = ARGV[at + 1], not_after = tonumber(ARGV[at + 2]),

@@ -66,9 +66,7 @@ async fn admit(
 ) -> Result<Vec<Answer>, StoreError> {
     let session = connection.session().await?;
     let mut call = Call::of(&scripts::ADMIT, bucket);
-    call.arg(session.time_given())
-        .arg(limits::HELD_PER_SOURCE_MAX)
-        .arg(limits::DUPLICATES_KEPT_MAX);
+    call.arg(limits::HELD_PER_SOURCE_MAX).arg(limits::DUPLICATES_KEPT_MAX);
     for (event, not_after) in asked {
         add(&mut call, event, *not_after, &session)?;
     }

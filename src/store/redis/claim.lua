@@ -3,15 +3,15 @@
 -- First everything is read, then what this claim will hold is remembered, and only then is it taken:
 -- so a claim whose answer was lost can be asked again, or released, and burns no attempt.
 --
--- ARGV: time given, not after, handler, worker, claim, most deliveries, most bytes, lease, attempts a
+-- ARGV: not after, handler, worker, claim, most deliveries, most bytes, lease, attempts a
 -- delivery has, attempts kept, the error of an attempt that died.
 -- Answers L late, or { score of the next, dead, { delivery… } }.
 
-local now, not_after = time(ARGV[1]), tonumber(ARGV[2])
-local handler, worker, claim = ARGV[3], ARGV[4], ARGV[5]
-local deliveries_max, bytes_max = tonumber(ARGV[6]), tonumber(ARGV[7])
-local lease_until, attempts_max = now + tonumber(ARGV[8]), tonumber(ARGV[9])
-local attempts_kept_max, died_error = tonumber(ARGV[10]), ARGV[11]
+local now, not_after = time(), tonumber(ARGV[1])
+local handler, worker, claim = ARGV[2], ARGV[3], ARGV[4]
+local deliveries_max, bytes_max = tonumber(ARGV[5]), tonumber(ARGV[6])
+local lease_until, attempts_max = now + tonumber(ARGV[7]), tonumber(ARGV[8])
+local attempts_kept_max, died_error = tonumber(ARGV[9]), ARGV[10]
 local waiting, last_claim = base .. 'q' .. handler, base .. 'l' .. worker
 
 local function read(id)
@@ -106,12 +106,15 @@ for _, id in ipairs(call('ZRANGEBYSCORE', waiting, '-inf', now, 'LIMIT', 0, deli
     remember[#remember + 1] = one.token + 1
   end
 end
-if #take + #spent + #strays == 0 then return { next_due(), 0, {} } end
+if #take + #spent + #strays == 0 then
+  -- A claim that got nothing is not remembered: a worker that waits would write all the time. Asked
+  -- again it may get something, which nobody else has got then. The one before it is forgotten.
+  if last then call('DEL', last_claim) end
+  return { next_due(), 0, {} }
+end
 
 expect_to_count()
-if #take > 0 then
-  call('SET', last_claim, cmsgpack.pack(remember), 'PX', (lease_until - now) * 4 + 60000)
-end
+call('SET', last_claim, cmsgpack.pack(remember), 'PX', (lease_until - now) * 4 + 60000)
 local taken, dead, err = {}, 0, nil
 for _, one in ipairs(take) do
   local got = alone(lease, one)

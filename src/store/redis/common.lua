@@ -24,9 +24,7 @@
 local base = KEYS[1]
 local call = redis.call
 
--- The time: the server's, unless the store was opened on a given clock.
-local function time(given)
-  if given ~= '' then return tonumber(given) end
+local function time()
   local seconds_and_micros = call('TIME')
   return seconds_and_micros[1] * 1000 + math.floor(seconds_and_micros[2] / 1000)
 end

@@ -32,21 +32,11 @@ use crate::{
 /// How often the distance between our clock and the server's is measured.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Whose time leases and due times are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Time {
-    /// The server's: all processes that share it agree.
-    Server,
-    /// The clock given: for tests, which must own time.
-    Given,
-}
-
 /// The way to one server.
 pub(super) struct Connection {
     client: Client,
     durability: Durability,
     clock: Arc<dyn Clock>,
-    time: Time,
     open: Mutex<Opened>,
 }
 
@@ -79,7 +69,6 @@ impl Connection {
         url: &str,
         durability: Durability,
         clock: Arc<dyn Clock>,
-        time: Time,
     ) -> Result<Arc<Self>, StoreError> {
         // The error of the client may quote the URL, and with it the password.
         let client = Client::open(url).map_err(|_| {
@@ -87,7 +76,7 @@ impl Connection {
                 "its url is not one of the form redis://user:password@host:port/db".to_owned(),
             )
         })?;
-        Ok(Arc::new(Self { client, durability, clock, time, open: Mutex::default() }))
+        Ok(Arc::new(Self { client, durability, clock, open: Mutex::default() }))
     }
 
     /// A session on an open, checked connection, which is opened if there is none.
@@ -134,17 +123,15 @@ impl Connection {
 
     fn is_measured(&self, open: &Open) -> bool {
         let age = self.clock.monotonic().saturating_sub(open.measured_at);
-        self.time == Time::Given || age < MEASURE_INTERVAL
+        age < MEASURE_INTERVAL
     }
 
     async fn measured(&self, mut open: Open) -> RedisResult<Open> {
-        if self.time == Time::Server {
-            let before = self.clock.now().as_millis();
-            let (seconds, micros): (i64, i64) =
-                redis::cmd("TIME").query_async(&mut open.connection).await?;
-            let after = self.clock.now().as_millis();
-            open.offset_ms = seconds * 1000 + micros / 1000 - (before + (after - before) / 2);
-        }
+        let before = self.clock.now().as_millis();
+        let (seconds, micros): (i64, i64) =
+            redis::cmd("TIME").query_async(&mut open.connection).await?;
+        let after = self.clock.now().as_millis();
+        open.offset_ms = seconds * 1000 + micros / 1000 - (before + (after - before) / 2);
         open.measured_at = self.clock.monotonic();
         Ok(open)
     }
@@ -195,16 +182,8 @@ impl Session {
     }
 
     /// A time of the server's as we tell it.
-    pub(super) fn from_server(&self, millis: i64) -> Timestamp {
+    pub(super) fn to_ours(&self, millis: i64) -> Timestamp {
         Timestamp::from_millis(millis.saturating_sub(self.open.offset_ms))
-    }
-
-    /// What a script is told about the time: nothing, where the server's counts.
-    pub(super) fn time_given(&self) -> String {
-        match self.home.time {
-            Time::Server => String::new(),
-            Time::Given => self.home.clock.now().as_millis().to_string(),
-        }
     }
 
     async fn answer<T>(
@@ -275,7 +254,6 @@ impl fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("address", &self.address())
             .field("durability", &self.durability)
-            .field("time", &self.time)
             .finish_non_exhaustive()
     }
 }
@@ -298,15 +276,10 @@ mod tests {
     #[test]
     fn no_debug_output_shows_a_password() {
         let url = "redis://worker:swordfish@127.0.0.1:6379/0";
-        let connection =
-            Connection::new(url, Durability::Always, SystemClock::start(), Time::Server).unwrap();
+        let connection = Connection::new(url, Durability::Always, SystemClock::start()).unwrap();
         assert!(!format!("{connection:?}").contains("swordfish"), "{connection:?}");
-        let refused = Connection::new(
-            "redis:/worker:swordfish@",
-            Durability::Always,
-            SystemClock::start(),
-            Time::Server,
-        );
+        let refused =
+            Connection::new("redis:/worker:swordfish@", Durability::Always, SystemClock::start());
         assert!(!format!("{:?}", refused.unwrap_err()).contains("swordfish"));
     }
 }

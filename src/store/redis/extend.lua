@@ -1,9 +1,9 @@
--- Moves the end of live leases. ARGV: time given, lease; then delivery and token of each.
+-- Moves the end of live leases. ARGV: lease; then delivery and token of each.
 -- Answers for each: K kept · L lost.
 
-local lease_until = time(ARGV[1]) + tonumber(ARGV[2])
+local lease_until = time() + tonumber(ARGV[1])
 local answers = {}
-for at = 3, #ARGV, 2 do
+for at = 2, #ARGV, 2 do
   local id, token = ARGV[at], ARGV[at + 1]
   local kept = call('HMGET', base .. 'd' .. id, 's', 'k', 'h')
   local live = kept[1] == 'l' and kept[2] == token

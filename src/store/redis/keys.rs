@@ -2,10 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    delivery::DeliveryId,
-    event::{Digest, EventId, Identity},
-};
+use crate::event::{Digest, EventId, Identity};
 
 /// How many bytes of a hash make the key of a mark: enough that two never meet, and no more, since
 /// every mark pays for them.
@@ -37,11 +34,6 @@ impl Bucket {
     /// The hash of an event.
     pub(super) fn event(&self, id: EventId) -> Vec<u8> {
         self.key("e", id.as_bytes())
-    }
-
-    /// The hash of a delivery.
-    pub(super) fn delivery(&self, id: DeliveryId) -> Vec<u8> {
-        self.key("d", id.as_bytes())
     }
 }
 

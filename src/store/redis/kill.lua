@@ -1,7 +1,7 @@
 -- Queued deliveries are dead at once. What is leased is not touched.
--- ARGV: time given, not after; then the deliveries. Answers L late, or those killed.
+-- ARGV: not after; then the deliveries. Answers L late, or those killed.
 
-local now, not_after = time(ARGV[1]), tonumber(ARGV[2])
+local now, not_after = time(), tonumber(ARGV[1])
 if now > not_after then return 'L' end
 
 local killed = {}
@@ -18,6 +18,6 @@ local function kill(id)
 end
 
 expect_to_count()
-for at = 3, #ARGV do kill(ARGV[at]) end
+for at = 2, #ARGV do kill(ARGV[at]) end
 write_counts()
 return killed

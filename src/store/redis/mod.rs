@@ -24,12 +24,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use self::{
-    connection::{Connection, Time},
-    keys::Bucket,
-    read::Reader,
-    scripts::Call,
-};
+use self::{connection::Connection, keys::Bucket, read::Reader, scripts::Call};
 use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
     Stats, Store, StoreError, Wish,
@@ -66,28 +61,11 @@ impl RedisStore {
         durability: Durability,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
-        Self::open(Connection::new(url, durability, clock, Time::Server)?, durability).await
-    }
-
-    /// The same, but leases and due times are counted by `clock`, so that a test can let them pass.
-    ///
-    /// Not for several processes: their clocks differ.
-    ///
-    /// # Errors
-    /// As [`RedisStore::connect`].
-    pub async fn connect_on_clock(
-        url: &str,
-        durability: Durability,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, StoreError> {
-        Self::open(Connection::new(url, durability, clock, Time::Given)?, durability).await
-    }
-
-    async fn open(connection: Arc<Connection>, durability: Durability) -> Result<Self, StoreError> {
         if durability == Durability::Replicated {
             let problem = "durability \"replicated\" is not in this version yet; use \"always\"";
             return Err(StoreError::Weak(problem.to_owned()));
         }
+        let connection = Connection::new(url, durability, clock)?;
         match connection.session().await {
             Ok(_) => {}
             Err(StoreError::Unavailable(problem)) => {

@@ -1,9 +1,9 @@
 -- Queued and dead deliveries go to another handler; their state stays. They are in the new place
 -- before they leave the old one, and a claim takes what is in the wrong one out.
 --
--- ARGV: time given, not after, the new handler; then the deliveries. Answers L late, or those moved.
+-- ARGV: not after, the new handler; then the deliveries. Answers L late, or those moved.
 
-local now, not_after, to = time(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local now, not_after, to = time(), tonumber(ARGV[1]), ARGV[2]
 if now > not_after then return 'L' end
 
 local moved = {}
@@ -24,6 +24,6 @@ local function move(id)
 end
 
 expect_to_count()
-for at = 4, #ARGV do move(ARGV[at]) end
+for at = 3, #ARGV do move(ARGV[at]) end
 write_counts()
 return moved

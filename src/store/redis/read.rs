@@ -1,7 +1,7 @@
 //! Reading: pages of ids, newest first, then what is kept under them. Each command is bounded, and
 //! so is what one call walks through.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use super::{
     admit::{Meta, unexpected},
@@ -89,7 +89,7 @@ impl Reader<'_> {
         for key in self.lists_of_deliveries(filter).await? {
             rows.extend(self.deliveries_in(&key, filter).await?);
         }
-        rows.sort_unstable_by(|one, other| other.id.cmp(&one.id));
+        rows.sort_unstable_by_key(|row| Reverse(row.id));
         rows.truncate(filter.limit);
         Ok(rows)
     }
@@ -258,7 +258,7 @@ fn delivery(session: &Session, id: &Id, fields: DeliveryFields) -> Option<Delive
         handler: handler?.into(),
         state: state(&word?)?,
         attempts: attempts.unwrap_or(0),
-        due_at: session.from_server(due?),
+        due_at: session.to_ours(due?),
         replay_of: replay_of.and_then(|id| delivery_id(&id)),
         last_error: last_error.filter(|error| !error.is_empty()),
     })
@@ -294,7 +294,7 @@ fn attempt(session: &Session, text: &[u8]) -> Option<Attempt> {
         return serde_json::from_slice(text).ok();
     };
     let (number, started_at) = std::str::from_utf8(died).ok()?.split_once(':')?;
-    let started_at: Timestamp = session.from_server(started_at.parse().ok()?);
+    let started_at: Timestamp = session.to_ours(started_at.parse().ok()?);
     Some(Attempt::died(number.parse().ok()?, started_at))
 }
 

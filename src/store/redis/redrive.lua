@@ -1,10 +1,10 @@
 -- Dead deliveries are queued again, due now, with a fresh budget. A wish that is sent again finds
 -- its own id on them and renews nothing twice.
 --
--- ARGV: time given, not after, wish, how long it is remembered; then the deliveries.
+-- ARGV: not after, wish, how long it is remembered; then the deliveries.
 -- Answers L late, or the deliveries it is about.
 
-local now, not_after, wish = time(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local now, not_after, wish = time(), tonumber(ARGV[1]), ARGV[2]
 if now > not_after then return 'L' end
 
 local redriven = {}
@@ -29,7 +29,7 @@ local function redrive(id)
 end
 
 expect_to_count()
-for at = 5, #ARGV do redrive(ARGV[at]) end
-if #redriven > 0 then call('PEXPIRE', base .. 'r' .. wish, ARGV[4]) end
+for at = 4, #ARGV do redrive(ARGV[at]) end
+if #redriven > 0 then call('PEXPIRE', base .. 'r' .. wish, ARGV[3]) end
 write_counts()
 return redriven

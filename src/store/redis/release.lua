@@ -1,9 +1,9 @@
--- Gives deliveries back untried. ARGV: time given, worker and claim or two empty strings; then
+-- Gives deliveries back untried. ARGV: worker and claim or two empty strings; then
 -- delivery and token of each lease. With a claim, the leases are what it got.
 
-local now, worker, claim = time(ARGV[1]), ARGV[2], ARGV[3]
+local now, worker, claim = time(), ARGV[1], ARGV[2]
 
-local leases = { unpack(ARGV, 4) }
+local leases = { unpack(ARGV, 3) }
 if worker ~= '' then
   local last = call('GET', base .. 'l' .. worker)
   last = last and cmsgpack.unpack(last) or {}

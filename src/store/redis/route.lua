@@ -1,9 +1,9 @@
 -- A person's wish for new deliveries of one event: a replay, or admitting a held one.
 --
--- ARGV: time given, not after, `replay` or `held`, event; then id and handler of each delivery.
+-- ARGV: not after, `replay` or `held`, event; then id and handler of each delivery.
 -- Answers L late · N no such event, or not in that state · K done.
 
-local now, not_after, wish, event = time(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local now, not_after, wish, event = time(), tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local key = base .. 'e' .. event
 
 if now > not_after then return 'L' end
@@ -27,7 +27,7 @@ local function first_for(handler)
   end
 end
 
-local wanted = { unpack(ARGV, 5) }
+local wanted = { unpack(ARGV, 4) }
 if wish == 'replay' and held then return 'N' end
 if wish == 'held' and not held then
   for at = 1, #wanted, 2 do

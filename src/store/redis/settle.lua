@@ -3,10 +3,10 @@
 -- The state of the delivery is the turning point: what comes before it can be written twice, and
 -- what comes after it is completed by the same settlement sent again, or by the next claim.
 --
--- ARGV: time given, attempts kept; then for each: delivery, token, verdict (q, d or x), due, died,
+-- ARGV: attempts kept; then for each: delivery, token, verdict (q, d or x), due, died,
 -- attempt, error. Answers for each: K kept · L lost · E with an error.
 
-local now, attempts_kept_max = time(ARGV[1]), tonumber(ARGV[2])
+local now, attempts_kept_max = time(), tonumber(ARGV[1])
 
 local function settle(id, token, verdict, due, died, attempt, err)
   local key = base .. 'd' .. id
@@ -35,7 +35,7 @@ end
 
 expect_to_count()
 local answers = {}
-for at = 3, #ARGV, 7 do
+for at = 2, #ARGV, 7 do
   answers[#answers + 1] = alone(settle, unpack(ARGV, at, at + 6))
 end
 write_counts()

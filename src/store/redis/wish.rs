@@ -68,10 +68,7 @@ async fn route(
     not_after: Timestamp,
 ) -> Result<Granted, StoreError> {
     let mut call = Call::of(&scripts::ROUTE, bucket);
-    call.arg(session.time_given())
-        .arg(session.to_server(not_after))
-        .arg(wish)
-        .arg(event.as_bytes().as_slice());
+    call.arg(session.to_server(not_after)).arg(wish).arg(event.as_bytes().as_slice());
     for delivery in deliveries {
         call.arg(delivery.id.as_bytes().as_slice()).arg(&*delivery.handler);
     }
@@ -160,7 +157,7 @@ impl Change<'_> {
     async fn change(&self, slice: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
         let session = self.connection.session().await?;
         let mut call = Call::of(self.script, self.bucket);
-        call.arg(session.time_given()).arg(session.to_server(self.not_after));
+        call.arg(session.to_server(self.not_after));
         call.arg(&self.own);
         for id in slice {
             call.arg(id.as_bytes().as_slice());

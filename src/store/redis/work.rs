@@ -51,7 +51,7 @@ async fn settle(
 ) -> Result<Vec<Result<Hold, StoreError>>, StoreError> {
     let session = connection.session().await?;
     let mut call = Call::of(&scripts::SETTLE, bucket);
-    call.arg(session.time_given()).arg(limits::ATTEMPTS_KEPT_MAX);
+    call.arg(limits::ATTEMPTS_KEPT_MAX);
     for Settlement { lease, verdict, attempt } in settlements {
         let (word, due) = match verdict {
             Verdict::RetryAt(due) => ("q", session.to_server(*due)),
@@ -93,8 +93,7 @@ pub(super) async fn claim(
 ) -> Result<Claimed, StoreError> {
     let died = Attempt::died(0, Timestamp::default()).error.unwrap_or_default();
     let mut call = Call::of(&scripts::CLAIM, bucket);
-    call.arg(session.time_given())
-        .arg(session.to_server(not_after))
+    call.arg(session.to_server(not_after))
         .arg(&*claim.handler)
         .arg(claim.worker.as_bytes().as_slice())
         .arg(claim.id.as_bytes().as_slice())
@@ -113,7 +112,7 @@ pub(super) async fn claim(
     Ok(Claimed {
         // What is gone, or is not ours to read, cannot be run: it is not handed out.
         deliveries: rows.into_iter().filter_map(leased).collect(),
-        next_due_at: next.parse().ok().map(|next| session.from_server(next)),
+        next_due_at: next.parse().ok().map(|next| session.to_ours(next)),
         dead,
     })
 }
@@ -203,7 +202,7 @@ pub(super) async fn extend(
     lease: Duration,
 ) -> Result<Vec<Hold>, StoreError> {
     let mut call = Call::of(&scripts::EXTEND, bucket);
-    call.arg(session.time_given()).arg(millis(lease));
+    call.arg(millis(lease));
     add_leases(&mut call, leases);
     let answers: Vec<Vec<u8>> = session.call(&call).await?;
     answers.iter().map(|answer| hold(answer)).collect()
@@ -216,7 +215,6 @@ pub(super) async fn release(
     release: &Release,
 ) -> Result<(), StoreError> {
     let mut call = Call::of(&scripts::RELEASE, bucket);
-    call.arg(session.time_given());
     match release {
         Release::Leases(leases) => {
             call.arg("").arg("");
