@@ -198,6 +198,8 @@ impl Pair {
         event.source = SOURCES[source % 2].into();
         event.named.identity =
             identity.map(|number| Identity::of([format!("evt_{number}").as_str()]));
+        // What has no identity is never told from its copies, so it has no digest either.
+        let content = content.filter(|_| identity.is_some());
         event.named.digest = content.map(|number| Digest::of([[number].as_slice()]));
         event.replay_guard = if hold { ReplayGuard::Hold } else { ReplayGuard::Flag };
         event.window = if self.bench.knows_the_time() { SHORT * 10 } else { LONG };

@@ -15,8 +15,10 @@ local held_max, duplicates_kept_max = tonumber(ARGV[1]), tonumber(ARGV[2])
 -- What this call has admitted and not cleared yet: by mark, or by event where there is no mark.
 local begun = {}
 
+-- What this very event was answered before, or nothing when it is pruned.
 local function again(id)
-  return (call('HGET', base .. 'e' .. id, 'held') == '1' and 'H' or 'F') .. id
+  local held = call('HGET', base .. 'e' .. id, 'held')
+  return held and (held == '1' and 'H' or 'F') .. id
 end
 
 local function note_duplicate(id, new)
@@ -119,8 +121,7 @@ local function admit(new)
   if not known then return write(new.id, new, mark) end
   local id = string.sub(known, 1, 16)
   if #known > 16 and not begun[mark] then return write(id, new, mark) end
-  if id == new.id then return again(id) end
-  return note_duplicate(id, new)
+  return id == new.id and again(id) or note_duplicate(id, new)
 end
 
 local answers, at = {}, 3
