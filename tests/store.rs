@@ -4,6 +4,10 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
+#[cfg(feature = "redis")]
+#[path = "support/redis_server.rs"]
+mod redis_server;
+
 mod store {
     pub(crate) mod admit;
     pub(crate) mod bench;
@@ -11,6 +15,8 @@ mod store {
     pub(crate) mod model;
     pub(crate) mod prune;
     pub(crate) mod read;
+    #[cfg(feature = "redis")]
+    mod redis;
     pub(crate) mod settle;
     pub(crate) mod wish;
 }
@@ -21,6 +27,8 @@ macro_rules! conformance {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
         #[cfg(feature = "sqlite")]
         mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
+        #[cfg(feature = "redis")]
+        mod on_redis { conformance!(@on redis $($group { $($test)* })*); }
     };
     (@on $backend:ident $($group:ident { $($test:ident)* })*) => {
         $($(

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, atomic::{AtomicBool, AtomicUsize, Ordering}},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -102,7 +105,11 @@ async fn kill_under_load(setup: &Setup, ready_within: Duration) -> HashSet<Strin
             let mut connection = Connection::to(port);
             while !stop.load(Ordering::Relaxed) {
                 let id = format!("evt_{}", next.fetch_add(1, Ordering::Relaxed));
-                while connection.send(&sender.request(&id)).await.is_none_or(|answer| answer.status != 200) {
+                while connection
+                    .send(&sender.request(&id))
+                    .await
+                    .is_none_or(|answer| answer.status != 200)
+                {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 acknowledged.lock().unwrap().insert(id);

@@ -45,7 +45,11 @@ async fn while_redis_hangs_or_is_dead_every_answer_is_503_in_time_and_nothing_is
         check_unavailable(&answers, from, to);
     }
     for (from, _) in [thawed, back] {
-        check_all_accepted_after(&answers, from + Duration::from_secs(2), from + Duration::from_secs(3));
+        check_all_accepted_after(
+            &answers,
+            from + Duration::from_secs(2),
+            from + Duration::from_secs(3),
+        );
     }
     let acknowledged: Vec<String> = answers
         .lock()
@@ -66,7 +70,10 @@ async fn while_redis_hangs_or_is_dead_every_answer_is_503_in_time_and_nothing_is
     assert_eq!(stats.events, handled.len() as u64, "one event for each id");
     assert_eq!(stats.done, handled.len() as u64, "one delivery for each event");
     let seconds = sink.count() - handled.len();
-    assert!(seconds <= 2 * 64, "{seconds} second runs, and at most 64 were in flight at each outage");
+    assert!(
+        seconds <= 2 * 64,
+        "{seconds} second runs, and at most 64 were in flight at each outage"
+    );
 }
 
 /// Sends events without a pause, each until it is acknowledged.
@@ -78,7 +85,8 @@ async fn load(port: u16, answers: Answers) {
             for number in 0.. {
                 let id = format!("evt_{connection}_{number}");
                 loop {
-                    let answer = connection_to.send(&sender.request(&id)).await.expect("it answers");
+                    let answer =
+                        connection_to.send(&sender.request(&id)).await.expect("it answers");
                     let status = answer.status;
                     answers.lock().unwrap().push((Instant::now(), id.clone(), answer));
                     if status == 200 {
@@ -101,9 +109,8 @@ async fn during(_: &Answers, millis: u64) -> (Instant, Instant) {
 
 fn check_unavailable(answers: &Answers, from: Instant, to: Instant) {
     let answers = answers.lock().unwrap();
-    let asked_within = |(at, _, answer): &&(Instant, String, Answer)| {
-        *at - answer.took > from && *at < to
-    };
+    let asked_within =
+        |(at, _, answer): &&(Instant, String, Answer)| *at - answer.took > from && *at < to;
     let meanwhile: Vec<_> = answers.iter().filter(asked_within).collect();
     assert!(meanwhile.len() >= CONNECTIONS, "only {} answers in an outage", meanwhile.len());
     for (_, _, answer) in meanwhile {

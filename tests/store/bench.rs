@@ -64,6 +64,19 @@ pub(crate) async fn sqlite() -> Bench {
     Bench::manual(Arc::new(store), clock, folder)
 }
 
+/// Redis, on a server of its own.
+#[cfg(feature = "redis")]
+pub(crate) async fn redis() -> Bench {
+    use hookonce::{
+        clock::SystemClock,
+        store::{Durability, redis::RedisStore},
+    };
+    let server = crate::redis_server::RedisServer::start();
+    let clock = SystemClock::start();
+    let store = RedisStore::connect(&server.url(), Durability::Always, clock.clone()).await;
+    Bench::own(Arc::new(store.expect("redis is there")), clock, server)
+}
+
 /// A clock for a store that goes by the test's time.
 pub(crate) fn manual_clock() -> Arc<ManualClock> {
     ManualClock::at(Timestamp::from_seconds(1_790_000_000))
@@ -81,7 +94,7 @@ impl Bench {
     }
 
     /// A bench around a store with a clock of its own, about the same as `clock`.
-    #[expect(dead_code, reason = "for stores with a server")]
+    #[cfg(feature = "redis")]
     pub(crate) fn own(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -89,6 +102,12 @@ impl Bench {
     ) -> Self {
         let clock = BenchClock::Own(clock);
         Self { store, clock, numbers: AtomicU64::new(0), _kept: Box::new(kept) }
+    }
+
+    /// A lease or delay that is over with the next verb, and not before: where the clock is real, a
+    /// longer one would end somewhere between two verbs, and not at the same for two stores.
+    pub(crate) fn short(&self) -> Duration {
+        if self.knows_the_time() { SHORT } else { Duration::from_millis(1) }
     }
 
     /// Whether the store's times are known exactly.

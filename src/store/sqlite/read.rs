@@ -242,6 +242,7 @@ pub(super) fn attempts(
 pub(super) fn leased(connection: &Connection, kept: &Kept) -> rusqlite::Result<Option<Leased>> {
     Ok(event(connection, kept.event)?.map(|event| Leased {
         lease: kept.lease(),
+        handler: Arc::clone(&kept.handler),
         attempt: kept.attempts,
         attempts_before_redrive: kept.attempts_before_redrive,
         replay_of: kept.replay_of,
