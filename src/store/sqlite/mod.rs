@@ -57,8 +57,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the store in the file at `path`, which is made where there is none, and tells the time
-    /// by `clock`. It blocks for as long as the disk takes.
+    /// Opens the store in the file at `path`, which is made where there is none, with its folder, and
+    /// tells the time by `clock`. It blocks for as long as the disk takes.
     ///
     /// # Errors
     /// [`InUse`](StoreError::InUse) when another process has it open, [`Newer`](StoreError::Newer)
@@ -66,6 +66,14 @@ impl SqliteStore {
     /// through a power cut there, [`Failed`](StoreError::Failed) when the file is something else,
     /// and [`Unavailable`](StoreError::Unavailable) when it cannot be opened at all.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                StoreError::Unavailable(format!(
+                    "cannot make the folder {}: {error}",
+                    folder.display()
+                ))
+            })?;
+        }
         let lock = lock(path)?;
         let connection = schema::open_writer(path)?;
         let orphans = read::leases(&connection)?;
