@@ -12,6 +12,8 @@ mod store {
     pub(crate) mod prune;
     pub(crate) mod read;
     pub(crate) mod settle;
+    #[cfg(feature = "sqlite")]
+    mod sqlite;
     pub(crate) mod wish;
 }
 
