@@ -32,7 +32,7 @@ impl Work<'_> {
         for id in self.due(claim, now)? {
             let Some(mut kept) = self.delivery(id)? else { continue };
             self.write_down_death(&mut kept)?;
-            if kept.attempts - kept.attempts_before_redrive >= claim.attempts_max {
+            if kept.attempts.saturating_sub(kept.attempts_before_redrive) >= claim.attempts_max {
                 self.change(&mut kept, State::Dead, now)?;
                 self.write(&kept)?;
                 claimed.dead += 1;
