@@ -251,6 +251,29 @@ async fn a_server_that_hung_does_not_do_late_what_nobody_waits_for() {
 }
 
 #[tokio::test]
+async fn a_silent_server_keeps_nobody_waiting_and_heals_at_once() {
+    let server = RedisServer::start();
+    let bench = bench_at(&server.url()).await;
+    let clock = SystemClock::start();
+    server.freeze();
+    for _ in 0..2 {
+        let began = clock.monotonic();
+        let claim = bench.claim_for("billing", LONG);
+        let (claimed, stats, ready) = tokio::join!(
+            bench.store.claim(&claim, bench.in_time()),
+            bench.store.stats(),
+            bench.store.ready(),
+        );
+        assert!(matches!(claimed, Err(StoreError::Unavailable(_))), "{claimed:?}");
+        assert!(stats.is_err() && ready.is_err());
+        let took = clock.monotonic().saturating_sub(began);
+        assert!(took < Duration::from_millis(950), "they waited {took:?}");
+    }
+    server.thaw();
+    bench.store.ready().await.expect("it is back");
+}
+
+#[tokio::test]
 async fn a_server_that_was_killed_is_in_use_as_soon_as_it_is_back() {
     let mut server = RedisServer::start();
     let bench = bench_at(&server.url()).await;
