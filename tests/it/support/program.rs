@@ -49,11 +49,8 @@ impl Setup {
         );
         let file = self.folder.join(format!("hookonce-{port}.toml"));
         fs::write(&file, config).unwrap();
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.folder.join("log"))
-            .unwrap();
+        let log =
+            fs::File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_hookonce"))
             .args(["serve", "--config"])
             .arg(&file)
@@ -102,9 +99,8 @@ impl Program {
     ) -> Option<(u16, String)> {
         let url = format!("http://127.0.0.1:{}{path}", self.admin_port);
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let asked = hookonce::handler::http_client()
-            .request(method, url)
-            .timeout(Duration::from_secs(20));
+        let asked =
+            hookonce::handler::http_client().request(method, url).timeout(Duration::from_secs(20));
         let asked = match body {
             Some(body) => asked.json(&body),
             None => asked,

@@ -37,8 +37,7 @@ pub(crate) struct Answer {
 
 impl Sender {
     pub(crate) fn new() -> Self {
-        let settings =
-            Settings { secrets: vec![Secret::new(SECRET)], ..Settings::default() };
+        let settings = Settings { secrets: vec![Secret::new(SECRET)], ..Settings::default() };
         let stripe = provider::find("stripe").unwrap();
         Self { source: Arc::new(Source::new("stripe", stripe, settings).unwrap()) }
     }
@@ -133,7 +132,9 @@ impl Connection {
         let head = String::from_utf8(bytes[..head_end].to_vec()).ok()?;
         let length: usize = head
             .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok())
+            .find_map(|line| {
+                line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
+            })
             .unwrap_or(0);
         while bytes.len() < head_end + 4 + length {
             if stream.read_buf(&mut bytes).await.ok()? == 0 {

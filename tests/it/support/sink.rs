@@ -53,9 +53,7 @@ impl Sink {
     }
 
     /// A handler that answers each call as `rule` says.
-    pub(crate) fn behaving(
-        rule: impl Fn(&Call) -> Behaviour + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn behaving(rule: impl Fn(&Call) -> Behaviour + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let sink = Self { port, calls: Arc::default() };
