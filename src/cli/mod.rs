@@ -5,12 +5,19 @@ mod check;
 mod deliveries;
 mod events;
 mod health;
+mod load;
 mod output;
 mod providers;
 mod redrive;
 mod replay;
+mod send;
+mod sender;
 mod serve;
+mod sign;
+mod stand_in;
 mod stats;
+mod tally;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -47,6 +54,12 @@ pub(crate) struct Everywhere {
 enum Command {
     /// Receive webhooks and run their handlers
     Serve(serve::Serve),
+    /// Send events as a provider would: signed, in copies, at once, again
+    Send(send::Send),
+    /// Print a request as the provider would sign it
+    Sign(sign::Sign),
+    /// Check a captured request, or a file of them, at the time it was sent
+    Verify(verify::Verify),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),
     /// Ask a running server whether it is ready: for containers and load balancers
@@ -76,6 +89,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { everywhere, command } = arguments;
     match command {
         Command::Serve(serve) => serve.run(&everywhere).await,
+        Command::Send(send) => send.run(&everywhere).await,
+        Command::Sign(sign) => sign.run(&everywhere),
+        Command::Verify(verify) => verify.run(&everywhere),
         Command::Check(check) => check.run(&everywhere).await,
         Command::Health(health) => health.run(&everywhere).await,
         Command::Stats(stats) => stats.run(&everywhere).await,
@@ -98,10 +114,15 @@ const EXIT_USAGE: u8 = 64;
 /// Something that is needed is not there just now.
 const EXIT_UNAVAILABLE: u8 = 69;
 
+/// The command line names something that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misused(String);
+
 /// Writes an error down and gives the exit code that fits it.
 pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     Output::tell_error(error);
-    if error.is::<Mistakes>() {
+    if error.is::<Mistakes>() || error.is::<Misused>() {
         ExitCode::from(EXIT_USAGE)
     } else if error.is::<asker::Unreachable>() || error.is::<hookonce::store::StoreError>() {
         ExitCode::from(EXIT_UNAVAILABLE)
