@@ -61,6 +61,10 @@ pub const BATCH_ITEMS_MAX: usize = 256;
 /// See [`BATCH_ITEMS_MAX`].
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
+/// How long one call of a store over the network may take: less than the answer deadline, so that a
+/// server that hangs is told apart from one that works.
+pub const STORE_CALL_TIMEOUT: Duration = Duration::from_millis(800);
+
 /// How long a claimed delivery is leased. A worker that dies is noticed after this time.
 pub const LEASE: Duration = Duration::from_secs(30);
 
@@ -196,6 +200,7 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 
 const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);
 const _: () = assert!(BODY_BYTES_CEILING <= WAITING_BYTES_MAX, "one body must fit into the queue");
+const _: () = assert!(STORE_CALL_TIMEOUT.as_millis() < ANSWER_DEADLINE.as_millis());
 const _: () = assert!(ANSWER_MARGIN.as_millis() < ANSWER_DEADLINE.as_millis());
 const _: () = assert!(ANSWER_DEADLINE.as_millis() <= ANSWER_DEADLINE_MAX.as_millis());
 const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() <= ATTEMPT_TIMEOUT_MAX.as_millis());

@@ -10,7 +10,7 @@ use crate::{
     clock::Timestamp,
     event::{EventId, NewEvent},
     limits,
-    receipt::{Admission, Receipt},
+    receipt::{Admission, Receipt, Reply},
     refusal::Refusal,
     request::Unverified,
     source::Source,
@@ -30,9 +30,8 @@ pub enum NotReceived {
 
 /// Takes one request a provider sent and decides its answer.
 ///
-/// Nothing is stored, parsed for meaning or sent on before the signature holds (P8), and nothing is
-/// answered yes before the store has it (P1). It ends within the app's `answer_within`, whatever
-/// the store does (P10).
+/// Nothing is stored before the signature holds (P8), and nothing is answered yes before the store has
+/// it (P1). It ends within the app's `answer_within`, whatever the store does (P10).
 ///
 /// # Errors
 /// See [`NotReceived`].
@@ -41,23 +40,44 @@ pub async fn receive(
     source: &Source,
     request: Unverified,
 ) -> Result<Receipt, NotReceived> {
-    // Some handshakes are not signed: they prove the URL before a secret is known to us.
-    if let Some(reply) = source.unsigned_handshake(&request)? {
-        return Ok(Receipt::Handshake(reply));
-    }
     let now = app.clock.now();
-    let request = source.verify(request, now)?; // Unverified → Verified
-    if let Some(reply) = source.signed_handshake(&request)? {
-        return Ok(Receipt::Handshake(reply));
-    }
-
+    let events = match examine(source, request, now)? {
+        Examined::Handshake(reply) => return Ok(Receipt::Handshake(reply)),
+        Examined::Events(events) => events, // each with its identity, its deliveries and all their ids
+    };
     // One step per event: remembered and queued, or neither. A duplicate gets the same yes, and nothing more.
-    let events = source.events(&request)?; // each with its identity, its deliveries and all their ids
     let admissions = admit(app, events, now).await?;
     if admissions.iter().any(|(_, admission)| *admission == Admission::Fresh) {
         app.wake(source);
     }
     Ok(Receipt::Events(admissions))
+}
+
+/// What a request turned out to be.
+#[derive(Clone, Debug)]
+pub enum Examined {
+    /// A test of the URL, and the answer to it.
+    Handshake(Reply),
+    /// Events to admit.
+    Events(Vec<NewEvent>),
+}
+
+/// Looks at a request without touching anything: who sent it, and what it says. Pure, so that a
+/// captured request can be checked in the same way, as of any time.
+///
+/// # Errors
+/// The refusal to answer with.
+pub fn examine(source: &Source, request: Unverified, now: Timestamp) -> Result<Examined, Refusal> {
+    // Some handshakes are not signed: they prove the URL before a secret is known to us.
+    if let Some(reply) = source.unsigned_handshake(&request)? {
+        return Ok(Examined::Handshake(reply));
+    }
+    source.check_method(&request)?; // what is left of the other methods was for handshakes only
+    let request = source.verify(request, now)?; // Unverified → Verified
+    if let Some(reply) = source.signed_handshake(&request)? {
+        return Ok(Examined::Handshake(reply));
+    }
+    Ok(Examined::Events(source.events(&request)?))
 }
 
 /// Admits all events of a request, or says that the sender should send all of them again: those that

@@ -87,6 +87,12 @@ impl Source {
         self.provider.unsigned_handshake(request, &self.settings)
     }
 
+    /// Refuses a method that the provider does not send events with.
+    pub fn check_method(&self, request: &Unverified) -> Result<(), Refusal> {
+        let is_allowed = self.provider.methods().contains(&request.method.as_str());
+        if is_allowed { Ok(()) } else { Err(Refusal::Method) }
+    }
+
     /// Checks the signature.
     pub fn verify(&self, request: Unverified, now: Timestamp) -> Result<Verified, Refusal> {
         provider::verify(self.scheme.as_ref(), request, now)

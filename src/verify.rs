@@ -12,6 +12,7 @@ use crate::{
     limits,
     provider::{self, Provider, Settings},
     receipt::Reply,
+    receive::{Examined, examine},
     refusal::Refusal,
     request::{Headers, Unverified},
     secret::Secret,
@@ -35,17 +36,10 @@ pub fn check(source: &Source, request: Unverified, now: Timestamp) -> Checked {
 }
 
 fn try_check(source: &Source, request: Unverified, now: Timestamp) -> Result<Checked, Refusal> {
-    if let Some(reply) = source.unsigned_handshake(&request)? {
-        return Ok(Checked::Handshake(reply));
-    }
-    if !source.provider.methods().contains(&request.method.as_str()) {
-        return Err(Refusal::Method);
-    }
-    let request = source.verify(request, now)?;
-    if let Some(reply) = source.signed_handshake(&request)? {
-        return Ok(Checked::Handshake(reply));
-    }
-    Ok(Checked::Accepted(source.events(&request)?, source.reply()))
+    Ok(match examine(source, request, now)? {
+        Examined::Handshake(reply) => Checked::Handshake(reply),
+        Examined::Events(events) => Checked::Accepted(events, source.reply()),
+    })
 }
 
 impl Checked {

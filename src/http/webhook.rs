@@ -64,23 +64,18 @@ async fn unverified(
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<Unverified, Refusal> {
-    let is_handshake_only = request.method() == Method::GET;
-    if !is_handshake_only && request.method() != Method::POST {
+    if request.method() != Method::POST && request.method() != Method::GET {
         return Err(Refusal::Method);
     }
     let within = app.server.body_within;
     let body = body::read(request, payload, source.body_bytes_max, within).await?;
-    let unverified = Unverified {
+    Ok(Unverified {
         method: request.method().as_str().to_owned(),
         url: public_url(app, source, request),
         headers: headers(request),
         body,
         received_at: app.clock.now(),
-    };
-    if is_handshake_only && source.unsigned_handshake(&unverified)?.is_none() {
-        return Err(Refusal::Method);
-    }
-    Ok(unverified)
+    })
 }
 
 fn headers(request: &HttpRequest) -> Headers {

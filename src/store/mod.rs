@@ -16,6 +16,10 @@
 
 pub mod batch;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -42,11 +46,18 @@ pub async fn connect(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Store>, StoreError> {
     let clock = Arc::clone(clock);
-    if url == "memory:" {
-        return Ok(Arc::new(memory::MemoryStore::new(clock)));
+    match url.split_once(':').unwrap_or((url, "")) {
+        ("memory", "") => Ok(Arc::new(memory::MemoryStore::new(clock))),
+        #[cfg(feature = "sqlite")]
+        ("sqlite", file) => Ok(Arc::new(sqlite::SqliteStore::open(file.as_ref(), clock)?)),
+        #[cfg(feature = "redis")]
+        ("redis" | "rediss", _) => {
+            Ok(Arc::new(redis::RedisStore::connect(url, durability, clock).await?))
+        }
+        (scheme, _) => Err(StoreError::Failed(format!(
+            "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…` or `memory:`"
+        ))),
     }
-    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-    Err(StoreError::Failed(format!("there is no store of the kind `{scheme}:` in this program")))
 }
 
 /// What a yes survives, on a store that has a choice.

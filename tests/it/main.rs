@@ -8,6 +8,11 @@
     reason = "tests are no server: they may panic, and they read the clock they need"
 )]
 
+#[path = "../support/redis_server.rs"]
+mod redis_server;
 mod support;
 
+mod crash;
 mod exactly_once;
+mod faults;
+mod outage;

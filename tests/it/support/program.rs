@@ -20,16 +20,29 @@ pub(crate) struct Program {
     pub(crate) admin_port: u16,
 }
 
-/// What to run: a folder and the configuration in it, less the addresses.
+/// What to run: a folder, a configuration, and addresses that stay the same over restarts.
 pub(crate) struct Setup {
     pub(crate) folder: PathBuf,
+    /// The configuration, less `[server]`.
     pub(crate) config: String,
+    pub(crate) port: u16,
+    admin_port: u16,
 }
 
 impl Setup {
     /// A setup in `folder`; `config` is everything but `[server]`.
     pub(crate) fn new(folder: &Path, config: &str) -> Self {
-        Self { folder: folder.to_owned(), config: config.to_owned() }
+        Self {
+            folder: folder.to_owned(),
+            config: config.to_owned(),
+            port: free_port(),
+            admin_port: free_port(),
+        }
+    }
+
+    /// Where its relative store files are.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     /// Starts the program and waits until it is ready.
@@ -41,8 +54,7 @@ impl Setup {
 
     /// Starts the program without waiting.
     pub(crate) fn spawn(&self) -> Program {
-        let (port, admin_port) = (free_port(), free_port());
-        let data_dir = self.folder.join("data");
+        let (port, admin_port, data_dir) = (self.port, self.admin_port, self.data_dir());
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:{port}\"\nadmin_listen = \"127.0.0.1:{admin_port}\"\ndata_dir = {data_dir:?}\n{}",
             self.config

@@ -33,8 +33,8 @@ pub(crate) enum Behaviour {
     Slow(Duration),
     /// Never.
     Hang,
-    /// By breaking off in the middle of its answer.
-    Reset,
+    /// By closing the connection without an answer.
+    Abort,
 }
 
 type Rule = dyn Fn(&Call) -> Behaviour + Send + Sync;
@@ -129,9 +129,7 @@ async fn take(
             HttpResponse::Ok().finish()
         }
         Behaviour::Hang => std::future::pending().await,
-        Behaviour::Reset => HttpResponse::Ok().streaming(futures_util::stream::iter([
-            Ok(Bytes::from_static(b"half")),
-            Err(actix_web::error::ErrorInternalServerError("broken off")),
-        ])),
+        // Ends the task that serves the connection, and with it the connection; not a panic to report.
+        Behaviour::Abort => std::panic::resume_unwind(Box::new(())),
     }
 }

@@ -1,0 +1,145 @@
+-- Admits events: mark, event and deliveries of each.
+--
+-- The mark is made first, holding our id and `u` for unfinished; all else is written under that id;
+-- the last write clears the `u`. So whoever comes back after a script that broke off finds out, and
+-- completes it under the same id: nothing is lost, and nothing is queued twice. Counters are written
+-- before the marks are cleared: what is unfinished was not counted yet.
+--
+-- ARGV: most held per source, duplicates kept; then for each event its 12 fields, the
+-- number of its deliveries, and id and handler of each.
+-- Answers for each: F, H or D with the id · L late · X too many held · E with an error.
+
+local now = time()
+local held_max, duplicates_kept_max = tonumber(ARGV[1]), tonumber(ARGV[2])
+
+-- What this call has admitted and not cleared yet: by mark, or by event where there is no mark.
+local begun = {}
+
+-- What this very event was answered before, or nothing when it is pruned.
+local function again(id)
+  local held = call('HGET', base .. 'e' .. id, 'held')
+  return held and (held == '1' and 'H' or 'F') .. id
+end
+
+local function note_duplicate(id, new)
+  local event = base .. 'e' .. id
+  -- The event may be pruned; its mark, and the count, go on.
+  if call('EXISTS', event) == 1 then
+    call('HINCRBY', event, 'n', 1)
+    call('LPUSH', base .. 'u' .. id, new.note)
+    call('LTRIM', base .. 'u' .. id, 0, duplicates_kept_max - 1)
+  end
+  count('duplicates', new.source, '', 1)
+  return 'D' .. id
+end
+
+-- Whether this one would be held, and the source holds as many as it may.
+local function is_one_too_many(new, mark)
+  if not new.hold or new.digest == '' then return false end
+  if not call('GET', base .. 'g' .. new.digest) then return false end
+  return not (mark and call('GET', mark)) and call('ZCARD', base .. 'h' .. new.source) >= held_max
+end
+
+-- Writes the event itself, in one command: from then on everything it is to have is known.
+local function keep(id, new, mark)
+  local resent = ''
+  if new.digest ~= '' then
+    local first = call('SET', base .. 'g' .. new.digest, id, 'NX', 'GET')
+    if first and first ~= id then resent = '1' end
+  end
+  local held = resent == '1' and new.hold
+  local ids, handlers = {}, {}
+  if not held then
+    for at = 1, #new.deliveries, 2 do
+      ids[#ids + 1] = new.deliveries[at]
+      handlers[#handlers + 1] = new.deliveries[at + 1] .. '\0'
+    end
+  end
+  ids, handlers = table.concat(ids), table.concat(handlers)
+  call('HSET', base .. 'e' .. id, 'm', new.meta, 'h', new.headers, 'b', new.body, 's', new.source,
+    'ds', ids, 'hs', handlers, 'k', new.mark, 'g', new.digest, 'w', new.window_ends, 'r', resent,
+    'held', held and '1' or '', 'u', mark and '' or '1')
+  return ids, handlers, held
+end
+
+-- Writes all that belongs to the event beside itself. Done again, it changes nothing.
+local function route(id, new, ids, handlers, held)
+  call('ZADD', base .. 'E', 0, id)
+  local from = 1
+  for handler in string.gmatch(handlers, '(%Z+)%z') do
+    queue(string.sub(ids, from, from + 15), id, new.source, handler, new.due)
+    from = from + 16
+  end
+  if held then
+    call('ZADD', base .. 'h' .. new.source, 0, id)
+    call('ZADD', base .. 'fh', new.due, id)
+  elseif handlers == '' then
+    call('ZADD', base .. 'fx', new.due, id)
+  end
+end
+
+local function count_event(new, handlers, held)
+  count('events', new.source, '', 1)
+  if held then
+    count('held', new.source, '', 1)
+    count('held_now', new.source, '', 1)
+  elseif handlers == '' then
+    count('unrouted', new.source, '', 1)
+  end
+  for handler in string.gmatch(handlers, '(%Z+)%z') do
+    count('events', new.source, handler, 1)
+    count('queued', new.source, handler, 1)
+  end
+end
+
+local function write(id, new, mark)
+  local known = call('HMGET', base .. 'e' .. id, 'ds', 'hs', 'held')
+  local ids, handlers, held = known[1], known[2], known[3] == '1'
+  if not ids then ids, handlers, held = keep(id, new, mark) end
+  route(id, new, ids, handlers, held)
+  count_event(new, handlers, held)
+  begun[mark or id] = id
+  return (held and 'H' or 'F') .. id
+end
+
+local function admit_without_mark(new)
+  local unfinished = call('HGET', base .. 'e' .. new.id, 'u')
+  if unfinished == '' or begun[new.id] then return again(new.id) end
+  if now > new.not_after then return 'L' end
+  if is_one_too_many(new) then return 'X' end
+  return write(new.id, new)
+end
+
+local function admit(new)
+  if new.mark == '' then return admit_without_mark(new) end
+  local mark = base .. 'm' .. new.mark
+  if now > new.not_after then
+    return call('GET', mark) == new.id and again(new.id) or 'L'
+  end
+  if is_one_too_many(new, mark) then return 'X' end
+  local known = call('SET', mark, new.id .. 'u', 'NX', 'GET')
+  if not known then return write(new.id, new, mark) end
+  local id = string.sub(known, 1, 16)
+  if #known > 16 and not begun[mark] then return write(id, new, mark) end
+  return id == new.id and again(id) or note_duplicate(id, new)
+end
+
+local answers, at = {}, 3
+while at <= #ARGV do
+  local new = {
+    id = ARGV[at], source = ARGV[at + 1], not_after = tonumber(ARGV[at + 2]),
+    due = math.min(tonumber(ARGV[at + 3]), now), window_ends = ARGV[at + 4], mark = ARGV[at + 5],
+    digest = ARGV[at + 6], hold = ARGV[at + 7] == '1', note = ARGV[at + 8], meta = ARGV[at + 9],
+    headers = ARGV[at + 10], body = ARGV[at + 11],
+  }
+  local last = at + 12 + 2 * tonumber(ARGV[at + 12])
+  new.deliveries = { unpack(ARGV, at + 13, last) }
+  answers[#answers + 1] = alone(admit, new)
+  at = last + 1
+end
+
+write_counts()
+for key, id in pairs(begun) do
+  if key == id then call('HSET', base .. 'e' .. id, 'u', '') else call('SET', key, id) end
+end
+return answers

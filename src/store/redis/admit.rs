@@ -1,0 +1,162 @@
+//! Admitting: many events, one call of the script.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    connection::{Connection, Session, server_error},
+    keys::{self, Bucket},
+    scripts::{self, Call},
+};
+use crate::{
+    clock::Timestamp,
+    event::{Duplicate, Event, EventId, NewEvent, ReplayGuard},
+    limits,
+    receipt::Admission,
+    request::Headers,
+    store::{StoreError, batch::Batches},
+};
+
+/// An event, and when it is too late for it.
+pub(super) type Asked = (NewEvent, Timestamp);
+
+/// What became of one event.
+pub(super) type Answer = Result<(EventId, Admission), StoreError>;
+
+/// What is kept of an event beside its headers and its body, and never changes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) event: Event,
+    pub(super) identity: Option<String>,
+    pub(super) mark_until: Option<Timestamp>,
+    pub(super) body_bytes: usize,
+}
+
+/// Admits what waits, batch by batch, until every caller is gone.
+pub(super) async fn serve(
+    connection: Arc<Connection>,
+    bucket: Bucket,
+    mut batches: Batches<Asked, Answer>,
+) {
+    while let Some(batch) = batches.next().await {
+        let (asked, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.call, waiting.reply)).unzip();
+        match admit(&connection, &bucket, &asked).await {
+            Ok(answers) => {
+                replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer));
+            }
+            Err(error) => replies.into_iter().for_each(|reply| reply.send(Err(error.clone()))),
+        }
+    }
+}
+
+/// About how many bytes an event takes on its way.
+pub(super) fn size(event: &NewEvent) -> usize {
+    let headers: usize =
+        event.headers.iter().map(|(name, value)| name.len() + value.len() + 3).sum();
+    event.named.body.len() + headers + 1024
+}
+
+async fn admit(
+    connection: &Arc<Connection>,
+    bucket: &Bucket,
+    asked: &[Asked],
+) -> Result<Vec<Answer>, StoreError> {
+    let session = connection.session().await?;
+    let mut call = Call::of(&scripts::ADMIT, bucket);
+    call.arg(limits::HELD_PER_SOURCE_MAX).arg(limits::DUPLICATES_KEPT_MAX);
+    for (event, not_after) in asked {
+        add(&mut call, event, *not_after, &session)?;
+    }
+    let answers: Vec<Vec<u8>> = session.call(&call).await?;
+    if answers.len() != asked.len() {
+        return Err(StoreError::Failed(
+            "redis answered another number of events than asked".to_owned(),
+        ));
+    }
+    let named = answers.iter().zip(asked).map(|(answer, (event, _))| read(answer, &event.source));
+    Ok(named.collect())
+}
+
+/// Adds one event, in the order `admit.lua` reads.
+fn add(
+    call: &mut Call,
+    event: &NewEvent,
+    not_after: Timestamp,
+    session: &Session,
+) -> Result<(), StoreError> {
+    let mark_until = event.received_at.plus(event.window);
+    let mark = event.named.identity.as_ref().map(|identity| keys::mark(&event.source, identity));
+    let digest = event.named.digest.as_ref().map(|digest| keys::digest(&event.source, digest));
+    let marked = mark.is_some() || digest.is_some();
+    let note =
+        Duplicate { received_at: event.received_at, retry_marker: event.retry_marker.clone() };
+    let meta = Meta {
+        event: without_content(event),
+        identity: event.named.identity.as_ref().map(|identity| identity.as_str().to_owned()),
+        mark_until: marked.then_some(mark_until),
+        body_bytes: event.named.body.len(),
+    };
+    call.arg(event.id.as_bytes().as_slice())
+        .arg(&*event.source)
+        .arg(session.to_server(not_after))
+        .arg(session.to_server(event.received_at))
+        .arg(session.to_server(mark_until))
+        .arg(mark.unwrap_or_default())
+        .arg(digest.unwrap_or_default())
+        .arg(u8::from(event.replay_guard == ReplayGuard::Hold))
+        .arg(json(&note)?)
+        .arg(json(&meta)?)
+        .arg(event.headers.to_lines())
+        .arg(event.named.body.as_ref())
+        .arg(event.deliveries.len());
+    for delivery in &event.deliveries {
+        call.arg(delivery.id.as_bytes().as_slice()).arg(&*delivery.handler);
+    }
+    Ok(())
+}
+
+fn without_content(event: &NewEvent) -> Event {
+    Event {
+        id: event.id,
+        source: Arc::clone(&event.source),
+        event_id: event.named.event_id.clone(),
+        event_type: event.named.event_type.clone(),
+        received_at: event.received_at,
+        resent_under_new_id: false, // the script finds out, and writes it beside
+        retry_marker: event.retry_marker.clone(),
+        query: event.query.clone(),
+        headers: Headers::default(),
+        body: Bytes::new(),
+    }
+}
+
+/// Our own plain data as JSON, which Redis never looks into.
+pub(super) fn json(data: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(data)
+        .map_err(|error| StoreError::Failed(format!("cannot write it down: {error}")))
+}
+
+/// One answer of `admit.lua`.
+fn read(answer: &[u8], source: &str) -> Answer {
+    let (word, rest) = answer.split_first().ok_or_else(unexpected)?;
+    let admitted = |admission| {
+        let id = <[u8; 16]>::try_from(rest).map_err(|_| unexpected())?;
+        Ok((EventId::from_bytes(id), admission))
+    };
+    match word {
+        b'F' => admitted(Admission::Fresh),
+        b'D' => admitted(Admission::Duplicate),
+        b'H' => admitted(Admission::Held),
+        b'L' => Err(StoreError::Late),
+        b'X' => Err(StoreError::Full(format!("source {source} holds enough already"))),
+        b'E' => Err(server_error(&String::from_utf8_lossy(rest))),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(super) fn unexpected() -> StoreError {
+    StoreError::Failed("redis holds what no hookonce wrote".to_owned())
+}

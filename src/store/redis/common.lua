@@ -1,0 +1,118 @@
+-- What all scripts share; it is put in front of each of them.
+--
+-- KEYS[1] is the head of every key of one bucket, with its hash tag: `h:{h00}`. Behind it follow:
+--   m<20 bytes>   mark: the event's id, and `u` behind it while its admission is unfinished
+--   g<20 bytes>   digest: the id of the first event with this content
+--   e<id>         event: m meta, h headers, b body, s source, ds ids of its deliveries, hs handlers
+--                 of the first of them, k and g keys of mark and digest, w when its window ends,
+--                 r resent, held, n duplicates, u unfinished (where there is no mark to say so)
+--   u<id>         its duplicates, newest first
+--   d<id>         delivery: e event, h handler, src source, s state (q l d x), t due, k token,
+--                 n attempts, b attempts before redrive, w deaths in a row, la leased at,
+--                 r replay of, v redriven by, x last error
+--   a<id>         its attempts, by token
+--   q<handler>    queued and leased deliveries, by when they fall due
+--   x<handler>    dead deliveries, by id
+--   h<source>     held events, by id
+--   E, D          all events, all deliveries, by id
+--   fd, fx, fh    events that are done; dead or unrouted; held: by when they ended
+--   l<worker>     what its last claim got
+--   r<wish>       what a redrive renewed
+--   c             counters: what \0 source \0 handler
+-- All times are milliseconds on the server's clock.
+
+local base = KEYS[1]
+local call = redis.call
+
+local function time()
+  local seconds_and_micros = call('TIME')
+  return seconds_and_micros[1] * 1000 + math.floor(seconds_and_micros[2] / 1000)
+end
+
+-- Runs one member of a batch by itself: its error is its own answer, and its neighbours go on.
+local function alone(member, ...)
+  local ok, answer = pcall(member, ...)
+  if ok then return answer end
+  return 'E' .. (type(answer) == 'table' and answer.err or tostring(answer))
+end
+
+-- Counters are summed up over the whole call and written once, at its end. Whoever changes anything
+-- finds out first whether they can be: an error then leaves nothing half done.
+local counted = {}
+
+local function expect_to_count()
+  call('HINCRBY', base .. 'c', 'scripts', 1)
+end
+
+local function count(what, source, handler, by)
+  local field = what .. '\0' .. source .. '\0' .. handler
+  counted[field] = (counted[field] or 0) + by
+end
+
+local function write_counts()
+  for field, by in pairs(counted) do
+    if by ~= 0 then call('HINCRBY', base .. 'c', field, by) end
+  end
+end
+
+-- Makes a delivery and queues it, or completes what a script that broke off began of it. Says
+-- whether it is new. One that has run in the meantime is not queued again.
+local function queue(id, event, source, handler, due, replay_of)
+  local key = base .. 'd' .. id
+  local state = call('HGET', key, 's')
+  if not state then
+    if replay_of then
+      call('HSET', key, 'e', event, 'h', handler, 'src', source, 's', 'q', 't', due, 'r', replay_of)
+    else
+      call('HSET', key, 'e', event, 'h', handler, 'src', source, 's', 'q', 't', due)
+    end
+  end
+  call('ZADD', base .. 'D', 0, id)
+  if not state or state == 'q' or state == 'l' then
+    call('ZADD', base .. 'q' .. handler, 'NX', due, id)
+  end
+  return not state
+end
+
+-- If no delivery of the event is open any more, notes when it ended. `id` is the delivery that has
+-- just ended, in `state`.
+local function notice_end(event, id, state, when)
+  local ids = call('HGET', base .. 'e' .. event, 'ds')
+  if not ids then return end
+  local ended = state == 'x' and 'fx' or 'fd'
+  for from = 1, #ids, 16 do
+    local other = string.sub(ids, from, from + 15)
+    if other ~= id then
+      local its = call('HGET', base .. 'd' .. other, 's')
+      if its == 'x' then ended = 'fx' elseif its ~= 'd' then return end
+    end
+  end
+  call('ZADD', base .. ended, when, event)
+end
+
+-- The event has an open delivery again: it has not ended.
+local function reopen(event)
+  call('ZREM', base .. 'fd', event)
+  call('ZREM', base .. 'fx', event)
+  call('ZREM', base .. 'fh', event)
+end
+
+-- Takes a delivery that has ended out of its queue. That comes last: as long as it is in there, the
+-- next claim finds it and completes what a script that broke off left undone.
+local function put_away(id, event, handler, state, when)
+  if state == 'x' then call('ZADD', base .. 'x' .. handler, 0, id) end
+  notice_end(event, id, state, when)
+  call('ZREM', base .. 'q' .. handler, id)
+end
+
+-- Writes an attempt down under its token, which makes writing it twice harmless.
+local function note_attempt(id, token, attempt, kept_max)
+  local key = base .. 'a' .. id
+  call('HSET', key, token, attempt)
+  if tonumber(token) <= kept_max or call('HLEN', key) <= kept_max then return end
+  local oldest
+  for _, field in ipairs(call('HKEYS', key)) do
+    oldest = math.min(oldest or tonumber(field), tonumber(field))
+  end
+  call('HDEL', key, oldest)
+end

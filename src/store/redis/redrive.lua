@@ -1,0 +1,35 @@
+-- Dead deliveries are queued again, due now, with a fresh budget. A wish that is sent again finds
+-- its own id on them and renews nothing twice.
+--
+-- ARGV: not after, wish, how long it is remembered; then the deliveries.
+-- Answers L late, or the deliveries it is about.
+
+local now, not_after, wish = time(), tonumber(ARGV[1]), ARGV[2]
+if now > not_after then return 'L' end
+
+local redriven = {}
+local function redrive(id)
+  local key = base .. 'd' .. id
+  local kept = call('HMGET', key, 's', 'v', 'e', 'h', 'src', 'n')
+  local handler, source = kept[4], kept[5]
+  if kept[2] == wish then
+    redriven[#redriven + 1] = id
+  elseif kept[1] == 'x' then
+    reopen(kept[3])
+    call('SADD', base .. 'r' .. wish, id)
+    call('HSET', key, 's', 'q', 't', now, 'v', wish, 'b', kept[6] or 0, 'w', 0)
+    count('dead_now', source, handler, -1)
+    count('queued', source, handler, 1)
+    redriven[#redriven + 1] = id
+  end
+  if kept[1] == 'x' or (kept[2] == wish and kept[1] == 'q') then
+    call('ZADD', base .. 'q' .. handler, 'NX', now, id)
+    call('ZREM', base .. 'x' .. handler, id)
+  end
+end
+
+expect_to_count()
+for at = 4, #ARGV do redrive(ARGV[at]) end
+if #redriven > 0 then call('PEXPIRE', base .. 'r' .. wish, ARGV[3]) end
+write_counts()
+return redriven

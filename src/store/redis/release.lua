@@ -1,0 +1,27 @@
+-- Gives deliveries back untried. ARGV: worker and claim or two empty strings; then
+-- delivery and token of each lease. With a claim, the leases are what it got.
+
+local now, worker, claim = time(), ARGV[1], ARGV[2]
+
+local leases = { unpack(ARGV, 3) }
+if worker ~= '' then
+  local last = call('GET', base .. 'l' .. worker)
+  last = last and cmsgpack.unpack(last) or {}
+  if last[1] == claim then leases = { unpack(last, 2) } end
+end
+if #leases == 0 then return 0 end
+
+expect_to_count()
+for at = 1, #leases, 2 do
+  local id, key = leases[at], base .. 'd' .. leases[at]
+  local kept = call('HMGET', key, 's', 'k', 'h', 'src', 'n')
+  if kept[1] == 'l' and tonumber(kept[2]) == tonumber(leases[at + 1]) then
+    -- A higher token fences off whoever still holds the lease.
+    call('HSET', key, 's', 'q', 't', now, 'k', kept[2] + 1, 'n', kept[5] - 1)
+    count('leased', kept[4], kept[3], -1)
+    count('queued', kept[4], kept[3], 1)
+    call('ZADD', base .. 'q' .. kept[3], now, id)
+  end
+end
+write_counts()
+return 0

@@ -1,0 +1,239 @@
+//! What workers ask: claim, extend, settle, release.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use redis::{Value, from_redis_value};
+
+use super::{
+    admit::{Meta, json, unexpected},
+    connection::{Connection, Session, server_error},
+    keys::Bucket,
+    scripts::{self, Call},
+};
+use crate::{
+    clock::Timestamp,
+    delivery::{Attempt, AttemptOutcome, Claim, DeliveryId, Lease, Leased, Settlement, Verdict},
+    event::{Event, EventId},
+    limits,
+    request::Headers,
+    store::{Claimed, Hold, Release, StoreError, batch::Batches},
+};
+
+/// Settles what waits, batch by batch, until every caller is gone.
+pub(super) async fn serve(
+    connection: Arc<Connection>,
+    bucket: Bucket,
+    mut batches: Batches<Settlement, Result<Hold, StoreError>>,
+) {
+    while let Some(batch) = batches.next().await {
+        let (settlements, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.call, waiting.reply)).unzip();
+        match settle(&connection, &bucket, &settlements).await {
+            Ok(answers) => {
+                replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer));
+            }
+            Err(error) => replies.into_iter().for_each(|reply| reply.send(Err(error.clone()))),
+        }
+    }
+}
+
+/// About how many bytes a settlement takes on its way.
+pub(super) fn size(settlement: &Settlement) -> usize {
+    let texts = [&settlement.attempt.error, &settlement.attempt.excerpt];
+    256 + texts.into_iter().flatten().map(|text| 2 * text.len()).sum::<usize>()
+}
+
+async fn settle(
+    connection: &Arc<Connection>,
+    bucket: &Bucket,
+    settlements: &[Settlement],
+) -> Result<Vec<Result<Hold, StoreError>>, StoreError> {
+    let session = connection.session().await?;
+    let mut call = Call::of(&scripts::SETTLE, bucket);
+    call.arg(limits::ATTEMPTS_KEPT_MAX);
+    for Settlement { lease, verdict, attempt } in settlements {
+        let (word, due) = match verdict {
+            Verdict::RetryAt(due) => ("q", session.to_server(*due)),
+            Verdict::Done => ("d", 0),
+            Verdict::Dead => ("x", 0),
+        };
+        call.arg(lease.delivery.as_bytes().as_slice())
+            .arg(lease.token)
+            .arg(word)
+            .arg(due)
+            .arg(u8::from(attempt.outcome == AttemptOutcome::Died))
+            .arg(json(attempt)?)
+            .arg(attempt.error.as_deref().unwrap_or_default());
+    }
+    let answers: Vec<Vec<u8>> = session.call(&call).await?;
+    if answers.len() != settlements.len() {
+        return Err(StoreError::Failed(
+            "redis answered another number of settlements than asked".to_owned(),
+        ));
+    }
+    Ok(answers.iter().map(|answer| hold(answer)).collect())
+}
+
+fn hold(answer: &[u8]) -> Result<Hold, StoreError> {
+    match answer.split_first() {
+        Some((b'K', _)) => Ok(Hold::Kept),
+        Some((b'L', _)) => Ok(Hold::Lost),
+        Some((b'E', error)) => Err(server_error(&String::from_utf8_lossy(error))),
+        _ => Err(unexpected()),
+    }
+}
+
+/// See [`Store::claim`](crate::store::Store::claim).
+pub(super) async fn claim(
+    session: &Session,
+    bucket: &Bucket,
+    claim: &Claim,
+    not_after: Timestamp,
+) -> Result<Claimed, StoreError> {
+    let died = Attempt::died(0, Timestamp::default()).error.unwrap_or_default();
+    let mut call = Call::of(&scripts::CLAIM, bucket);
+    call.arg(session.to_server(not_after))
+        .arg(&*claim.handler)
+        .arg(claim.worker.as_bytes().as_slice())
+        .arg(claim.id.as_bytes().as_slice())
+        .arg(claim.deliveries_max)
+        .arg(limits::BATCH_BYTES_MAX)
+        .arg(millis(claim.lease))
+        .arg(claim.attempts_max)
+        .arg(limits::ATTEMPTS_KEPT_MAX)
+        .arg(died);
+    let answer: Value = session.call(&call).await?;
+    if let Value::BulkString(word) = &answer {
+        return Err(refused(word));
+    }
+    let (next, dead, rows): (String, usize, Vec<Row>) =
+        from_redis_value(answer).map_err(|_| unexpected())?;
+    Ok(Claimed {
+        // What is gone, or is not ours to read, cannot be run: it is not handed out.
+        deliveries: rows.into_iter().filter_map(|row| leased(row, &claim.handler)).collect(),
+        next_due_at: next.parse().ok().map(|next| session.to_ours(next)),
+        dead,
+    })
+}
+
+/// A word in place of an answer.
+pub(super) fn refused(word: &[u8]) -> StoreError {
+    match word.split_first() {
+        Some((b'L', _)) => StoreError::Late,
+        Some((b'E', error)) => server_error(&String::from_utf8_lossy(error)),
+        _ => unexpected(),
+    }
+}
+
+/// Delivery, token, attempt, attempts before redrive, replay of, deaths in a row; then the event: id,
+/// meta, headers, body, resent.
+type Row = (
+    Vec<u8>,
+    u64,
+    u32,
+    u32,
+    Vec<u8>,
+    u32,
+    Vec<u8>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+);
+
+fn leased(row: Row, handler: &Arc<str>) -> Option<Leased> {
+    let (
+        delivery,
+        token,
+        attempt,
+        attempts_before_redrive,
+        replay_of,
+        deaths,
+        id,
+        meta,
+        headers,
+        body,
+        resent,
+    ) = row;
+    Some(Leased {
+        lease: Lease { delivery: delivery_id(&delivery)?, token },
+        handler: Arc::clone(handler),
+        attempt,
+        attempts_before_redrive,
+        replay_of: delivery_id(&replay_of),
+        deaths_in_a_row: deaths,
+        event: Arc::new(event(&id, &meta?, &headers?, body?, resent.as_deref())?.0),
+    })
+}
+
+/// The event under this id, and what is kept beside it.
+pub(super) fn event(
+    id: &[u8],
+    meta: &[u8],
+    headers: &[u8],
+    body: Vec<u8>,
+    resent: Option<&[u8]>,
+) -> Option<(Event, Meta)> {
+    let meta: Meta = serde_json::from_slice(meta).ok()?;
+    let event = Event {
+        // Whoever completed a script that broke off wrote under the id of the first.
+        id: event_id(id)?,
+        resent_under_new_id: resent == Some(b"1"),
+        headers: Headers::from_lines(headers),
+        body: Bytes::from(body),
+        ..meta.event.clone()
+    };
+    Some((event, meta))
+}
+
+pub(super) fn event_id(bytes: &[u8]) -> Option<EventId> {
+    bytes.try_into().ok().map(EventId::from_bytes)
+}
+
+pub(super) fn delivery_id(bytes: &[u8]) -> Option<DeliveryId> {
+    bytes.try_into().ok().map(DeliveryId::from_bytes)
+}
+
+/// See [`Store::extend`](crate::store::Store::extend).
+pub(super) async fn extend(
+    session: &Session,
+    bucket: &Bucket,
+    leases: &[Lease],
+    lease: Duration,
+) -> Result<Vec<Hold>, StoreError> {
+    let mut call = Call::of(&scripts::EXTEND, bucket);
+    call.arg(millis(lease));
+    add_leases(&mut call, leases);
+    let answers: Vec<Vec<u8>> = session.call(&call).await?;
+    answers.iter().map(|answer| hold(answer)).collect()
+}
+
+/// See [`Store::release`](crate::store::Store::release).
+pub(super) async fn release(
+    session: &Session,
+    bucket: &Bucket,
+    release: &Release,
+) -> Result<(), StoreError> {
+    let mut call = Call::of(&scripts::RELEASE, bucket);
+    match release {
+        Release::Leases(leases) => {
+            call.arg("").arg("");
+            add_leases(&mut call, leases);
+        }
+        Release::Claim { worker, id, .. } => {
+            call.arg(worker.as_bytes().as_slice()).arg(id.as_bytes().as_slice());
+        }
+    }
+    session.call(&call).await
+}
+
+fn add_leases(call: &mut Call, leases: &[Lease]) {
+    for lease in leases {
+        call.arg(lease.delivery.as_bytes().as_slice()).arg(lease.token);
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).min(1 << 45)
+}

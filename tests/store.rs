@@ -1,0 +1,132 @@
+//! One suite for every store: what the docs of `hookonce::store` promise, each sentence a test.
+//!
+//! A new store adds one function to `store/bench.rs` and one line to the macro below.
+
+#![expect(clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
+
+#[cfg(feature = "redis")]
+#[path = "support/redis_server.rs"]
+mod redis_server;
+
+mod store {
+    pub(crate) mod admit;
+    pub(crate) mod bench;
+    pub(crate) mod claim;
+    pub(crate) mod model;
+    pub(crate) mod prune;
+    pub(crate) mod read;
+    #[cfg(feature = "redis")]
+    mod redis;
+    pub(crate) mod settle;
+    pub(crate) mod wish;
+}
+
+/// Runs every test of the suite on every store.
+macro_rules! conformance {
+    ($($group:ident { $($test:ident)* })*) => {
+        mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
+        #[cfg(feature = "sqlite")]
+        mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
+        #[cfg(feature = "redis")]
+        mod on_redis { conformance!(@on redis $($group { $($test)* })*); }
+    };
+    (@on $backend:ident $($group:ident { $($test:ident)* })*) => {
+        $($(
+            #[tokio::test]
+            async fn $test() {
+                crate::store::$group::$test(crate::store::bench::$backend().await).await;
+            }
+        )*)*
+
+        #[test]
+        fn random_sequences_of_verbs_agree_with_the_model() {
+            crate::store::model::agrees(crate::store::bench::$backend);
+        }
+    };
+}
+
+conformance! {
+    admit {
+        a_new_event_is_fresh_and_kept_byte_for_byte
+        an_event_that_no_handler_wants_is_unrouted
+        the_same_identity_again_is_a_duplicate_and_triggers_nothing
+        a_duplicate_stays_one_while_the_first_is_leased_and_when_it_is_done
+        one_identity_twice_in_one_call_is_decided_in_order
+        one_identity_at_once_is_fresh_once
+        an_event_sent_again_under_its_own_id_is_fresh_again
+        an_event_without_identity_sent_again_under_its_own_id_is_fresh_again
+        events_without_an_identity_are_always_fresh
+        a_late_call_does_nothing_and_its_retry_is_fresh
+        a_late_call_that_was_done_before_answers_as_it_did
+        known_content_under_another_id_is_flagged
+        known_content_under_another_id_is_held_where_the_source_says_so
+        a_held_event_sent_again_is_held_again
+        a_copy_under_its_own_identity_is_a_duplicate_not_held
+        sources_are_namespaces
+        hostile_identities_stay_apart
+        a_source_holds_no_more_than_its_cap
+        only_the_newest_duplicates_are_kept_and_all_are_counted
+    }
+    claim {
+        what_is_due_longest_comes_first
+        a_claim_gets_no_more_than_it_asks_for_and_only_its_handlers
+        what_is_not_due_yet_stays_and_is_told
+        the_event_comes_whole
+        a_live_lease_is_not_claimed_again
+        a_lease_that_ran_out_is_claimed_again_and_its_attempt_is_written_down
+        deaths_in_a_row_end_with_an_attempt_that_ends
+        a_spent_budget_is_dead_unrun
+        a_claim_sent_again_gets_the_same_deliveries
+        a_claim_sent_again_gets_only_what_it_still_holds
+        a_late_claim_does_nothing
+        a_late_claim_that_was_done_before_answers_as_it_did
+        workers_at_once_share_nothing
+    }
+    settle {
+        an_extended_lease_lives_on
+        a_lost_lease_is_not_extended
+        done_is_never_claimed_again
+        a_retry_waits_until_it_is_due
+        dead_is_shown_and_not_claimed
+        a_settlement_is_lost_once_the_delivery_was_claimed_again
+        a_settlement_sent_twice_is_kept_and_written_once
+        a_settlement_after_its_lease_is_kept_while_nobody_else_claimed
+        settlements_are_answered_in_order
+        a_release_is_uncounted_and_due_at_once
+        a_release_fences_off_whoever_still_holds_the_lease
+        a_claim_whose_answer_was_lost_is_released_by_its_id
+        a_release_of_what_is_not_held_does_nothing
+        only_the_newest_attempts_are_kept
+    }
+    wish {
+        a_replay_makes_a_new_delivery_marked_as_one
+        a_replay_sent_again_makes_nothing_new
+        an_unrouted_event_can_be_replayed
+        what_is_held_or_unknown_is_not_replayed
+        a_redrive_gives_a_fresh_budget_and_numbers_go_on
+        a_redrive_sent_again_does_not_renew_the_budget_twice
+        a_redrive_of_a_handler_takes_its_dead_ones_only
+        a_move_takes_what_is_queued_and_dead_and_leaves_the_rest
+        a_kill_leaves_what_is_leased
+        a_held_event_is_admitted_once
+        a_late_wish_does_nothing
+    }
+    read {
+        events_are_paged_newest_first
+        events_are_filtered
+        deliveries_are_paged_and_filtered
+        what_is_not_there_is_none
+        an_event_stands_as_its_deliveries_do
+        stats_count_exactly
+        the_store_is_ready_and_says_what_it_survives
+    }
+    prune {
+        finished_events_go_by_state_and_age
+        what_is_open_never_goes
+        a_mark_outlives_its_event_until_its_window_is_over
+        a_mark_outlives_its_window_while_its_event_is_there
+        known_content_is_forgotten_with_its_mark
+        a_lot_is_not_exceeded
+        a_redriven_event_is_open_again_and_stays
+    }
+}

@@ -1,0 +1,362 @@
+//! Random sequences of verbs, run against the model in memory and another store with the same ids:
+//! every answer, and what is there in the end, must be the same.
+
+use std::{
+    fmt::{Debug, Write as _},
+    time::Duration,
+};
+
+use hookonce::{
+    clock::Timestamp,
+    delivery::{Claim, Leased, Verdict},
+    event::{Digest, Identity, NewDelivery, NewEvent, ReplayGuard},
+    store::{
+        Claimed, DeliveryFilter, EventFilter, Prune, Release, Store, StoreError, Which, Wish,
+        memory::MemoryStore,
+    },
+};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use uuid::Uuid;
+
+use super::bench::{Bench, LONG, SHORT};
+
+const CASES: u32 = 64;
+const VERBS: usize = 60;
+const SOURCES: [&str; 2] = ["stripe", "github"];
+const HANDLERS: [&str; 3] = ["audit", "billing", "crm"];
+
+/// Runs random sequences on fresh stores, and shows the shortest that do not agree.
+pub(crate) fn agrees(fresh: impl AsyncFn() -> Bench) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
+    let sequences = proptest::collection::vec(verb(), 1..=VERBS);
+    TestRunner::new(config)
+        .run(&sequences, |verbs| {
+            runtime.block_on(async {
+                let mut pair = Pair::around(fresh().await);
+                for verb in verbs {
+                    pair.run(&verb).await?;
+                }
+                pair.compare_all().await
+            })
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// One step of a sequence. Numbers point at what earlier steps made, modulo how much that is.
+#[derive(Clone, Debug)]
+enum Verb {
+    Admit { source: usize, identity: Option<u8>, content: Option<u8>, hold: bool, routes: u8 },
+    AdmitAgain { event: usize, late: bool },
+    Claim { handler: usize, worker: u128, most: usize, attempts_max: u32, long: bool },
+    ClaimAgain { claim: usize, late: bool },
+    Extend { lease: usize, long: bool },
+    Settle { lease: usize, verdict: u8 },
+    Release { lease: usize },
+    ReleaseClaim { claim: usize },
+    Replay { event: usize, handler: usize },
+    AdmitHeld { event: usize, handler: usize },
+    Redrive { handler: usize, one: Option<usize> },
+    Move { handler: usize, one: Option<usize>, to: usize },
+    Kill { handler: usize, one: Option<usize> },
+    WishAgain { wish: usize },
+    Prune { done: bool, dead: bool, held: bool },
+    Pass { millis: u64 },
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    let at = any::<usize>;
+    let one = || proptest::option::weighted(0.5, any::<usize>());
+    let few = |most: u8| proptest::option::weighted(0.8, 0..most);
+    prop_oneof![
+        8 => (at(), few(8), few(4), any::<bool>(), any::<u8>()).prop_map(
+            |(source, identity, content, hold, routes)| Verb::Admit {
+                source, identity, content, hold, routes
+            }
+        ),
+        2 => (at(), any::<bool>()).prop_map(|(event, late)| Verb::AdmitAgain { event, late }),
+        8 => (at(), 0..3_u128, 0..4_usize, 1..4_u32, any::<bool>()).prop_map(
+            |(handler, worker, most, attempts_max, long)| Verb::Claim {
+                handler, worker, most, attempts_max, long
+            }
+        ),
+        2 => (at(), any::<bool>()).prop_map(|(claim, late)| Verb::ClaimAgain { claim, late }),
+        2 => (at(), any::<bool>()).prop_map(|(lease, long)| Verb::Extend { lease, long }),
+        8 => (at(), any::<u8>()).prop_map(|(lease, verdict)| Verb::Settle { lease, verdict }),
+        2 => at().prop_map(|lease| Verb::Release { lease }),
+        1 => at().prop_map(|claim| Verb::ReleaseClaim { claim }),
+        2 => (at(), at()).prop_map(|(event, handler)| Verb::Replay { event, handler }),
+        2 => (at(), at()).prop_map(|(event, handler)| Verb::AdmitHeld { event, handler }),
+        2 => (at(), one()).prop_map(|(handler, one)| Verb::Redrive { handler, one }),
+        1 => (at(), one(), at()).prop_map(|(handler, one, to)| Verb::Move { handler, one, to }),
+        1 => (at(), one()).prop_map(|(handler, one)| Verb::Kill { handler, one }),
+        1 => at().prop_map(|wish| Verb::WishAgain { wish }),
+        1 => any::<(bool, bool, bool)>().prop_map(|(done, dead, held)| Verb::Prune {
+            done, dead, held
+        }),
+        4 => (0..120_u64).prop_map(|millis| Verb::Pass { millis }),
+    ]
+}
+
+/// The store and the model side by side, and what was asked of them so far.
+struct Pair {
+    bench: Bench,
+    model: MemoryStore,
+    events: Vec<NewEvent>,
+    claims: Vec<Claim>,
+    leased: Vec<Leased>,
+    wishes: Vec<Wish>,
+}
+
+impl Pair {
+    fn around(bench: Bench) -> Self {
+        let model = MemoryStore::new(bench.clock());
+        Self {
+            bench,
+            model,
+            events: Vec::new(),
+            claims: Vec::new(),
+            leased: Vec::new(),
+            wishes: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self, verb: &Verb) -> Result<(), TestCaseError> {
+        // No two verbs happen in one millisecond, so a server's clock orders them as ours does.
+        self.bench.pass(Duration::ZERO).await;
+        match *verb {
+            Verb::Admit { .. } => {
+                let event = self.new_event(verb);
+                self.events.push(event.clone());
+                self.admit(event, false).await
+            }
+            Verb::AdmitAgain { event, late } => match pick(&self.events, event) {
+                Some(event) => self.admit(event, late).await,
+                None => Ok(()),
+            },
+            Verb::Claim { handler, worker, most, attempts_max, long } => {
+                let claim = Claim {
+                    worker: Uuid::from_u128(worker),
+                    deliveries_max: most,
+                    attempts_max,
+                    ..self.bench.claim_for(
+                        HANDLERS[handler % 3],
+                        if long { LONG } else { self.bench.short() },
+                    )
+                };
+                self.claim(&claim, false).await
+            }
+            Verb::ClaimAgain { claim, late } => match pick(&self.claims, claim) {
+                Some(claim) => self.claim(&claim, late).await,
+                None => Ok(()),
+            },
+            Verb::Extend { lease, long } => self.extend(lease, long).await,
+            Verb::Settle { lease, verdict } => self.settle(lease, verdict).await,
+            Verb::Release { lease } => match pick(&self.leased, lease) {
+                Some(leased) => self.release(Release::Leases(vec![leased.lease])).await,
+                None => Ok(()),
+            },
+            Verb::ReleaseClaim { claim } => match pick(&self.claims, claim) {
+                Some(Claim { handler, worker, id, .. }) => {
+                    self.release(Release::Claim { handler, worker, id }).await
+                }
+                None => Ok(()),
+            },
+            Verb::WishAgain { wish } => match pick(&self.wishes, wish) {
+                Some(wish) => self.grant(&wish).await,
+                None => Ok(()),
+            },
+            Verb::Prune { done, dead, held } => self.prune([done, dead, held]).await,
+            Verb::Pass { millis } => {
+                // Where the clock is real, only short leases run out within a test.
+                let span = if self.bench.knows_the_time() { millis } else { millis / 100 };
+                self.bench.pass(Duration::from_millis(span)).await;
+                Ok(())
+            }
+            Verb::Replay { .. }
+            | Verb::AdmitHeld { .. }
+            | Verb::Redrive { .. }
+            | Verb::Move { .. }
+            | Verb::Kill { .. } => match self.new_wish(verb) {
+                Some(wish) => {
+                    self.wishes.push(wish.clone());
+                    self.grant(&wish).await
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn new_event(&self, verb: &Verb) -> NewEvent {
+        let Verb::Admit { source, identity, content, hold, routes } = *verb else {
+            unreachable!("the caller looked")
+        };
+        let mut event = self.bench.event("evt");
+        event.source = SOURCES[source % 2].into();
+        event.named.identity =
+            identity.map(|number| Identity::of([format!("evt_{number}").as_str()]));
+        // What has no identity is never told from its copies, so it has no digest either.
+        let content = content.filter(|_| identity.is_some());
+        event.named.digest = content.map(|number| Digest::of([[number].as_slice()]));
+        event.replay_guard = if hold { ReplayGuard::Hold } else { ReplayGuard::Flag };
+        event.window = if self.bench.knows_the_time() { SHORT * 10 } else { LONG };
+        let routed = HANDLERS.iter().enumerate().filter(|(at, _)| routes & (1 << at) != 0);
+        event.deliveries = routed.map(|(_, handler)| self.bench.delivery(handler)).collect();
+        event
+    }
+
+    fn new_wish(&self, verb: &Verb) -> Option<Wish> {
+        let which = |handler: usize, one: Option<usize>| match one {
+            None => Some(Which::Handler(HANDLERS[handler % 3].into())),
+            Some(one) => Some(Which::Ids(vec![pick(&self.all_deliveries(), one)?.id])),
+        };
+        Some(match *verb {
+            Verb::Replay { event, handler } => Wish::Replay {
+                event: pick(&self.events, event)?.id,
+                deliveries: vec![self.bench.delivery(HANDLERS[handler % 3])],
+            },
+            Verb::AdmitHeld { event, handler } => Wish::AdmitHeld {
+                event: pick(&self.events, event)?.id,
+                deliveries: vec![self.bench.delivery(HANDLERS[handler % 3])],
+            },
+            Verb::Redrive { handler, one } => Wish::Redrive {
+                id: Uuid::from_u128(self.bench.number()),
+                which: which(handler, one)?,
+            },
+            Verb::Move { handler, one, to } => {
+                Wish::Move { which: which(handler, one)?, to: HANDLERS[to % 3].into() }
+            }
+            Verb::Kill { handler, one } => Wish::Kill { which: which(handler, one)? },
+            _ => return None,
+        })
+    }
+
+    fn all_deliveries(&self) -> Vec<NewDelivery> {
+        self.events.iter().flat_map(|event| event.deliveries.clone()).collect()
+    }
+
+    fn not_after(&self, late: bool) -> Timestamp {
+        if late { self.bench.too_late() } else { self.bench.in_time() }
+    }
+
+    async fn admit(&self, event: NewEvent, late: bool) -> Result<(), TestCaseError> {
+        let not_after = self.not_after(late);
+        let told = self.bench.store.admit(vec![event.clone()], not_after).await;
+        let wanted = self.model.admit(vec![event], not_after).await;
+        same("admit", told, wanted)
+    }
+
+    async fn claim(&mut self, claim: &Claim, late: bool) -> Result<(), TestCaseError> {
+        let not_after = self.not_after(late);
+        let told = self.bench.store.claim(claim, not_after).await;
+        let wanted = self.model.claim(claim, not_after).await;
+        if let Ok(claimed) = &told {
+            self.leased.extend(claimed.deliveries.iter().cloned());
+            // A store may forget a claim that got nothing: who asks again has lost nothing.
+            if !claimed.deliveries.is_empty() {
+                self.claims.push(claim.clone());
+            }
+        }
+        same("claim", self.without_times(told), self.without_times(wanted))
+    }
+
+    fn without_times(&self, claimed: Result<Claimed, StoreError>) -> Result<Claimed, StoreError> {
+        claimed.map(|mut claimed| {
+            if !self.bench.knows_the_time() {
+                claimed.next_due_at = claimed.next_due_at.map(|_| Timestamp::default());
+            }
+            claimed
+        })
+    }
+
+    async fn extend(&self, lease: usize, long: bool) -> Result<(), TestCaseError> {
+        let Some(leased) = pick(&self.leased, lease) else { return Ok(()) };
+        let by = if long { LONG } else { self.bench.short() };
+        let told = self.bench.store.extend(&[leased.lease], by).await;
+        same("extend", told, self.model.extend(&[leased.lease], by).await)
+    }
+
+    async fn settle(&self, lease: usize, verdict: u8) -> Result<(), TestCaseError> {
+        let Some(leased) = pick(&self.leased, lease) else { return Ok(()) };
+        let verdict = match verdict % 4 {
+            0 => Verdict::Dead,
+            1 => Verdict::Done,
+            2 => Verdict::RetryAt(self.bench.now()),
+            _ => Verdict::RetryAt(self.bench.now().plus(self.bench.short())),
+        };
+        let settlement = self.bench.settlement(&leased, verdict);
+        let told = self.bench.store.settle(vec![settlement.clone()]).await;
+        same("settle", told, self.model.settle(vec![settlement]).await)
+    }
+
+    async fn release(&self, release: Release) -> Result<(), TestCaseError> {
+        let told = self.bench.store.release(&release).await;
+        same("release", told, self.model.release(&release).await)
+    }
+
+    async fn grant(&self, wish: &Wish) -> Result<(), TestCaseError> {
+        let not_after = self.bench.in_time();
+        let told = self.bench.store.wish(wish, not_after).await;
+        same("wish", told, self.model.wish(wish, not_after).await)
+    }
+
+    async fn prune(&self, which: [bool; 3]) -> Result<(), TestCaseError> {
+        let now = self.bench.now();
+        let [done_before, dead_before, held_before] =
+            which.map(|goes| if goes { now } else { self.bench.too_late() });
+        let prune = Prune { done_before, dead_before, held_before, now, lot: 10_000 };
+        let told = self.bench.store.prune(&prune).await;
+        same("prune", told, self.model.prune(&prune).await)
+    }
+
+    async fn compare_all(&self) -> Result<(), TestCaseError> {
+        let exact = self.bench.knows_the_time();
+        let told = everything(self.bench.store.as_ref(), exact).await;
+        same("everything", told, everything(&self.model, exact).await)
+    }
+}
+
+/// All that a store can be asked, as text.
+async fn everything(store: &dyn Store, exact: bool) -> Result<String, StoreError> {
+    let mut text = format!("{:#?}\n", store.stats().await?);
+    let all = EventFilter { limit: 10_000, ..EventFilter::default() };
+    for row in store.events(&all).await? {
+        let mut record = store.event(row.id).await?.expect("it was listed");
+        for delivery in record.deliveries.iter_mut().filter(|_| !exact) {
+            delivery.due_at = Timestamp::default();
+        }
+        writeln!(text, "{row:?}\n{record:#?}").expect("a string takes all");
+    }
+    let all = DeliveryFilter { limit: 10_000, ..DeliveryFilter::default() };
+    for mut delivery in store.deliveries(&all).await? {
+        let mut attempts = store.attempts(delivery.id).await?;
+        for attempt in attempts.iter_mut().filter(|_| !exact) {
+            attempt.started_at = Timestamp::default();
+        }
+        if !exact {
+            delivery.due_at = Timestamp::default();
+        }
+        writeln!(text, "{delivery:?}\n{attempts:#?}").expect("a string takes all");
+    }
+    Ok(text)
+}
+
+/// Fails, and shows both, when the store's answer is not the model's.
+fn same(verb: &str, told: impl Debug, wanted: impl Debug) -> Result<(), TestCaseError> {
+    let (told, wanted) = (format!("{told:#?}"), format!("{wanted:#?}"));
+    if told == wanted {
+        return Ok(());
+    }
+    let first = told.lines().zip(wanted.lines()).position(|(told, wanted)| told != wanted);
+    Err(TestCaseError::fail(format!(
+        "{verb}: line {first:?} differs\n--- the store says\n{told}\n--- the model says\n{wanted}"
+    )))
+}
+
+/// One of a list, by a number that may be larger than the list.
+fn pick<T: Clone>(list: &[T], number: usize) -> Option<T> {
+    list.get(number.checked_rem(list.len())?).cloned()
+}
