@@ -3,6 +3,7 @@
 mod asker;
 mod check;
 mod deliveries;
+mod demo;
 mod events;
 mod health;
 mod load;
@@ -54,6 +55,8 @@ pub(crate) struct Everywhere {
 enum Command {
     /// Receive webhooks and run their handlers
     Serve(serve::Serve),
+    /// Rehearse every provider's retries in one process, and check the promises
+    Demo(demo::Demo),
     /// Send events as a provider would: signed, in copies, at once, again
     Send(send::Send),
     /// Print a request as the provider would sign it
@@ -89,6 +92,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { everywhere, command } = arguments;
     match command {
         Command::Serve(serve) => serve.run(&everywhere).await,
+        Command::Demo(demo) => demo.run(&everywhere).await,
         Command::Send(send) => send.run(&everywhere).await,
         Command::Sign(sign) => sign.run(&everywhere),
         Command::Verify(verify) => verify.run(&everywhere),

@@ -60,6 +60,11 @@ impl Sender {
         Self { client: http_client(), to, clock }
     }
 
+    /// The address.
+    pub(crate) fn url(&self) -> &str {
+        self.to.as_str()
+    }
+
     /// Sends a request as it is, to this sender's address with the request's own query.
     pub(crate) async fn send(&self, request: &Unverified) -> Answer {
         let begun = self.clock.monotonic();

@@ -40,7 +40,7 @@ pub(crate) struct Report {
 }
 
 /// How often the same was answered.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Row {
     pub(crate) status: Became,
     pub(crate) http: Option<u16>,
@@ -73,9 +73,14 @@ impl Tally {
         }
     }
 
+    /// How often each answer was given.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let row = |(&(status, http), &count): (&(Became, _), &_)| Row { status, http, count };
+        self.answers.iter().map(row).collect()
+    }
+
     /// The closing table of what took `took` in all.
     pub(crate) fn report(&self, url: String, took: Duration) -> Report {
-        let row = |(&(status, http), &count): (&(Became, _), &_)| Row { status, http, count };
         let at = |part| millis(self.latencies.at(part));
         let seconds = took.as_secs_f64();
         let sendings: u64 = self.answers.values().sum();
@@ -84,7 +89,7 @@ impl Tally {
             requests: self.requests,
             acknowledged: self.acknowledged,
             retries: self.retries,
-            answers: self.answers.iter().map(row).collect(),
+            answers: self.rows(),
             latency_ms: Latency {
                 p50: at(0.50),
                 p95: at(0.95),
