@@ -59,9 +59,8 @@ impl Load {
 
     /// Every copy of every event, as fast as the rate allows.
     fn paced(&self, mut draft: impl FnMut() -> Unverified) -> impl Stream<Item = Arc<Unverified>> {
-        let copies = self.copies;
-        let all = (0..self.events)
-            .flat_map(move |_| iter::repeat_with(once(draft())).take(at_most(copies)));
+        let copies = usize::try_from(self.copies).unwrap_or(usize::MAX);
+        let all = (0..self.events).flat_map(move |_| iter::repeat_n(Arc::new(draft()), copies));
         let pace = self.rate_per_second.map(|rate| Duration::from_secs(1) / rate.get());
         stream::unfold((all, pace.map(tokio::time::interval)), |(mut all, mut pace)| async {
             let next = all.next()?;
@@ -90,16 +89,6 @@ impl Load {
         }
         answers
     }
-}
-
-/// A maker of copies that share one event.
-fn once(event: Unverified) -> impl FnMut() -> Arc<Unverified> {
-    let event = Arc::new(event);
-    move || Arc::clone(&event)
-}
-
-fn at_most(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// A refusal says that sending it again will not help; these two statuses say that it may.

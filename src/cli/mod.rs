@@ -56,12 +56,22 @@ enum Command {
     /// Receive webhooks and run their handlers
     Serve(serve::Serve),
     /// Rehearse every provider's retries in one process, and check the promises
+    ///
+    /// Each event is sent as its provider would: once, again, twenty times at once, forged, to a handler
+    /// that fails, and after a restart. The exit code is 1 if a promise broke.
     Demo(demo::Demo),
     /// Send events as a provider would: signed, in copies, at once, again
+    ///
+    /// The secret is the source's own, out of the same configuration that the server runs with, and every
+    /// attempt is signed anew. The exit code is 0 if every request was answered 2xx in the end.
     Send(send::Send),
     /// Print a request as the provider would sign it
+    ///
+    /// What is printed can be checked with `hookonce verify`, and sent with curl or `hookonce send --as-is`.
     Sign(sign::Sign),
     /// Check a captured request, or a file of them, at the time it was sent
+    ///
+    /// The exit code is 0 if it would be accepted, or if every vector is as expected.
     Verify(verify::Verify),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),

@@ -56,8 +56,7 @@ impl Output {
     /// Shows on stderr how far `total` steps have come, once it takes long enough to wonder.
     pub(crate) fn progress(self, total: u64) -> Progress {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
-        let style =
-            ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
+        let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta}");
         Progress(bar.with_style(style.expect("the template is well formed")))
     }
 

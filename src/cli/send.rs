@@ -23,9 +23,6 @@ use super::{
 };
 
 /// Send events as a provider would: signed, in copies, at once, again.
-///
-/// The secret is the source's own, out of the same configuration that the server runs with. Every
-/// attempt is signed anew. The exit code is 0 if every request was answered 2xx in the end.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Send {
     /// The source; without a configuration file, the provider's name

@@ -15,8 +15,6 @@ use url::Url;
 use super::{Everywhere, Misused, stand_in::StandIn};
 
 /// Print a request as the provider would sign it.
-///
-/// What it prints can be checked with `hookonce verify`, or sent with `hookonce send --as-is`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sign {
     /// The source; without a configuration file, the provider's name

@@ -16,8 +16,6 @@ use serde::Serialize;
 use super::{Everywhere, Misused, output::Output, sign::secret, stand_in::read};
 
 /// Check a captured request, or a file of them, at the time it was sent.
-///
-/// The exit code is 0 if it would be accepted, or if every vector is as expected.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// A captured request as a `.http` file, or `-`; its head may hold the settings

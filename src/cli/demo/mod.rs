@@ -18,9 +18,6 @@ use self::{counter::Counter, report::Report, stage::Stage};
 use super::Everywhere;
 
 /// Rehearse every provider's retries in one process, and check the promises.
-///
-/// Each event is sent as its provider would: once, again, twenty times at once, forged, to a handler
-/// that fails, and after a restart. The exit code is 1 if a promise broke.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
     /// The store [default: SQLite in a temporary folder]
