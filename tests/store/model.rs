@@ -256,6 +256,7 @@ impl Pair {
         if let Ok(claimed) = &told {
             self.leased.extend(claimed.deliveries.iter().cloned());
             // A store may forget a claim that got nothing: who asks again has lost nothing.
+            self.claims.retain(|known| known.id != claim.id);
             if !claimed.deliveries.is_empty() {
                 self.claims.push(claim.clone());
             }
