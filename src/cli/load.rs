@@ -62,6 +62,7 @@ impl Load {
         let copies = usize::try_from(self.copies).unwrap_or(usize::MAX);
         let all = (0..self.events).flat_map(move |_| iter::repeat_n(Arc::new(draft()), copies));
         let pace = self.rate_per_second.map(|rate| Duration::from_secs(1) / rate.get());
+        let pace = pace.map(|pace| pace.max(Duration::from_nanos(1))); // none would be no interval
         stream::unfold((all, pace.map(tokio::time::interval)), |(mut all, mut pace)| async {
             let next = all.next()?;
             if let Some(pace) = &mut pace {

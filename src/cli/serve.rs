@@ -69,9 +69,7 @@ impl Serve {
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
-}
 
-impl Serve {
     /// What the command line says stands before the configuration, under the same rule: the admin
     /// address is loopback, or it asks for a token.
     fn override_addresses(&self, config: &mut Config) -> Result<(), Misused> {

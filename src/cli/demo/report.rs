@@ -85,7 +85,7 @@ impl Report {
             last = observed.provider;
             sent.add_row([
                 provider,
-                observed.sending.text(),
+                &observed.sending.text(),
                 &observed.answers_text(),
                 &observed.calls_text(),
             ]);
@@ -109,14 +109,14 @@ impl Report {
 }
 
 impl Sending {
-    fn text(self) -> &'static str {
+    fn text(self) -> String {
         match self {
-            Self::First => "a new event",
-            Self::Retries => "its retries, 4 one after another",
-            Self::AtOnce => "another event, 20 copies at once",
-            Self::Forged => "a forged one: one bit flipped",
-            Self::FailingHandler => "one whose handler fails twice",
-            Self::AfterRestart => "the first one again, after a restart",
+            Self::First => "a new event".to_owned(),
+            Self::Retries => format!("its retries, {RETRIES} one after another"),
+            Self::AtOnce => format!("another event, {AT_ONCE} copies at once"),
+            Self::Forged => "a forged one: one bit flipped".to_owned(),
+            Self::FailingHandler => format!("one whose handler fails {FAILURES} times"),
+            Self::AfterRestart => "the first one again, after a restart".to_owned(),
         }
     }
 
