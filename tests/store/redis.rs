@@ -8,10 +8,7 @@ use hookonce::{
     delivery::Verdict,
     event::{Digest, EventState, NewEvent},
     receipt::Admission,
-    store::{
-        Hold, Release, Store, StoreError,
-        redis::{Durability, RedisStore},
-    },
+    store::{Durability, Hold, Release, Store, StoreError, redis::RedisStore},
 };
 
 use super::bench::{Bench, LONG, SHORT};
