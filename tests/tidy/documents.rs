@@ -26,22 +26,20 @@ fn the_page_of_providers_is_fresh() {
 }
 
 #[test]
-fn the_readme_lists_the_providers() {
-    let mut table = "| `provider` | who | signs with |\n| --- | --- | --- |\n".to_owned();
+fn the_readme_lists_the_providers_and_the_commands() {
+    let mut providers = "| `provider` | who | signs with |\n| --- | --- | --- |\n".to_owned();
     for provider in PROVIDERS {
         let (name, title, docs) = (provider.name(), provider.title(), provider.docs());
-        writeln!(table, "| `{name}` | [{title}]({docs}) | {} |", provider.signs_with()).unwrap();
+        writeln!(providers, "| `{name}` | [{title}]({docs}) | {} |", provider.signs_with())
+            .unwrap();
     }
-    expect_fresh_part("README.md", "providers", &table);
-}
-
-#[test]
-fn the_readme_lists_the_commands() {
-    let mut table = "| command | what for |\n| --- | --- |\n".to_owned();
+    let mut listed = "| command | what for |\n| --- | --- |\n".to_owned();
     for (name, about) in commands() {
-        writeln!(table, "| `hookonce {name}` | {about} |").unwrap();
+        writeln!(listed, "| `hookonce {name}` | {about} |").unwrap();
     }
-    expect_fresh_part("README.md", "commands", &table);
+    let is = project::read("README.md");
+    let should_be = with_part(&with_part(&is, "providers", &providers), "commands", &listed);
+    expect_fresh("README.md", &is, &should_be);
 }
 
 #[test]
@@ -166,24 +164,20 @@ fn the_image_is_built_with_the_rust_we_ask_for() {
 fn page_of_providers() -> String {
     let mut page = PROVIDERS_HEAD.to_owned();
     for provider in PROVIDERS {
-        let days = humantime::format_duration(window_min(*provider));
-        let resends = match provider.resends_for() {
-            Duration::ZERO => "never".to_owned(),
-            span => format!("for up to {}", humantime::format_duration(span)),
-        };
+        let (resends, window) = (in_words(provider.resends_for()), in_words(window_min(*provider)));
         write!(
             page,
             "\n## {}\n\n- **`provider`:** `{}`, described at <{}>\n- **Signs with:** {}\n\
              - **The same event again is known by:** {}\n\
-             - **Sends again:** {resends}; the shortest `window` is {days}\n\
-             - **Methods:** {}; a body of up to {}\n- **Secret without a configuration file:** `{}`\n",
+             - **Sends again:** for up to {resends}; the shortest `window` is {window}\n\
+             - **Methods:** {}; a body of up to {} MiB\n- **Secret without a configuration file:** `{}`\n",
             provider.title(),
             provider.name(),
             provider.docs(),
             provider.signs_with(),
             provider.identity(),
             provider.methods().join(", "),
-            bytesize::ByteSize::b(provider.body_bytes_max() as u64).display().iec(),
+            provider.body_bytes_max() >> 20,
             provider.secret_variable(),
         )
         .unwrap();
@@ -213,6 +207,14 @@ What makes two requests the same event is written with JSON pointers (`/id` is t
 headers. Where the id is not signed, the signed content counts too: the same id with other content is another event.
 ";
 
+fn in_words(span: Duration) -> String {
+    const UNITS: [(&str, u64); 3] = [("days", 24 * 60 * 60), ("hours", 60 * 60), ("minutes", 60)];
+    let seconds = span.as_secs();
+    let whole = UNITS.into_iter().find(|(_, unit)| seconds.is_multiple_of(*unit));
+    let (name, unit) = whole.unwrap_or(("seconds", 1));
+    format!("{} {name}", seconds / unit)
+}
+
 /// The commands of the program, each with what it is for.
 fn commands() -> Vec<(String, String)> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_hookonce"));
@@ -237,13 +239,12 @@ fn commands() -> Vec<(String, String)> {
     commands
 }
 
-/// Holds what stands between the marks `<!-- NAME -->` and `<!-- /NAME -->` against what should.
-fn expect_fresh_part(path: &str, name: &str, should_be: &str) {
+/// A page with this text between the marks `<!-- NAME -->` and `<!-- /NAME -->`.
+fn with_part(page: &str, name: &str, part: &str) -> String {
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-    let is = project::read(path);
-    let (head, rest) = is.split_once(&begin).unwrap_or_else(|| panic!("{path} has no {begin}"));
-    let (_, tail) = rest.split_once(&end).unwrap_or_else(|| panic!("{path} has no {end}"));
-    expect_fresh(path, &is, &format!("{head}{begin}{should_be}{end}{tail}"));
+    let (head, rest) = page.split_once(&begin).unwrap_or_else(|| panic!("there is no {begin}"));
+    let (_, tail) = rest.split_once(&end).unwrap_or_else(|| panic!("there is no {end}"));
+    format!("{head}{begin}{part}{end}{tail}")
 }
 
 /// The blocks of code in this language.

@@ -48,7 +48,7 @@ pub(crate) fn exists(path: &str) -> bool {
     root().join(path).exists()
 }
 
-/// Holds a file, or a part of one, against what it should be: `UPDATE=1` writes it.
+/// Holds a file against what it should be: `UPDATE=1` writes it.
 pub(crate) fn expect_fresh(path: &str, is: &str, should_be: &str) {
     if is == should_be {
         return;

@@ -40,7 +40,9 @@ fn lines_end_where_they_end() {
 
 #[test]
 fn every_module_says_what_it_is() {
-    for File { path, text } in project::rust_files() {
+    let is_of_tests =
+        |file: &File| file.path.starts_with("src/") && file.path.ends_with("/tests.rs");
+    for File { path, text } in project::rust_files().into_iter().filter(|file| !is_of_tests(file)) {
         let begins = text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
         assert!(begins.starts_with("//! "), "{path} begins with no `//!`");
     }
@@ -60,7 +62,8 @@ fn tests_are_named_by_sentences() {
             }
             let name = item.trim_start_matches("async ").trim_start_matches("fn ");
             let name = name.split(['(', '<']).next().unwrap_or_default();
-            assert!(name.matches('_').count() >= 2, "{path}: `{name}` claims nothing");
+            let is_of_a_macro = name.starts_with('$');
+            assert!(is_of_a_macro || name.contains('_'), "{path}: `{name}` claims nothing");
         }
     }
 }
