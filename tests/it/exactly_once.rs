@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use crate::redis_server::RedisServer;
 use crate::support::{
     program::{Program, Setup},
     sender::{Connection, Sender},
@@ -37,10 +38,29 @@ concurrency = 64
 async fn twenty_thousand_events_sent_three_times_at_once_are_handled_once_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let sink = Sink::start();
-    let setup = Setup::new(folder.path(), &config("memory:", &sink));
+    let setup = Setup::new(folder.path(), &config("sqlite:hookonce.db", &sink));
     let program = setup.start().await;
     send_everything(&[&program]).await;
     check_handled_once(&program, &sink).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_events_sent_three_times_at_once_are_handled_once_on_redis() {
+    let folder = tempfile::tempdir().unwrap();
+    let (redis, sink) = (RedisServer::start(), Sink::start());
+    let program = Setup::new(folder.path(), &config(&redis.url(), &sink)).start().await;
+    send_everything(&[&program]).await;
+    check_handled_once(&program, &sink).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_spread_over_two_processes_on_one_redis_are_handled_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (redis, sink) = (RedisServer::start(), Sink::start());
+    let setup = || Setup::new(folder.path(), &config(&redis.url(), &sink));
+    let programs = [setup().start().await, setup().start().await];
+    send_everything(&[&programs[0], &programs[1]]).await;
+    check_handled_once(&programs[1], &sink).await;
 }
 
 /// Sends every event three times, the copies next to each other, spread over all connections and programs.

@@ -15,4 +15,7 @@ mod support;
 mod crash;
 mod exactly_once;
 mod faults;
+mod leftovers;
 mod outage;
+mod privacy;
+mod sdk;

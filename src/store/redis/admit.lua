@@ -17,8 +17,8 @@ local begun = {}
 
 -- What this very event was answered before, or nothing when it is pruned.
 local function again(id)
-  local held = call('HGET', base .. 'e' .. id, 'held')
-  return held and (held == '1' and 'H' or 'F') .. id
+  local known = call('HMGET', base .. 'e' .. id, 's', 'held')
+  return known[1] and (known[2] == '1' and 'H' or 'F') .. id
 end
 
 local function note_duplicate(id, new)
@@ -42,12 +42,12 @@ end
 
 -- Writes the event itself, in one command: from then on everything it is to have is known.
 local function keep(id, new, mark)
-  local resent = ''
+  local resent = false
   if new.digest ~= '' then
     local first = call('SET', base .. 'g' .. new.digest, id, 'NX', 'GET')
-    if first and first ~= id then resent = '1' end
+    resent = first and first ~= id
   end
-  local held = resent == '1' and new.hold
+  local held = resent and new.hold
   local ids, handlers = {}, {}
   if not held then
     for at = 1, #new.deliveries, 2 do
@@ -56,9 +56,16 @@ local function keep(id, new, mark)
     end
   end
   ids, handlers = table.concat(ids), table.concat(handlers)
-  call('HSET', base .. 'e' .. id, 'm', new.meta, 'h', new.headers, 'b', new.body, 's', new.source,
-    'ds', ids, 'hs', handlers, 'k', new.mark, 'g', new.digest, 'w', new.window_ends, 'r', resent,
-    'held', held and '1' or '', 'u', mark and '' or '1')
+  local fields = { 'm', new.meta, 'h', new.headers, 'b', new.body, 's', new.source, 'ds', ids,
+    'hs', handlers, 'w', new.window_ends }
+  local function add(field, value)
+    fields[#fields + 1], fields[#fields + 2] = field, value
+  end
+  if mark then add('k', new.mark) else add('u', '1') end
+  if new.digest ~= '' then add('g', new.digest) end
+  if resent then add('r', '1') end
+  if held then add('held', '1') end
+  call('HSET', base .. 'e' .. id, unpack(fields))
   return ids, handlers, held
 end
 
@@ -92,9 +99,12 @@ local function count_event(new, handlers, held)
   end
 end
 
-local function write(id, new, mark)
-  local known = call('HMGET', base .. 'e' .. id, 'ds', 'hs', 'held')
-  local ids, handlers, held = known[1], known[2], known[3] == '1'
+local function write(id, new, mark, broke_off)
+  local ids, handlers, held
+  if broke_off then
+    local known = call('HMGET', base .. 'e' .. id, 'ds', 'hs', 'held')
+    ids, handlers, held = known[1], known[2], known[3] == '1'
+  end
   if not ids then ids, handlers, held = keep(id, new, mark) end
   route(id, new, ids, handlers, held)
   count_event(new, handlers, held)
@@ -103,11 +113,11 @@ local function write(id, new, mark)
 end
 
 local function admit_without_mark(new)
-  local unfinished = call('HGET', base .. 'e' .. new.id, 'u')
-  if unfinished == '' or begun[new.id] then return again(new.id) end
+  local known = call('HMGET', base .. 'e' .. new.id, 's', 'u')
+  if known[1] and (not known[2] or begun[new.id]) then return again(new.id) end
   if now > new.not_after then return 'L' end
   if is_one_too_many(new) then return 'X' end
-  return write(new.id, new)
+  return write(new.id, new, nil, known[1])
 end
 
 local function admit(new)
@@ -120,7 +130,7 @@ local function admit(new)
   local known = call('SET', mark, new.id .. 'u', 'NX', 'GET')
   if not known then return write(new.id, new, mark) end
   local id = string.sub(known, 1, 16)
-  if #known > 16 and not begun[mark] then return write(id, new, mark) end
+  if #known > 16 and not begun[mark] then return write(id, new, mark, true) end
   return id == new.id and again(id) or note_duplicate(id, new)
 end
 
@@ -140,6 +150,6 @@ end
 
 write_counts()
 for key, id in pairs(begun) do
-  if key == id then call('HSET', base .. 'e' .. id, 'u', '') else call('SET', key, id) end
+  if key == id then call('HDEL', base .. 'e' .. id, 'u') else call('SET', key, id) end
 end
 return answers

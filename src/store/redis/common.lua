@@ -36,6 +36,17 @@ local function alone(member, ...)
   return 'E' .. (type(answer) == 'table' and answer.err or tostring(answer))
 end
 
+-- Runs `member` on the arguments from `first` on, `step` at a time. What is done is counted, also
+-- where one of them failed; then the first error is the answer.
+local function each(first, step, member)
+  local failed
+  for at = first, #ARGV, step do
+    local answer = alone(member, unpack(ARGV, at, at + step - 1))
+    if type(answer) == 'string' then failed = failed or answer end
+  end
+  return failed
+end
+
 -- Counters are summed up over the whole call and written once, at its end. Whoever changes anything
 -- finds out first whether they can be: an error then leaves nothing half done.
 local counted = {}

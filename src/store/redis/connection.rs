@@ -8,7 +8,14 @@
 //! A server that is away is no error until somebody calls. Each call tries anew, so that a server
 //! that came back is in use with the next call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult,
@@ -34,20 +41,14 @@ pub(super) struct Connection {
     client: Client,
     durability: Durability,
     clock: Arc<dyn Clock>,
-    open: Mutex<Opened>,
-}
-
-#[derive(Default)]
-struct Opened {
-    /// How many were opened so far: the number of the latest.
-    count: u64,
-    latest: Option<Open>,
+    latest: Mutex<Option<Open>>,
 }
 
 #[derive(Clone)]
 struct Open {
-    number: u64,
     connection: MultiplexedConnection,
+    /// Whether somebody has given it up; shared by all who use it.
+    given_up: Arc<AtomicBool>,
     /// The server's clock less ours.
     offset_ms: i64,
     measured_at: Duration,
@@ -55,7 +56,6 @@ struct Open {
 
 /// One caller's use of the connection, with a deadline for everything it asks.
 pub(super) struct Session {
-    home: Arc<Connection>,
     open: Open,
     deadline: Instant,
 }
@@ -73,14 +73,14 @@ impl Connection {
                 "its url is not one of the form redis://user:password@host:port/db".to_owned(),
             )
         })?;
-        Ok(Arc::new(Self { client, durability, clock, open: Mutex::default() }))
+        Ok(Arc::new(Self { client, durability, clock, latest: Mutex::default() }))
     }
 
     /// A session on an open, checked connection, which is opened if there is none.
-    pub(super) async fn session(self: &Arc<Self>) -> Result<Session, StoreError> {
+    pub(super) async fn session(&self) -> Result<Session, StoreError> {
         let deadline = Instant::now() + limits::STORE_CALL_TIMEOUT;
         let open = timeout_at(deadline, self.open()).await.map_err(|_| silent())??;
-        Ok(Session { home: Arc::clone(self), open, deadline })
+        Ok(Session { open, deadline })
     }
 
     /// Where it leads, without user and password.
@@ -89,33 +89,34 @@ impl Connection {
     }
 
     async fn open(&self) -> Result<Open, StoreError> {
-        let mut opened = self.open.lock().await;
+        // One caller opens; the others wait for it, each until its own deadline.
+        let mut latest = self.latest.lock().await;
         // It is taken out and put back: should this be given up half-way, it is not used again.
-        if let Some(open) = opened.latest.take() {
-            let open = match self.is_measured(&open) {
-                true => Ok(open),
-                false => self.measured(open).await,
-            };
-            if let Ok(open) = open {
-                opened.latest = Some(open.clone());
-                return Ok(open);
-            }
-        }
+        let known = latest.take().filter(|open| !open.given_up.load(Ordering::Relaxed));
+        let measured = match known {
+            Some(open) if self.is_measured(&open) => Some(open),
+            Some(open) => self.measured(open).await.ok(),
+            None => None,
+        };
+        let open = match measured {
+            Some(open) => open,
+            None => self.opened().await?,
+        };
+        *latest = Some(open.clone());
+        Ok(open)
+    }
+
+    /// A new connection, to a server that is as strong as it must be.
+    async fn opened(&self) -> Result<Open, StoreError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(limits::STORE_CALL_TIMEOUT))
             .set_response_timeout(Some(limits::STORE_CALL_TIMEOUT));
-        let mut connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| store_error(&error))?;
+        let opening = self.client.get_multiplexed_async_connection_with_config(&config);
+        let mut connection = opening.await.map_err(|error| store_error(&error))?;
         check::server(&mut connection, self.durability).await?;
-        opened.count += 1;
-        let (number, measured_at) = (opened.count, Duration::ZERO);
-        let open = self.measured(Open { number, connection, offset_ms: 0, measured_at }).await;
-        let open = open.map_err(|error| store_error(&error))?;
-        opened.latest = Some(open.clone());
-        Ok(open)
+        let (given_up, measured_at) = (Arc::default(), Duration::ZERO);
+        let open = Open { connection, given_up, offset_ms: 0, measured_at };
+        self.measured(open).await.map_err(|error| store_error(&error))
     }
 
     fn is_measured(&self, open: &Open) -> bool {
@@ -131,12 +132,6 @@ impl Connection {
         open.offset_ms = seconds * 1000 + micros / 1000 - (before + (after - before) / 2);
         open.measured_at = self.clock.monotonic();
         Ok(open)
-    }
-
-    /// Gives one connection up, unless it was given up already.
-    async fn give_up(&self, number: u64) {
-        let mut opened = self.open.lock().await;
-        opened.latest.take_if(|open| open.number == number);
     }
 }
 
@@ -187,19 +182,21 @@ impl Session {
         &self,
         answer: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, StoreError> {
-        match timeout_at(self.deadline, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
+        let answered = timeout_at(self.deadline, answer).await;
+        let is_over = match &answered {
+            Ok(Ok(_)) => false,
+            // A primary that became a replica takes no write any more: another may have its address.
             Ok(Err(error)) => {
-                if error.is_io_error() || error.is_unrecoverable_error() {
-                    self.home.give_up(self.open.number).await;
-                }
-                Err(store_error(&error))
+                error.is_io_error()
+                    || error.is_unrecoverable_error()
+                    || error.code() == Some("READONLY")
             }
-            Err(_) => {
-                self.home.give_up(self.open.number).await;
-                Err(silent())
-            }
+            Err(_) => true,
+        };
+        if is_over {
+            self.open.given_up.store(true, Ordering::Relaxed);
         }
+        answered.map_err(|_| silent())?.map_err(|error| store_error(&error))
     }
 }
 

@@ -18,6 +18,6 @@ local function kill(id)
 end
 
 expect_to_count()
-for at = 2, #ARGV do kill(ARGV[at]) end
+local failed = each(2, 1, kill)
 write_counts()
-return killed
+return failed or killed

@@ -24,6 +24,6 @@ local function move(id)
 end
 
 expect_to_count()
-for at = 3, #ARGV do move(ARGV[at]) end
+local failed = each(3, 1, move)
 write_counts()
-return moved
+return failed or moved

@@ -15,6 +15,14 @@ local function let_go(key, event, window_ends)
   return 0
 end
 
+local function is_open(ids)
+  for from = 1, #ids, 16 do
+    local state = call('HGET', base .. 'd' .. string.sub(ids, from, from + 15), 's')
+    if state == 'q' or state == 'l' then return true end
+  end
+  return false
+end
+
 local function forget_deliveries(ids)
   for from = 1, #ids, 16 do
     local id = string.sub(ids, from, from + 15)
@@ -35,9 +43,10 @@ local function forget(event, ended)
   local kept = call('HMGET', key, 'ds', 's', 'k', 'g', 'w', 'held')
   local ids, source, mark, digest = kept[1], kept[2], kept[3], kept[4]
   local gone = 0
-  if ids then
-    if mark ~= '' then gone = let_go(base .. 'm' .. mark, event, tonumber(kept[5])) end
-    if digest ~= '' then let_go(base .. 'g' .. digest, event, tonumber(kept[5])) end
+  -- One that was opened again by a script that broke off is in the list by mistake.
+  if ids and not is_open(ids) then
+    if mark then gone = let_go(base .. 'm' .. mark, event, tonumber(kept[5])) end
+    if digest then let_go(base .. 'g' .. digest, event, tonumber(kept[5])) end
     forget_deliveries(ids)
     call('ZREM', base .. 'E', event)
     call('ZREM', base .. 'h' .. source, event)

@@ -12,24 +12,23 @@ local function redrive(id)
   local key = base .. 'd' .. id
   local kept = call('HMGET', key, 's', 'v', 'e', 'h', 'src', 'n')
   local handler, source = kept[4], kept[5]
-  if kept[2] == wish then
-    redriven[#redriven + 1] = id
-  elseif kept[1] == 'x' then
+  local again = kept[2] == wish
+  if not again and kept[1] ~= 'x' then return end
+  redriven[#redriven + 1] = id
+  if again and kept[1] ~= 'q' then return end -- it has run since
+  if not again then
     reopen(kept[3])
     call('SADD', base .. 'r' .. wish, id)
     call('HSET', key, 's', 'q', 't', now, 'v', wish, 'b', kept[6] or 0, 'w', 0)
     count('dead_now', source, handler, -1)
     count('queued', source, handler, 1)
-    redriven[#redriven + 1] = id
   end
-  if kept[1] == 'x' or (kept[2] == wish and kept[1] == 'q') then
-    call('ZADD', base .. 'q' .. handler, 'NX', now, id)
-    call('ZREM', base .. 'x' .. handler, id)
-  end
+  call('ZADD', base .. 'q' .. handler, 'NX', now, id)
+  call('ZREM', base .. 'x' .. handler, id)
 end
 
 expect_to_count()
-for at = 4, #ARGV do redrive(ARGV[at]) end
+local failed = each(4, 1, redrive)
 if #redriven > 0 then call('PEXPIRE', base .. 'r' .. wish, ARGV[3]) end
 write_counts()
-return redriven
+return failed or redriven

@@ -42,13 +42,17 @@ for at = 1, #wanted, 2 do
   firsts[at] = wish == 'replay' and first_for(wanted[at + 1]) or nil
   if not has(wanted[at]) then longer = longer .. wanted[at] end
 end
-call('HSET', key, 'ds', longer, 'held', '')
-if held then
-  count('held_now', source, '', -1)
-  if #wanted == 0 then count('unrouted', source, '', 1) end
-end
-call('ZREM', base .. 'h' .. source, event)
-if #wanted > 0 then
+call('HSET', key, 'ds', longer)
+
+local function route()
+  if held then
+    call('HDEL', key, 'held')
+    count('held_now', source, '', -1)
+    if #wanted == 0 then count('unrouted', source, '', 1) end
+    call('ZREM', base .. 'h' .. source, event)
+    reopen(event)
+    if #wanted == 0 then call('ZADD', base .. 'fx', now, event) end
+  end
   for at = 1, #wanted, 2 do
     if queue(wanted[at], event, source, wanted[at + 1], now, firsts[at]) then
       count('queued', source, wanted[at + 1], 1)
@@ -56,9 +60,10 @@ if #wanted > 0 then
       reopen(event)
     end
   end
-elseif held then
-  reopen(event)
-  call('ZADD', base .. 'fx', now, event)
+  return 'K'
 end
+
+-- What is done is counted, also where it broke off: sent again, the wish completes the rest.
+local answer = alone(route)
 write_counts()
-return 'K'
+return answer

@@ -79,21 +79,19 @@ impl Work<'_> {
     fn note_duplicate(&mut self, known: EventId, new: &NewEvent) -> rusqlite::Result<()> {
         self.counted.of_events(&new.source).duplicates += 1;
         // The event itself may be pruned; its mark, and the count above, go on.
-        let noted = self
+        let sql = "SELECT (SELECT max(number) FROM duplicates WHERE event = ?1)
+             FROM events WHERE id = ?1";
+        let before = self
             .connection
-            .prepare_cached(
-                "INSERT INTO duplicates
-                 SELECT ?1, 1 + coalesce((SELECT max(number) FROM duplicates WHERE event = ?1), 0),
-                     ?2, ?3
-                 FROM events WHERE id = ?1
-                 RETURNING number",
-            )?
-            .query_row(
-                params![known.as_bytes(), new.received_at.as_millis(), new.retry_marker],
-                |row| row.get::<_, usize>(0),
-            )
+            .prepare_cached(sql)?
+            .query_row([known.as_bytes()], |row| row.get::<_, Option<usize>>(0))
             .optional()?;
-        if let Some(number) = noted.filter(|number| *number > limits::DUPLICATES_KEPT_MAX) {
+        let Some(before) = before else { return Ok(()) };
+        let number = before.unwrap_or(0) + 1;
+        self.connection.prepare_cached("INSERT INTO duplicates VALUES (?1, ?2, ?3, ?4)")?.execute(
+            params![known.as_bytes(), number, new.received_at.as_millis(), new.retry_marker],
+        )?;
+        if number > limits::DUPLICATES_KEPT_MAX {
             let oldest = number - limits::DUPLICATES_KEPT_MAX;
             self.connection
                 .prepare_cached("DELETE FROM duplicates WHERE event = ?1 AND number <= ?2")?

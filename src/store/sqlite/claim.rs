@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rusqlite::{OptionalExtension, params};
+use uuid::Uuid;
 
 use super::{codes, delivery::Kept, read, writer::Work};
 use crate::{
@@ -32,7 +33,7 @@ impl Work<'_> {
         for id in self.due(claim, now)? {
             let Some(mut kept) = self.delivery(id)? else { continue };
             self.write_down_death(&mut kept)?;
-            if kept.attempts - kept.attempts_before_redrive >= claim.attempts_max {
+            if kept.attempts.saturating_sub(kept.attempts_before_redrive) >= claim.attempts_max {
                 self.change(&mut kept, State::Dead, now)?;
                 self.write(&kept)?;
                 claimed.dead += 1;
@@ -127,8 +128,8 @@ impl Work<'_> {
     /// What a claim got, if it is the last one of its worker.
     pub(super) fn last_claim(
         &self,
-        worker: uuid::Uuid,
-        id: uuid::Uuid,
+        worker: Uuid,
+        id: Uuid,
     ) -> rusqlite::Result<Option<Vec<Lease>>> {
         let sql = "SELECT leases FROM claims WHERE worker = ?1 AND id = ?2";
         let packed: Option<Vec<u8>> = self

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::{codes, writer::Work};
@@ -92,10 +92,7 @@ impl Kept {
 }
 
 /// The delivery with this id.
-pub(super) fn find(
-    connection: &rusqlite::Connection,
-    id: DeliveryId,
-) -> rusqlite::Result<Option<Kept>> {
+pub(super) fn find(connection: &Connection, id: DeliveryId) -> rusqlite::Result<Option<Kept>> {
     let sql = format!("SELECT {} FROM deliveries WHERE id = ?1", Kept::COLUMNS);
     connection.prepare_cached(&sql)?.query_row([id.as_bytes()], Kept::read).optional()
 }

@@ -47,6 +47,8 @@ use crate::{
 const CALL_BYTES: usize = 512;
 
 /// A store in one SQLite file.
+///
+/// Dropping it waits until the writer has finished what waits, closed the file and let go of its lock.
 #[derive(Debug)]
 pub struct SqliteStore {
     // Dropped in this order: the writer finishes what waits, and only then is the lock free.
@@ -57,8 +59,8 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the store in the file at `path`, which is made where there is none, and tells the time
-    /// by `clock`. It blocks for as long as the disk takes.
+    /// Opens the store in the file at `path`, which is made where there is none, with its folder, and
+    /// tells the time by `clock`. It blocks for as long as the disk takes.
     ///
     /// # Errors
     /// [`InUse`](StoreError::InUse) when another process has it open, [`Newer`](StoreError::Newer)
@@ -66,6 +68,14 @@ impl SqliteStore {
     /// through a power cut there, [`Failed`](StoreError::Failed) when the file is something else,
     /// and [`Unavailable`](StoreError::Unavailable) when it cannot be opened at all.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                StoreError::Unavailable(format!(
+                    "cannot make the folder {}: {error}",
+                    folder.display()
+                ))
+            })?;
+        }
         let lock = lock(path)?;
         let connection = schema::open_writer(path)?;
         let orphans = read::leases(&connection)?;
@@ -83,14 +93,14 @@ impl SqliteStore {
         let bytes = CALL_BYTES + event.named.body.len() + event.query.len() + headers;
         match self.writer.call(Call::Admit(Box::new(event), not_after), bytes).await? {
             Answer::Admitted(admitted) => Ok(admitted),
-            other => Err(mixed_up(&other)),
+            _ => Err(mixed_up()),
         }
     }
 
     async fn settle_one(&self, settlement: Settlement) -> Result<Hold, StoreError> {
         match self.writer.call(Call::Settle(settlement), CALL_BYTES).await? {
             Answer::Settled(hold) => Ok(hold),
-            other => Err(mixed_up(&other)),
+            _ => Err(mixed_up()),
         }
     }
 }
@@ -116,14 +126,14 @@ impl Store for SqliteStore {
     async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError> {
         match self.writer.call(Call::Claim(claim.clone(), not_after), CALL_BYTES).await? {
             Answer::Claimed(claimed) => Ok(claimed),
-            other => Err(mixed_up(&other)),
+            _ => Err(mixed_up()),
         }
     }
 
     async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError> {
         match self.writer.call(Call::Extend(leases.to_vec(), lease), CALL_BYTES).await? {
             Answer::Extended(holds) => Ok(holds),
-            other => Err(mixed_up(&other)),
+            _ => Err(mixed_up()),
         }
     }
 
@@ -144,7 +154,7 @@ impl Store for SqliteStore {
     async fn wish(&self, wish: &Wish, not_after: Timestamp) -> Result<Granted, StoreError> {
         match self.writer.call(Call::Wish(wish.clone(), not_after), CALL_BYTES).await? {
             Answer::Granted(granted) => Ok(granted),
-            other => Err(mixed_up(&other)),
+            _ => Err(mixed_up()),
         }
     }
 
@@ -173,7 +183,7 @@ impl Store for SqliteStore {
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         match self.writer.call(Call::Prune(*prune), CALL_BYTES).await? {
             Answer::Pruned(pruned) => Ok(pruned),
-            other => Err(mixed_up(&other)),
+            _ => Err(mixed_up()),
         }
     }
 }
@@ -197,6 +207,6 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn mixed_up(answer: &Answer) -> StoreError {
-    StoreError::Failed(format!("the writer answered another question: {answer:?}"))
+fn mixed_up() -> StoreError {
+    StoreError::Failed("its writer answered another question".to_owned())
 }

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{codes, writer::Work};
 use crate::{
     clock::Timestamp,
+    delivery::State,
     event::{EventId, EventState},
     store::Prune,
 };
@@ -88,7 +89,7 @@ impl Work<'_> {
             self.connection
                 .prepare_cached("DELETE FROM attempts WHERE delivery = ?1")?
                 .execute([id.as_bytes()])?;
-            if state == crate::delivery::State::Dead {
+            if state == State::Dead {
                 self.counted.of_deliveries(&source, &handler).dead_now -= 1;
             }
         }

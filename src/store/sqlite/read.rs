@@ -14,6 +14,7 @@ use super::{
     schema,
 };
 use crate::{
+    clock::Timestamp,
     delivery::{Attempt, Delivery, DeliveryId, Lease, Leased, State},
     event::{Duplicate, Event, EventId, EventState},
     request::Headers,
@@ -198,7 +199,7 @@ pub(super) fn record(
         row,
         event,
         identity,
-        mark_until: mark_until.map(crate::clock::Timestamp::from_millis),
+        mark_until: mark_until.map(Timestamp::from_millis),
         duplicates: duplicates(connection, id)?,
         deliveries,
     }))

@@ -1,6 +1,6 @@
 //! The database itself: opening it so that it keeps its promise, and its tables.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
@@ -15,6 +15,9 @@ const APPLICATION_ID: i64 = 0x686f_6f6b;
 /// The first SQLite without the race that could reset the write-ahead log under a second connection.
 const LIBRARY_VERSION_MIN: i32 = 3_051_003;
 
+/// How long the writer waits when a tool from outside has locked the file: less than a request has.
+const LOCKED_MAX: Duration = Duration::from_millis(250);
+
 /// Opens the connection that writes, and makes the tables where there are none.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < LIBRARY_VERSION_MIN {
@@ -22,6 +25,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         return Err(StoreError::Weak(format!("SQLite {found} is linked, and 3.51.3 is needed")));
     }
     let mut connection = Connection::open(path)?;
+    connection.busy_timeout(LOCKED_MAX)?;
     refuse_newer(&connection)?;
     make_durable(&connection)?;
     connection.execute_batch(
@@ -94,4 +98,45 @@ fn make_tables(connection: &mut Connection) -> Result<(), StoreError> {
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_synced() {
+        let folder = tempfile::tempdir().expect("a folder is made");
+        let connection = open_writer(&folder.path().join("store.db")).expect("it opens");
+        let journal_mode: String = connection
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .expect("it is told");
+        assert_eq!(journal_mode, "wal");
+        assert_eq!(pragma(&connection, "synchronous"), Ok(2));
+    }
+
+    #[test]
+    fn a_reader_cannot_write() {
+        let folder = tempfile::tempdir().expect("a folder is made");
+        let path = folder.path().join("store.db");
+        let _writer = open_writer(&path).expect("it opens");
+        let reader = open_reader(&path).expect("it opens");
+        assert!(reader.execute("DELETE FROM probe", []).is_err());
+    }
+
+    #[test]
+    fn the_numbers_of_states_are_those_the_indexes_are_made_for() {
+        use crate::{delivery::State, event::EventState, store::sqlite::codes};
+        let sql = include_str!("schema.sql");
+        for (state, index) in [
+            (State::Queued, "deliveries_queued ON deliveries (handler, due_at, id)"),
+            (State::Leased, "deliveries_leased ON deliveries (handler, due_at, id)"),
+            (State::Dead, "deliveries_dead ON deliveries (id, handler)"),
+        ] {
+            let line = format!("{index} WHERE state = {};", codes::of_state(state));
+            assert!(sql.contains(&line), "{line}");
+        }
+        let few = [EventState::Open, EventState::Dead, EventState::Held].map(codes::of_event_state);
+        assert_eq!(few, [0, 2, 4]);
+    }
 }

@@ -47,7 +47,7 @@ impl Work<'_> {
 
     fn give_back(&mut self, lease: &Lease, now: Timestamp) -> rusqlite::Result<()> {
         let Some(mut kept) = self.held_by(lease)? else { return Ok(()) };
-        kept.attempts -= 1;
+        kept.attempts = kept.attempts.saturating_sub(1);
         kept.token += 1; // whoever still holds the lease is fenced off
         self.change(&mut kept, State::Queued, now)?;
         self.write(&kept)

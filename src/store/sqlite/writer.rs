@@ -8,7 +8,7 @@ use std::{slice, sync::Arc, thread, time::Duration};
 
 use rusqlite::{Connection, params};
 
-use super::error;
+use super::{count::Counted, error};
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Claim, Lease, Settlement},
@@ -132,7 +132,7 @@ fn together(
 ) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
     roll_back(connection)?;
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let mut work = Work { connection, clock, counted: super::count::Counted::default() };
+    let mut work = Work { connection, clock, counted: Counted::default() };
     let answers = calls
         .iter()
         .map(|call| work.run(call))
@@ -145,6 +145,8 @@ fn together(
             return Err(error.into());
         }
     };
+    // After a failed fsync the transaction is rolled back, and SQLite writes the next one over the same
+    // part of the write-ahead log: nothing that is answered later rests on pages that may be lost.
     match connection.prepare_cached("COMMIT")?.execute([]) {
         Ok(_) => Ok(answers),
         Err(error) => {
@@ -171,7 +173,7 @@ fn roll_back(connection: &Connection) -> Result<(), StoreError> {
 pub(super) struct Work<'a> {
     pub(super) connection: &'a Connection,
     pub(super) clock: &'a dyn Clock,
-    pub(super) counted: super::count::Counted,
+    pub(super) counted: Counted,
 }
 
 impl Work<'_> {

@@ -16,6 +16,7 @@ use super::free_port;
 pub(crate) struct Program {
     child: Child,
     folder: PathBuf,
+    config: PathBuf,
     pub(crate) port: u16,
     pub(crate) admin_port: u16,
 }
@@ -26,7 +27,7 @@ pub(crate) struct Setup {
     /// The configuration, less `[server]`.
     pub(crate) config: String,
     pub(crate) port: u16,
-    admin_port: u16,
+    pub(crate) admin_port: u16,
 }
 
 impl Setup {
@@ -43,6 +44,17 @@ impl Setup {
     /// Where its relative store files are.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// Runs another command beside the running program, with the same configuration.
+    pub(crate) fn command(&self, program: &Program, arguments: &[&str]) -> std::process::Output {
+        Command::new(env!("CARGO_BIN_EXE_hookonce"))
+            .args(arguments)
+            .arg("--config")
+            .arg(&program.config)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     /// Starts the program and waits until it is ready.
@@ -71,7 +83,7 @@ impl Setup {
             .stderr(log)
             .spawn()
             .unwrap();
-        Program { child, folder: self.folder.clone(), port, admin_port }
+        Program { child, folder: self.folder.clone(), config: file, port, admin_port }
     }
 }
 
@@ -100,6 +112,12 @@ impl Program {
     pub(crate) fn terminate(mut self) -> std::process::ExitStatus {
         rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap()
+    }
+
+    /// Waits for its end; says how it ended, and what it had to say.
+    pub(crate) fn wait(mut self) -> (std::process::ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        (status, self.log())
     }
 
     /// Asks the admin listener: the status and the body, if it answers.

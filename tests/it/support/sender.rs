@@ -79,13 +79,6 @@ impl Connection {
         Self { port, stream: None }
     }
 
-    /// Goes to another server from now on.
-    pub(crate) fn redirect(&mut self, port: u16) {
-        if port != self.port {
-            (self.port, self.stream) = (port, None);
-        }
-    }
-
     /// Sends one request and reads its answer. `None`: no whole answer came, so the sender knows nothing.
     pub(crate) async fn send(&mut self, request: &[u8]) -> Option<Answer> {
         let begun = std::time::Instant::now();

@@ -1,0 +1,85 @@
+//! A store that keeps nothing and says yes: what is left is the floor.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hookonce::{
+    clock::Timestamp,
+    delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
+    event::{EventId, NewEvent},
+    receipt::Admission,
+    store::{
+        Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
+        Stats, Store, StoreError, Wish,
+    },
+};
+
+#[derive(Debug)]
+pub(crate) struct NullStore;
+
+#[async_trait]
+impl Store for NullStore {
+    fn survives(&self) -> String {
+        "nothing".to_owned()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn admit(
+        &self,
+        events: Vec<NewEvent>,
+        _: Timestamp,
+    ) -> Vec<Result<(EventId, Admission), StoreError>> {
+        events.iter().map(|event| Ok((event.id, Admission::Fresh))).collect()
+    }
+
+    async fn claim(&self, _: &Claim, _: Timestamp) -> Result<Claimed, StoreError> {
+        Ok(Claimed::default())
+    }
+
+    async fn extend(&self, leases: &[Lease], _: Duration) -> Result<Vec<Hold>, StoreError> {
+        Ok(vec![Hold::Lost; leases.len()])
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>> {
+        settlements.iter().map(|_| Ok(Hold::Lost)).collect()
+    }
+
+    async fn release(&self, _: &Release) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn orphans(&self) -> Result<Vec<Leased>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn wish(&self, _: &Wish, _: Timestamp) -> Result<Granted, StoreError> {
+        Ok(Granted::NotFound)
+    }
+
+    async fn events(&self, _: &EventFilter) -> Result<Vec<EventRow>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn event(&self, _: EventId) -> Result<Option<EventRecord>, StoreError> {
+        Ok(None)
+    }
+
+    async fn deliveries(&self, _: &DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn attempts(&self, _: DeliveryId) -> Result<Vec<Attempt>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        Ok(Stats::default())
+    }
+
+    async fn prune(&self, _: &Prune) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}

@@ -1,0 +1,86 @@
+//! A configuration that changed while work was queued, and a store from the future.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    program::Setup,
+    sender::{Connection, SECRET, Sender},
+    sink::{Behaviour, Sink},
+    until,
+};
+
+fn config(handler: &str, sink: &Sink) -> String {
+    format!(
+        r#"
+[store]
+url = "sqlite:hookonce.db"
+[sources.stripe]
+secrets = ["{SECRET}"]
+[handlers.{handler}]
+url = "{}"
+retry = {{ attempts = 50, first = "1h", max = "1h" }}
+"#,
+        sink.url()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_of_a_renamed_handler_waits_is_warned_about_and_can_be_moved_or_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (down, well) = (Sink::behaving(|_| Behaviour::Status(500, None)), Sink::start());
+    let setup = Setup::new(folder.path(), &config("billing", &down));
+    let program = setup.start().await;
+    for id in ["evt_1", "evt_2"] {
+        let answer = Connection::to(setup.port).send(&Sender::new().request(id)).await.unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    until("both have failed once", Duration::from_secs(10), || async { down.count() == 2 }).await;
+    assert!(program.terminate().success());
+
+    // Renamed: nobody serves what waits for `billing`.
+    let setup = Setup { config: config("invoices", &well), ..setup };
+    let program = setup.start().await;
+    let ready = program.api("GET", "/readyz", None).await;
+    let warning = ready["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("2 deliveries wait for handler `billing`"), "{warning}");
+    let checked = setup.command(&program, &["check"]);
+    assert!(checked.status.success());
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(text.contains("handler `billing`, which is not configured"), "{text}");
+    assert_eq!(program.stats().await.handlers["billing"].queued, 2, "it stays");
+
+    let waiting = program.api("GET", "/api/v1/deliveries?handler=billing", None).await;
+    let first = waiting["deliveries"][0]["id"].as_str().unwrap();
+    let killed = setup.command(&program, &["deliveries", "kill", first]);
+    assert!(killed.status.success(), "{killed:?}");
+    let moved = setup
+        .command(&program, &["deliveries", "move", "--handler", "billing", "--to", "invoices"]);
+    assert!(moved.status.success(), "{moved:?}");
+    assert_eq!(program.stats().await.handlers["billing"].queued, 0);
+    assert_eq!(program.stats().await.total.dead_now, 1);
+
+    // What was moved is due when it was due before: an hour from now. A redrive is due at once.
+    let dead = program.api("GET", "/api/v1/deliveries?state=dead", None).await;
+    assert_eq!(dead["deliveries"][0]["handler"], "invoices", "dead letters move too");
+    let ask = json!({ "handler": "invoices" });
+    program.api("POST", "/api/v1/deliveries/redrive", Some(ask)).await;
+    until("the redriven one is done", Duration::from_secs(10), || async { well.count() == 1 })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_a_newer_version_is_refused_with_a_clear_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let setup = Setup::new(folder.path(), &config("billing", &sink));
+    assert!(setup.start().await.terminate().success());
+    let file = rusqlite::Connection::open(setup.data_dir().join("hookonce.db")).unwrap();
+    file.pragma_update(None, "user_version", 9999).unwrap();
+    drop(file);
+    let program = setup.spawn();
+    let (status, log) = program.wait();
+    assert_eq!(status.code(), Some(69));
+    assert!(log.contains("the store was written by a newer hookonce (schema 9999"), "{log}");
+}
