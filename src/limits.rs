@@ -95,7 +95,7 @@ pub const CONCURRENCY: usize = 16;
 pub const CONCURRENCY_MAX: usize = 1024;
 
 /// Attempts a delivery gets before it is dead, unless the handler says otherwise. With the
-/// default delays the last one comes about 14 hours after the first.
+/// default delays the last one comes up to ten hours after the first, and five on average.
 pub const ATTEMPTS: u32 = 20;
 
 /// First and longest delay between two attempts, unless the handler says otherwise.
