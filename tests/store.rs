@@ -18,6 +18,8 @@ mod store {
     #[cfg(feature = "redis")]
     mod redis;
     pub(crate) mod settle;
+    #[cfg(feature = "sqlite")]
+    mod sqlite;
     pub(crate) mod wish;
 }
 
@@ -27,6 +29,8 @@ macro_rules! conformance {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
         mod on_redis { conformance!(@on redis $($group { $($test)* })*); }
+        #[cfg(feature = "sqlite")]
+        mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
     };
     (@on $backend:ident $($group:ident { $($test:ident)* })*) => {
         $($(
@@ -90,6 +94,7 @@ conformance! {
         a_settlement_sent_twice_is_kept_and_written_once
         a_settlement_after_its_lease_is_kept_while_nobody_else_claimed
         settlements_are_answered_in_order
+        an_attempt_settled_as_died_counts_as_a_death
         a_release_is_uncounted_and_due_at_once
         a_release_fences_off_whoever_still_holds_the_lease
         a_claim_whose_answer_was_lost_is_released_by_its_id
@@ -103,6 +108,7 @@ conformance! {
         what_is_held_or_unknown_is_not_replayed
         a_redrive_gives_a_fresh_budget_and_numbers_go_on
         a_redrive_sent_again_does_not_renew_the_budget_twice
+        a_redrive_forgets_the_deaths_before_it
         a_redrive_of_a_handler_takes_its_dead_ones_only
         a_move_takes_what_is_queued_and_dead_and_leaves_the_rest
         a_kill_leaves_what_is_leased

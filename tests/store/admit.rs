@@ -90,18 +90,14 @@ pub(crate) async fn a_duplicate_stays_one_while_the_first_is_leased_and_when_it_
 }
 
 pub(crate) async fn one_identity_twice_in_one_call_is_decided_in_order(bench: Bench) {
-    let (first, other, second) =
-        (bench.routed("evt_1"), bench.routed("evt_2"), bench.routed("evt_1"));
-    let ids = (first.id, other.id);
-    let answers = bench.store.admit(vec![first, other, second], bench.in_time()).await;
-    assert_eq!(
-        answers,
-        [
-            Ok((ids.0, Admission::Fresh)),
-            Ok((ids.1, Admission::Fresh)),
-            Ok((ids.0, Admission::Duplicate)),
-        ]
-    );
+    let identities = (0..200).map(|number| format!("evt_{}", number % 100));
+    let events: Vec<_> = identities.map(|identity| bench.routed(&identity)).collect();
+    let answers = bench.store.admit(events.clone(), bench.in_time()).await;
+    let (first, second) = events.split_at(100);
+    let fresh = first.iter().map(|event| Ok((event.id, Admission::Fresh)));
+    let known = first.iter().map(|event| Ok((event.id, Admission::Duplicate)));
+    assert_eq!(second.len(), 100);
+    assert_eq!(answers, fresh.chain(known).collect::<Vec<_>>());
 }
 
 pub(crate) async fn one_identity_at_once_is_fresh_once(bench: Bench) {

@@ -66,6 +66,17 @@ pub(crate) async fn redis() -> Bench {
     Bench::own(Arc::new(store.expect("redis is there")), clock, server)
 }
 
+/// The embedded store, in a folder of its own.
+#[cfg(feature = "sqlite")]
+pub(crate) async fn sqlite() -> Bench {
+    let folder = tempfile::tempdir().expect("a folder is made");
+    let clock = manual_clock();
+    let store =
+        hookonce::store::sqlite::SqliteStore::open(&folder.path().join("store.db"), clock.clone())
+            .expect("the store opens");
+    Bench::manual(Arc::new(store), clock, folder)
+}
+
 /// A clock for a store that goes by the test's time.
 pub(crate) fn manual_clock() -> Arc<ManualClock> {
     ManualClock::at(Timestamp::from_seconds(1_790_000_000))

@@ -8,7 +8,7 @@ use std::{
 
 use hookonce::{
     clock::Timestamp,
-    delivery::{Claim, Leased, Verdict},
+    delivery::{Attempt, Claim, Leased, Verdict},
     event::{Digest, Identity, NewDelivery, NewEvent, ReplayGuard},
     store::{
         Claimed, DeliveryFilter, EventFilter, Prune, Release, Store, StoreError, Which, Wish,
@@ -282,13 +282,17 @@ impl Pair {
 
     async fn settle(&self, lease: usize, verdict: u8) -> Result<(), TestCaseError> {
         let Some(leased) = pick(&self.leased, lease) else { return Ok(()) };
+        let died = verdict >= 0xc0;
         let verdict = match verdict % 4 {
             0 => Verdict::Dead,
             1 => Verdict::Done,
             2 => Verdict::RetryAt(self.bench.now()),
             _ => Verdict::RetryAt(self.bench.now().plus(self.bench.short())),
         };
-        let settlement = self.bench.settlement(&leased, verdict);
+        let mut settlement = self.bench.settlement(&leased, verdict);
+        if died {
+            settlement.attempt = Attempt::died(leased.attempt, self.bench.now());
+        }
         let told = self.bench.store.settle(vec![settlement.clone()]).await;
         same("settle", told, self.model.settle(vec![settlement]).await)
     }

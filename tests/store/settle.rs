@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookonce::{
-    delivery::{AttemptOutcome, DeliveryId, Lease, State, Verdict},
+    delivery::{Attempt, AttemptOutcome, DeliveryId, Lease, State, Verdict},
     event::EventState,
     limits,
     store::{Hold, Release},
@@ -139,6 +139,17 @@ pub(crate) async fn settlements_are_answered_in_order(bench: Bench) {
     let answers = bench.store.settle(vec![stale, kept, unknown, other]).await;
     let wanted = [Hold::Lost, Hold::Kept, Hold::Lost, Hold::Kept].map(Ok);
     assert_eq!(answers, wanted);
+}
+
+pub(crate) async fn an_attempt_settled_as_died_counts_as_a_death(bench: Bench) {
+    bench.queue("evt_1").await;
+    let leased = bench.take_one(LONG).await;
+    let mut settlement = bench.settlement(&leased, Verdict::RetryAt(bench.now()));
+    settlement.attempt = Attempt::died(leased.attempt, bench.now());
+    assert_eq!(bench.store.settle(vec![settlement]).await, [Ok(Hold::Kept)]);
+    bench.pass(Duration::ZERO).await;
+    let again = bench.take_one(LONG).await;
+    assert_eq!((again.attempt, again.deaths_in_a_row), (2, 1));
 }
 
 pub(crate) async fn a_release_is_uncounted_and_due_at_once(bench: Bench) {

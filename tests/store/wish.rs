@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookonce::{
-    delivery::{DeliveryId, State, Verdict},
+    delivery::{Claim, DeliveryId, State, Verdict},
     event::{EventId, EventState},
     receipt::Admission,
     store::{Granted, Hold, StoreError, Which, Wish},
@@ -118,6 +118,18 @@ pub(crate) async fn a_redrive_sent_again_does_not_renew_the_budget_twice(bench: 
     bench.wish(&redrive(&bench, Which::Ids(vec![delivery]))).await;
     bench.pass(Duration::ZERO).await;
     assert_eq!(bench.take_one(LONG).await.attempt, 3);
+}
+
+pub(crate) async fn a_redrive_forgets_the_deaths_before_it(bench: Bench) {
+    let delivery = bench.queue("evt_1").await;
+    bench.take_one(Duration::ZERO).await;
+    bench.pass(Duration::ZERO).await;
+    let spent = Claim { attempts_max: 1, ..bench.claim_for("billing", LONG) };
+    assert_eq!(bench.claim(&spent).await.dead, 1);
+    bench.wish(&redrive(&bench, Which::Ids(vec![delivery]))).await;
+    bench.pass(Duration::ZERO).await;
+    let leased = bench.take_one(LONG).await;
+    assert_eq!((leased.attempt, leased.deaths_in_a_row), (2, 0));
 }
 
 pub(crate) async fn a_redrive_of_a_handler_takes_its_dead_ones_only(bench: Bench) {

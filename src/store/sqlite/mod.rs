@@ -1,0 +1,204 @@
+//! The embedded store: one SQLite file, one process, no server to run.
+//!
+//! One thread writes ([`writer`]): whatever waits for it goes into one transaction and one fsync.
+//! Readers have connections of their own beside it and see what is committed. A held file lock keeps
+//! a second process out, so when this one begins, every lease in the file belonged to a process that
+//! is dead.
+
+mod admit;
+mod claim;
+mod codes;
+mod count;
+mod delivery;
+mod error;
+mod prune;
+mod read;
+mod schema;
+mod settle;
+mod wish;
+mod writer;
+
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+
+use self::{
+    read::Readers,
+    writer::{Answer, Call, Writer},
+};
+use super::{
+    Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
+    Stats, Store, StoreError, Wish,
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
+    event::{EventId, NewEvent},
+    receipt::Admission,
+};
+
+/// About how many bytes a call takes in the queue, beside what it carries.
+const CALL_BYTES: usize = 512;
+
+/// A store in one SQLite file.
+///
+/// Dropping it waits until the writer has finished what waits, closed the file and let go of its lock.
+#[derive(Debug)]
+pub struct SqliteStore {
+    // Dropped in this order: the writer finishes what waits, and only then is the lock free.
+    readers: Arc<Readers>,
+    writer: Writer,
+    orphans: Vec<Lease>,
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the store in the file at `path`, which is made where there is none, and tells the time
+    /// by `clock`. It blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// [`InUse`](StoreError::InUse) when another process has it open, [`Newer`](StoreError::Newer)
+    /// when a newer version wrote it, [`Weak`](StoreError::Weak) when SQLite cannot keep a yes
+    /// through a power cut there, [`Failed`](StoreError::Failed) when the file is something else,
+    /// and [`Unavailable`](StoreError::Unavailable) when it cannot be opened at all.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let lock = lock(path)?;
+        let connection = schema::open_writer(path)?;
+        let orphans = read::leases(&connection)?;
+        let writer = Writer::start(connection, clock)?;
+        Ok(Self { readers: Readers::new(path.to_owned()), writer, orphans, _lock: lock })
+    }
+
+    async fn admit_one(
+        &self,
+        event: NewEvent,
+        not_after: Timestamp,
+    ) -> Result<(EventId, Admission), StoreError> {
+        let headers: usize =
+            event.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = CALL_BYTES + event.named.body.len() + event.query.len() + headers;
+        match self.writer.call(Call::Admit(Box::new(event), not_after), bytes).await? {
+            Answer::Admitted(admitted) => Ok(admitted),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn settle_one(&self, settlement: Settlement) -> Result<Hold, StoreError> {
+        match self.writer.call(Call::Settle(settlement), CALL_BYTES).await? {
+            Answer::Settled(hold) => Ok(hold),
+            _ => Err(mixed_up()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn survives(&self) -> String {
+        "a crash of the process, a restart and a power cut (SQLite, synchronous=FULL)".to_owned()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.writer.call(Call::Probe, CALL_BYTES).await.map(drop)
+    }
+
+    async fn admit(
+        &self,
+        events: Vec<NewEvent>,
+        not_after: Timestamp,
+    ) -> Vec<Result<(EventId, Admission), StoreError>> {
+        join_all(events.into_iter().map(|event| self.admit_one(event, not_after))).await
+    }
+
+    async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError> {
+        match self.writer.call(Call::Claim(claim.clone(), not_after), CALL_BYTES).await? {
+            Answer::Claimed(claimed) => Ok(claimed),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError> {
+        match self.writer.call(Call::Extend(leases.to_vec(), lease), CALL_BYTES).await? {
+            Answer::Extended(holds) => Ok(holds),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>> {
+        join_all(settlements.into_iter().map(|settlement| self.settle_one(settlement))).await
+    }
+
+    async fn release(&self, release: &Release) -> Result<(), StoreError> {
+        self.writer.call(Call::Release(release.clone()), CALL_BYTES).await.map(drop)
+    }
+
+    async fn orphans(&self) -> Result<Vec<Leased>, StoreError> {
+        // Remembered from when the store was opened: what was leased since has a living holder.
+        let orphans = self.orphans.clone();
+        self.readers.read(move |connection| read::still_leased(connection, &orphans)).await
+    }
+
+    async fn wish(&self, wish: &Wish, not_after: Timestamp) -> Result<Granted, StoreError> {
+        match self.writer.call(Call::Wish(wish.clone(), not_after), CALL_BYTES).await? {
+            Answer::Granted(granted) => Ok(granted),
+            _ => Err(mixed_up()),
+        }
+    }
+
+    async fn events(&self, filter: &EventFilter) -> Result<Vec<EventRow>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| read::events(connection, &filter)).await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
+        self.readers.read(move |connection| read::record(connection, id)).await
+    }
+
+    async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| read::deliveries(connection, &filter)).await
+    }
+
+    async fn attempts(&self, delivery: DeliveryId) -> Result<Vec<Attempt>, StoreError> {
+        self.readers.read(move |connection| read::attempts(connection, delivery)).await
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.readers.read(count::stats).await
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
+        match self.writer.call(Call::Prune(*prune), CALL_BYTES).await? {
+            Answer::Pruned(pruned) => Ok(pruned),
+            _ => Err(mixed_up()),
+        }
+    }
+}
+
+/// Holds a file beside the database for as long as this process lives. The kernel lets go of it
+/// however the process ends, which it would not do for a file with a process id in it.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let cannot =
+        |error| StoreError::Unavailable(format!("cannot lock {}: {error}", name.display()));
+    let file =
+        File::options().create(true).write(true).truncate(false).open(&name).map_err(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(StoreError::InUse(format!("{} is locked", name.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(cannot(error)),
+    }
+}
+
+fn mixed_up() -> StoreError {
+    StoreError::Failed("its writer answered another question".to_owned())
+}

@@ -1,0 +1,262 @@
+//! What only the embedded store promises: its file, its lock, its batches and what a failed write
+//! leaves behind.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use hookonce::{
+    clock::ManualClock,
+    delivery::{Attempt, Settlement, Verdict},
+    event::EventState,
+    receipt::Admission,
+    store::{Hold, StoreError, sqlite::SqliteStore},
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::bench::{Bench, LONG, SHORT, manual_clock};
+
+/// A folder with a store in it that can be closed and opened again.
+struct Folder {
+    folder: Arc<TempDir>,
+    clock: Arc<ManualClock>,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a folder is made"));
+        Self { folder, clock: manual_clock() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("store.db")
+    }
+
+    fn try_open(&self) -> Result<SqliteStore, StoreError> {
+        SqliteStore::open(&self.path(), self.clock.clone())
+    }
+
+    fn open(&self) -> Bench {
+        let store = self.try_open().expect("the store opens");
+        Bench::manual(Arc::new(store), self.clock.clone(), Arc::clone(&self.folder))
+    }
+
+    /// A connection that goes behind the store's back.
+    fn meddle(&self, sql: &str) {
+        let connection = Connection::open(self.path()).expect("the file opens");
+        connection.execute_batch(sql).expect("the statement runs");
+    }
+
+    fn number(&self, sql: &str) -> i64 {
+        let connection = Connection::open(self.path()).expect("the file opens");
+        connection.query_row(sql, [], |row| row.get(0)).expect("the query runs")
+    }
+}
+
+#[tokio::test]
+async fn a_second_one_is_refused_while_the_first_is_open() {
+    let folder = Folder::new();
+    let first = folder.try_open().expect("the store opens");
+    let second = folder.try_open();
+    assert!(matches!(second, Err(StoreError::InUse(_))), "{second:?}");
+    drop(first);
+    assert!(folder.try_open().is_ok());
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    drop(folder.open());
+    folder.meddle("PRAGMA user_version = 99");
+    let refused = folder.try_open().expect_err("it is newer");
+    assert_eq!(refused, StoreError::Newer { found: 99, known: 1 });
+    assert_eq!(folder.number("PRAGMA user_version"), 99);
+}
+
+#[tokio::test]
+async fn a_file_of_somebody_else_is_refused_and_left_alone() {
+    let folder = Folder::new();
+    folder.meddle("CREATE TABLE theirs (x)");
+    assert!(matches!(folder.try_open(), Err(StoreError::Failed(_))));
+    assert_eq!(folder.number("SELECT count(*) FROM sqlite_schema"), 1);
+
+    let folder = Folder::new();
+    std::fs::write(folder.path(), "not a database at all".repeat(100)).expect("it is written");
+    assert!(matches!(folder.try_open(), Err(StoreError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_an_error_that_names_it() {
+    let folder = Folder::new();
+    let path = folder.folder.path().join("missing").join("store.db");
+    let refused = SqliteStore::open(&path, folder.clock.clone()).expect_err("no folder");
+    assert!(refused.to_string().contains("missing"), "{refused}");
+}
+
+#[tokio::test]
+async fn opening_again_finds_everything() {
+    let folder = Folder::new();
+    let bench = folder.open();
+    let event = bench.routed("evt_1");
+    bench.admit(&event).await;
+    bench.admit(&bench.routed("evt_1")).await;
+    let leased = bench.take_one(LONG).await;
+    bench.settle(&leased, Verdict::Dead).await;
+    bench.queue("evt_2").await;
+    let stats = bench.store.stats().await.expect("the store counts");
+    drop(bench);
+
+    folder.clock.advance(SHORT); // so that new ids are later than the ones before
+    let bench = folder.open();
+    assert_eq!(bench.store.stats().await.expect("the store counts"), stats);
+    let record = bench.record(event.id).await;
+    assert_eq!((record.row.state, record.row.duplicates), (EventState::Dead, 1));
+    assert_eq!(bench.admit(&bench.routed("evt_1")).await, (event.id, Admission::Duplicate));
+    assert_eq!(bench.take(LONG).await.len(), 1);
+}
+
+#[tokio::test]
+async fn leases_of_the_process_before_are_orphans_until_they_are_settled() {
+    let folder = Folder::new();
+    let bench = folder.open();
+    bench.queue("evt_1").await;
+    bench.queue("evt_2").await;
+    let leased = bench.take(LONG).await;
+    bench.settle(&leased[0], Verdict::Done).await;
+    assert!(bench.store.orphans().await.expect("the store reads").is_empty());
+    drop(bench);
+
+    let bench = folder.open();
+    let orphans = bench.store.orphans().await.expect("the store reads");
+    assert_eq!(orphans.len(), 1);
+    assert_eq!((orphans[0].lease, orphans[0].attempt), (leased[1].lease, 1));
+    assert_eq!(orphans[0].event.id, leased[1].event.id);
+    assert!(bench.take(LONG).await.is_empty(), "nobody else gets it meanwhile");
+
+    let settlement = Settlement {
+        lease: orphans[0].lease,
+        verdict: Verdict::RetryAt(bench.now()),
+        attempt: Attempt::died(1, bench.now()),
+    };
+    let settled = bench.store.settle(vec![settlement]).await;
+    assert_eq!(settled, [Ok(Hold::Kept)]);
+    let again = bench.take_one(LONG).await;
+    assert_eq!((again.attempt, again.deaths_in_a_row), (2, 1));
+    let orphans = bench.store.orphans().await.expect("the store reads");
+    assert!(orphans.is_empty(), "its new holder is alive");
+}
+
+#[tokio::test]
+async fn readers_see_what_is_committed_only() {
+    let folder = Folder::new();
+    let bench = folder.open();
+    bench.queue("evt_1").await;
+    let outside = Connection::open(folder.path()).expect("the file opens");
+    outside.execute_batch("BEGIN IMMEDIATE; DELETE FROM events").expect("it runs");
+    assert_eq!(bench.events().await.len(), 1);
+    outside.execute_batch("ROLLBACK").expect("it runs");
+}
+
+#[tokio::test]
+async fn one_bad_call_does_not_refuse_its_neighbours() {
+    let folder = Folder::new();
+    let bench = folder.open();
+    folder.meddle(
+        "CREATE TRIGGER broken BEFORE INSERT ON events WHEN NEW.identity = 'evt_7'
+         BEGIN SELECT RAISE(ABORT, 'it broke'); END",
+    );
+    let events: Vec<_> = (0..20).map(|number| bench.routed(&format!("evt_{number}"))).collect();
+    let answers = bench.store.admit(events.clone(), bench.in_time()).await;
+    for (number, (event, answer)) in events.iter().zip(answers).enumerate() {
+        if number == 7 {
+            assert!(matches!(answer, Err(StoreError::Failed(_))), "{answer:?}");
+        } else {
+            assert_eq!(answer, Ok((event.id, Admission::Fresh)));
+        }
+    }
+    assert_eq!(bench.total().await.events, 19);
+    assert_eq!(bench.take(LONG).await.len(), 19);
+}
+
+#[tokio::test]
+async fn a_write_that_fails_at_any_step_leaves_nothing_behind() {
+    for table in ["marks", "digests", "contents", "events", "deliveries", "counts"] {
+        let folder = Folder::new();
+        let bench = folder.open();
+        folder.meddle(&format!(
+            "CREATE TRIGGER broken BEFORE INSERT ON {table}
+             BEGIN SELECT RAISE(ABORT, 'it broke'); END"
+        ));
+        let event = bench.guarded("evt_1", "content");
+        let refused = bench.try_admit(&event, bench.in_time()).await;
+        assert!(matches!(refused, Err(StoreError::Failed(_))), "{table}: {refused:?}");
+        folder.meddle("DROP TRIGGER broken");
+        for left in ["marks", "digests", "contents", "events", "deliveries", "counts"] {
+            let rows = folder.number(&format!("SELECT count(*) FROM {left}"));
+            assert_eq!(rows, 0, "{left} after {table} failed");
+        }
+        let retry = bench.guarded("evt_1", "content");
+        assert_eq!(bench.admit(&retry).await, (retry.id, Admission::Fresh), "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_settlement_that_fails_leaves_its_lease_as_it_was() {
+    for table in ["attempts", "deliveries", "events"] {
+        let folder = Folder::new();
+        let bench = folder.open();
+        bench.queue("evt_1").await;
+        let leased = bench.take_one(LONG).await;
+        let verb = if table == "attempts" { "INSERT" } else { "UPDATE" };
+        folder.meddle(&format!(
+            "CREATE TRIGGER broken BEFORE {verb} ON {table}
+             BEGIN SELECT RAISE(ABORT, 'it broke'); END"
+        ));
+        let settlement = bench.settlement(&leased, Verdict::Done);
+        let refused = bench.store.settle(vec![settlement]).await;
+        assert!(matches!(refused[0], Err(StoreError::Failed(_))), "{table}: {refused:?}");
+        assert_eq!(bench.total().await.leased, 1);
+        folder.meddle("DROP TRIGGER broken");
+        assert_eq!(bench.settle(&leased, Verdict::Done).await, Hold::Kept, "{table}");
+        assert_eq!(bench.total().await.done, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_locked_database_is_unavailable_and_heals() {
+    let folder = Folder::new();
+    let bench = folder.open();
+    let outside = Connection::open(folder.path()).expect("the file opens");
+    outside.execute_batch("BEGIN IMMEDIATE").expect("it runs");
+    let event = bench.routed("evt_1");
+    let refused = bench.try_admit(&event, bench.in_time()).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(bench.store.ready().await, Err(StoreError::Unavailable(_))));
+    outside.execute_batch("ROLLBACK").expect("it runs");
+    assert_eq!(bench.store.ready().await, Ok(()));
+    assert_eq!(bench.admit(&event).await, (event.id, Admission::Fresh));
+}
+
+#[tokio::test]
+async fn verbs_of_all_kinds_share_a_batch() {
+    let folder = Folder::new();
+    let bench = folder.open();
+    for number in 0..8 {
+        bench.queue(&format!("evt_{number}")).await;
+    }
+    let leased = bench.take(SHORT).await;
+    bench.pass(Duration::ZERO).await;
+    let admits = join_all((8..16).map(|number| {
+        let event = bench.routed(&format!("evt_{number}"));
+        let bench = &bench;
+        async move { bench.admit(&event).await }
+    }));
+    let settles = join_all(leased.iter().map(|leased| bench.settle(leased, Verdict::Done)));
+    let (admitted, settled, claimed) = tokio::join!(admits, settles, bench.take(LONG));
+    assert!(admitted.iter().all(|(_, admission)| *admission == Admission::Fresh));
+    assert!(settled.iter().all(|hold| *hold == Hold::Kept));
+    let total = bench.total().await;
+    let now_leased = u64::try_from(claimed.len()).expect("a small number");
+    assert_eq!((total.events, total.done), (16, 8));
+    assert_eq!((total.leased, total.queued), (now_leased, 8 - now_leased));
+}
