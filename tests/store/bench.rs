@@ -53,6 +53,19 @@ pub(crate) async fn memory() -> Bench {
     Bench::manual(Arc::new(MemoryStore::new(clock.clone())), clock, ())
 }
 
+/// Redis, on a server of its own.
+#[cfg(feature = "redis")]
+pub(crate) async fn redis() -> Bench {
+    use hookonce::{
+        clock::SystemClock,
+        store::redis::{Durability, RedisStore},
+    };
+    let server = crate::redis_server::RedisServer::start();
+    let clock = SystemClock::start();
+    let store = RedisStore::connect(&server.url(), Durability::Always, clock.clone()).await;
+    Bench::own(Arc::new(store.expect("redis is there")), clock, server)
+}
+
 /// The embedded store, in a folder of its own.
 #[cfg(feature = "sqlite")]
 pub(crate) async fn sqlite() -> Bench {
@@ -62,19 +75,6 @@ pub(crate) async fn sqlite() -> Bench {
         hookonce::store::sqlite::SqliteStore::open(&folder.path().join("store.db"), clock.clone())
             .expect("the store opens");
     Bench::manual(Arc::new(store), clock, folder)
-}
-
-/// Redis, on a server of its own.
-#[cfg(feature = "redis")]
-pub(crate) async fn redis() -> Bench {
-    use hookonce::{
-        clock::SystemClock,
-        store::{Durability, redis::RedisStore},
-    };
-    let server = crate::redis_server::RedisServer::start();
-    let clock = SystemClock::start();
-    let store = RedisStore::connect(&server.url(), Durability::Always, clock.clone()).await;
-    Bench::own(Arc::new(store.expect("redis is there")), clock, server)
 }
 
 /// A clock for a store that goes by the test's time.
