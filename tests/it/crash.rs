@@ -20,6 +20,7 @@ use crate::{
     exactly_once::config,
     redis_server::RedisServer,
     support::{
+        alone,
         program::{Program, Setup},
         sender::{Connection, Sender},
         sink::{Behaviour, Sink},
@@ -34,6 +35,7 @@ const CONCURRENCY: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_kills_under_load_lose_nothing_on_sqlite_with_a_hundred_thousand_events_stored() {
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let sink = slow_sink();
     let setup = Setup::new(folder.path(), &config("sqlite:hookonce.db", &sink));
@@ -45,6 +47,7 @@ async fn twenty_kills_under_load_lose_nothing_on_sqlite_with_a_hundred_thousand_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_kills_under_load_lose_nothing_on_redis() {
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let (redis, sink) = (RedisServer::start(), slow_sink());
     let config = format!("{}\n[workers]\nlease = \"2s\"\n", config(&redis.url(), &sink));

@@ -7,6 +7,7 @@ use std::sync::{
 
 use crate::redis_server::RedisServer;
 use crate::support::{
+    alone,
     program::{Program, Setup},
     sender::{Connection, Sender},
     sink::Sink,
@@ -36,6 +37,7 @@ concurrency = 64
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_events_sent_three_times_at_once_are_handled_once_on_sqlite() {
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let sink = Sink::start();
     let setup = Setup::new(folder.path(), &config("sqlite:hookonce.db", &sink));
@@ -46,6 +48,7 @@ async fn twenty_thousand_events_sent_three_times_at_once_are_handled_once_on_sql
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_events_sent_three_times_at_once_are_handled_once_on_redis() {
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let (redis, sink) = (RedisServer::start(), Sink::start());
     let program = Setup::new(folder.path(), &config(&redis.url(), &sink)).start().await;
@@ -55,6 +58,7 @@ async fn twenty_thousand_events_sent_three_times_at_once_are_handled_once_on_red
 
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_spread_over_two_processes_on_one_redis_are_handled_once() {
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let (redis, sink) = (RedisServer::start(), Sink::start());
     let setup = || Setup::new(folder.path(), &config(&redis.url(), &sink));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
+    alone,
     program::{Program, Setup},
     sender::{Connection, SECRET, Sender},
     sink::{Behaviour, Call, Sink},
@@ -162,6 +163,7 @@ async fn a_replay_is_a_new_delivery_with_a_new_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accepted_event_starts_its_handler_within_milliseconds() {
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let sink = Sink::start();
     let program = setup(folder.path(), &sink, "{ attempts = 1 }").start().await;

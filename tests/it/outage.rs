@@ -9,6 +9,7 @@ use crate::{
     exactly_once::config,
     redis_server::RedisServer,
     support::{
+        alone,
         program::Setup,
         sender::{Answer, Connection, Sender},
         sink::Sink,
@@ -23,6 +24,7 @@ type Answers = Arc<Mutex<Vec<(Instant, String, Answer)>>>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_hangs_or_is_dead_every_answer_is_503_in_time_and_nothing_is_lost() {
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let (mut redis, sink) = (RedisServer::start(), Sink::start());
     let setup = Setup::new(folder.path(), &config(&redis.url(), &sink));

@@ -39,13 +39,21 @@ async fn exchange(port: u16, request: &[u8]) -> String {
     let mut answer = Vec::new();
     let read = async {
         while stream.read_buf(&mut answer).await.is_ok_and(|count| count > 0) {
-            if answer.windows(4).any(|window| window == b"\r\n\r\n") {
+            if is_whole(&answer) {
                 break;
             }
         }
     };
     drop(tokio::time::timeout(Duration::from_secs(5), read).await);
     String::from_utf8_lossy(&answer).to_ascii_lowercase()
+}
+
+/// Whether the head and all of the body it announces are there.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    body.len() >= length.unwrap_or(0)
 }
 
 fn head(method: &str, path: &str, headers: &str) -> Vec<u8> {

@@ -14,6 +14,12 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Held by tests that load the machine or measure time, so that no two of them run at once.
+pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    ALONE.lock().await
+}
+
 /// Waits until `condition` holds, and fails the test when it does not within `patience`.
 pub(crate) async fn until<F: Future<Output = bool>>(
     what: &str,
