@@ -27,10 +27,10 @@ mod store {
 macro_rules! conformance {
     ($($group:ident { $($test:ident)* })*) => {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
-        #[cfg(feature = "sqlite")]
-        mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
         mod on_redis { conformance!(@on redis $($group { $($test)* })*); }
+        #[cfg(feature = "sqlite")]
+        mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
     };
     (@on $backend:ident $($group:ident { $($test:ident)* })*) => {
         $($(

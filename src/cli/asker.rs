@@ -30,8 +30,18 @@ pub(crate) enum Asker {
 
 /// A server was named, or is configured, and does not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("no server answers at {0}: start one with `hookonce serve`, or name another with --server")]
-pub(crate) struct Unreachable(pub(crate) String);
+pub(crate) enum Unreachable {
+    /// Its admin address.
+    #[error(
+        "no server answers at {0}: start one with `hookonce serve`, or name another with --server"
+    )]
+    Admin(String),
+    /// The address that webhooks are sent to.
+    #[error(
+        "nothing answers at {0}: start `hookonce serve` first, or name another address with --to"
+    )]
+    Receiver(String),
+}
 
 impl Asker {
     /// The server that was named, or the one of the configuration if it runs, or its store.
@@ -42,7 +52,7 @@ impl Asker {
             let client = Client::new(url, token);
             return match client.is_there().await {
                 true => Ok(Self::Server(client)),
-                false => Err(Unreachable(url.clone()).into()),
+                false => Err(Unreachable::Admin(url.clone()).into()),
             };
         }
         let client = Client::new(&admin_url(&config), token);
@@ -154,7 +164,7 @@ impl Client {
     /// Asks any path for its status and its text.
     pub(crate) async fn text(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let asked = self.http.get(format!("{}{path}", self.base)).timeout(PATIENCE);
-        let answer = asked.send().await.map_err(|_| Unreachable(self.base.clone()))?;
+        let answer = asked.send().await.map_err(|_| Unreachable::Admin(self.base.clone()))?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
@@ -184,7 +194,7 @@ impl Client {
             None => asked,
         };
         let answer = asked.timeout(PATIENCE).send().await;
-        let answer = answer.map_err(|_| Unreachable(self.base.clone()))?;
+        let answer = answer.map_err(|_| Unreachable::Admin(self.base.clone()))?;
         if !answer.status().is_success() {
             let status = answer.status();
             let problem: Problem = answer.json().await.unwrap_or_default();

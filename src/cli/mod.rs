@@ -3,14 +3,22 @@
 mod asker;
 mod check;
 mod deliveries;
+mod demo;
 mod events;
 mod health;
+mod load;
 mod output;
 mod providers;
 mod redrive;
 mod replay;
+mod send;
+mod sender;
 mod serve;
+mod sign;
+mod stand_in;
 mod stats;
+mod tally;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -47,6 +55,24 @@ pub(crate) struct Everywhere {
 enum Command {
     /// Receive webhooks and run their handlers
     Serve(serve::Serve),
+    /// Rehearse every provider's retries in one process, and check the promises
+    ///
+    /// Each event is sent as its provider would: once, again, twenty times at once, forged, to a handler
+    /// that fails, and after a restart. The exit code is 1 if a promise broke.
+    Demo(demo::Demo),
+    /// Send events as a provider would: signed, in copies, at once, again
+    ///
+    /// The secret is the source's own, out of the same configuration that the server runs with, and every
+    /// attempt is signed anew. The exit code is 0 if every request was answered 2xx in the end.
+    Send(send::Send),
+    /// Print a request as the provider would sign it
+    ///
+    /// What is printed can be checked with `hookonce verify`, and sent with curl or `hookonce send --as-is`.
+    Sign(sign::Sign),
+    /// Check a captured request, or a file of them, at the time it was sent
+    ///
+    /// The exit code is 0 if it would be accepted, or if every vector is as expected.
+    Verify(verify::Verify),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),
     /// Ask a running server whether it is ready: for containers and load balancers
@@ -76,6 +102,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { everywhere, command } = arguments;
     match command {
         Command::Serve(serve) => serve.run(&everywhere).await,
+        Command::Demo(demo) => demo.run(&everywhere).await,
+        Command::Send(send) => send.run(&everywhere).await,
+        Command::Sign(sign) => sign.run(&everywhere),
+        Command::Verify(verify) => verify.run(&everywhere),
         Command::Check(check) => check.run(&everywhere).await,
         Command::Health(health) => health.run(&everywhere).await,
         Command::Stats(stats) => stats.run(&everywhere).await,
@@ -98,10 +128,15 @@ const EXIT_USAGE: u8 = 64;
 /// Something that is needed is not there just now.
 const EXIT_UNAVAILABLE: u8 = 69;
 
+/// The command line names something that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misused(String);
+
 /// Writes an error down and gives the exit code that fits it.
 pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     Output::tell_error(error);
-    if error.is::<Mistakes>() {
+    if error.is::<Mistakes>() || error.is::<Misused>() {
         ExitCode::from(EXIT_USAGE)
     } else if error.is::<asker::Unreachable>() || error.is::<hookonce::store::StoreError>() {
         ExitCode::from(EXIT_UNAVAILABLE)

@@ -1,8 +1,12 @@
 //! The one place that prints: text for people, JSON for programs.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 /// How a command says what it found.
@@ -49,6 +53,13 @@ impl Output {
         }
     }
 
+    /// Shows on stderr how far `total` steps have come, once it takes long enough to wonder.
+    pub(crate) fn progress(self, total: u64) -> Progress {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta}");
+        Progress(bar.with_style(style.expect("the template is well formed")))
+    }
+
     /// Writes an error to stderr, with what led to it.
     #[expect(clippy::print_stderr, reason = "this is the one place that prints")]
     pub(crate) fn tell_error(error: &anyhow::Error) {
@@ -61,6 +72,26 @@ impl Output {
         eprintln!("{text}");
     }
 }
+
+/// A bar on stderr. It is not drawn where stderr is no terminal, nor in the first second.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    /// One step more is done.
+    pub(crate) fn advance(&self) {
+        self.0.inc(1);
+        if self.0.is_hidden() && self.0.elapsed() > PROGRESS_AFTER && io::stderr().is_terminal() {
+            self.0.set_draw_target(ProgressDrawTarget::stderr());
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(self) {
+        self.0.finish_and_clear();
+    }
+}
+
+const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// A table without lines, as wide as the terminal, or as its content where there is none.
 pub(crate) fn table<'a>(heads: impl IntoIterator<Item = &'a str>) -> Table {

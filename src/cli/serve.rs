@@ -1,6 +1,10 @@
 //! `hookonce serve`: receive webhooks and run their handlers, until told to stop.
 
-use std::{net::TcpListener, process::ExitCode, sync::Arc};
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use hookonce::{
@@ -12,15 +16,23 @@ use hookonce::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Everywhere;
+use super::{Everywhere, Misused};
 
 /// Receive webhooks and run their handlers.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Serve {}
+pub(crate) struct Serve {
+    /// Where webhooks come in [default: the configured address, or 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where the admin API and the metrics are [default: the configured address, or 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<SocketAddr>,
+}
 
 impl Serve {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let config = everywhere.load_config()?;
+        let mut config = everywhere.load_config()?;
+        self.override_addresses(&mut config)?;
         start_log(&config);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -57,6 +69,20 @@ impl Serve {
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
+
+    /// What the command line says stands before the configuration, under the same rule: the admin
+    /// address is loopback, or it asks for a token.
+    fn override_addresses(&self, config: &mut Config) -> Result<(), Misused> {
+        let server = &mut config.server;
+        server.listen = self.listen.unwrap_or(server.listen);
+        server.admin_listen = self.admin_listen.unwrap_or(server.admin_listen);
+        if !server.admin_listen.ip().is_loopback() && server.admin_token.is_none() {
+            let message = "--admin-listen is not a loopback address, and no `admin_token` is \
+                           configured: write one under `[server]`, or listen on 127.0.0.1";
+            return Err(Misused(message.to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// Says where to send webhooks and what a yes means here.
@@ -88,7 +114,7 @@ pub(crate) fn start_log(config: &Config) {
     log::start(format, config.log.level.as_deref().unwrap_or("info"));
 }
 
-fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}: is another hookonce running, or does the configuration name another address?")
     })?;

@@ -18,4 +18,5 @@ mod faults;
 mod leftovers;
 mod outage;
 mod privacy;
+mod receive;
 mod sdk;

@@ -44,6 +44,10 @@ enum BenchClock {
     /// The test's: it moves when told to.
     Manual(Arc<ManualClock>),
     /// The store's own: the test sleeps, and knows the time about.
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(dead_code, reason = "no store without a server has one")
+    )]
     Own(Arc<dyn Clock>),
 }
 
@@ -51,6 +55,19 @@ enum BenchClock {
 pub(crate) async fn memory() -> Bench {
     let clock = manual_clock();
     Bench::manual(Arc::new(MemoryStore::new(clock.clone())), clock, ())
+}
+
+/// Redis, on a server of its own.
+#[cfg(feature = "redis")]
+pub(crate) async fn redis() -> Bench {
+    use hookonce::{
+        clock::SystemClock,
+        store::redis::{Durability, RedisStore},
+    };
+    let server = crate::redis_server::RedisServer::start();
+    let clock = SystemClock::start();
+    let store = RedisStore::connect(&server.url(), Durability::Always, clock.clone()).await;
+    Bench::own(Arc::new(store.expect("redis is there")), clock, server)
 }
 
 /// The embedded store, in a folder of its own.
@@ -62,19 +79,6 @@ pub(crate) async fn sqlite() -> Bench {
         hookonce::store::sqlite::SqliteStore::open(&folder.path().join("store.db"), clock.clone())
             .expect("the store opens");
     Bench::manual(Arc::new(store), clock, folder)
-}
-
-/// Redis, on a server of its own.
-#[cfg(feature = "redis")]
-pub(crate) async fn redis() -> Bench {
-    use hookonce::{
-        clock::SystemClock,
-        store::{Durability, redis::RedisStore},
-    };
-    let server = crate::redis_server::RedisServer::start();
-    let clock = SystemClock::start();
-    let store = RedisStore::connect(&server.url(), Durability::Always, clock.clone()).await;
-    Bench::own(Arc::new(store.expect("redis is there")), clock, server)
 }
 
 /// A clock for a store that goes by the test's time.
