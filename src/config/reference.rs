@@ -15,7 +15,7 @@ pub fn reference() -> String {
 }
 
 const HEAD: &str = "\
-<!-- Made from the list of keys in src/config/keys/list.rs: `UPDATE=1 cargo test --test config` writes it. -->
+<!-- Made from the list of keys in src/config/keys/list.rs: `UPDATE=1 cargo test --test it config` writes it. -->
 
 # Configuration
 

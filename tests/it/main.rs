@@ -12,9 +12,12 @@
 mod redis_server;
 mod support;
 
+mod cli;
+mod config;
 mod crash;
 mod exactly_once;
 mod faults;
+mod handlers;
 mod leftovers;
 mod outage;
 mod privacy;

@@ -62,7 +62,7 @@ pub(crate) async fn memory() -> Bench {
 pub(crate) async fn redis() -> Bench {
     use hookonce::{
         clock::SystemClock,
-        store::redis::{Durability, RedisStore},
+        store::{Durability, redis::RedisStore},
     };
     let server = crate::redis_server::RedisServer::start();
     let clock = SystemClock::start();

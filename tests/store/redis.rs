@@ -11,8 +11,29 @@ use hookonce::{
     store::{Durability, Hold, Release, Store, StoreError, redis::RedisStore},
 };
 
+use redis::{Connection, FromRedisValue, ToRedisArgs};
+
 use super::bench::{Bench, LONG, SHORT};
 use crate::redis_server::RedisServer;
+
+impl RedisServer {
+    /// Its URL for another user.
+    fn url_for(&self, user: &str, password: &str) -> String {
+        self.url().replace("redis://", &format!("redis://{user}:{password}@"))
+    }
+
+    /// A connection beside the store's.
+    fn connection(&self) -> Connection {
+        self.try_connection().expect("the server answers")
+    }
+
+    /// Runs one command beside the store.
+    fn run<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> T {
+        let mut parts = redis::Cmd::new();
+        parts.arg(command);
+        parts.query(&mut self.connection()).expect("the command runs")
+    }
+}
 
 const HANDLERS: [&str; 2] = ["audit", "billing"];
 

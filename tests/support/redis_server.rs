@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Connection, FromRedisValue, ToRedisArgs};
+use redis::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -43,23 +43,6 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Its URL for another user.
-    pub(crate) fn url_for(&self, user: &str, password: &str) -> String {
-        format!("redis://{user}:{password}@127.0.0.1:{}", self.port)
-    }
-
-    /// A connection beside the store's.
-    pub(crate) fn connection(&self) -> Connection {
-        self.try_connection().expect("the server answers")
-    }
-
-    /// Runs one command beside the store.
-    pub(crate) fn run<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> T {
-        let mut parts = redis::Cmd::new();
-        parts.arg(command);
-        parts.query(&mut self.connection()).expect("the command runs")
-    }
-
     /// Stops it in its tracks: connections stay open, and nothing is answered.
     pub(crate) fn freeze(&self) {
         kill_process(self.pid(), Signal::STOP).expect("it can be stopped");
@@ -86,7 +69,8 @@ impl RedisServer {
         Pid::from_child(&self.child)
     }
 
-    fn try_connection(&self) -> redis::RedisResult<Connection> {
+    /// Tries to open a connection beside the store's.
+    pub(crate) fn try_connection(&self) -> redis::RedisResult<Connection> {
         redis::Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(5))
     }
 

@@ -1,13 +1,9 @@
 //! The handlers against real things: a server on a port, and processes.
 
-#[cfg(test)]
 mod command;
-#[cfg(test)]
 mod http;
-#[cfg(test)]
 mod server;
 
-#[cfg(test)]
 mod given {
     //! An event and an attempt to hand over.
 

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::given::{attempt, event_with};
+use super::given::{attempt, event_with};
 
 /// The handler that runs this script of the shell.
 fn shell(script: &str) -> CommandHandler {

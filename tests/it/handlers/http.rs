@@ -14,7 +14,7 @@ use hookonce::{
 };
 use url::Url;
 
-use crate::{
+use super::{
     given::{NOW, attempt, event_with},
     server::{Reaction, Server},
 };

@@ -168,7 +168,7 @@ fn mistakes_can_be_read_by_programs() {
 
 #[test]
 fn every_kind_of_mistake_is_told() {
-    let cases = include_str!("config/mistakes.txt").split("=====\n").skip(1);
+    let cases = include_str!("mistakes.txt").split("=====\n").skip(1);
     for case in cases {
         let (text, said) = case.split_once("\n-----\n").expect("a case has two parts");
         assert_eq!(mistakes(text), said.trim_end(), "\n{text}");
@@ -318,5 +318,5 @@ fn the_reference_is_fresh() {
         fs::write(&file, config::reference()).unwrap();
     }
     let written = fs::read_to_string(&file).unwrap_or_default();
-    assert!(written == config::reference(), "stale: run `UPDATE=1 cargo test --test config`");
+    assert!(written == config::reference(), "stale: run `UPDATE=1 cargo test --test it config`");
 }

@@ -1,8 +1,5 @@
 //! The program as a person or a script uses it: help, exit codes, what is printed, and what never is.
 
-#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
-#![expect(clippy::disallowed_methods, reason = "a test reads the clock it needs")]
-
 use std::{
     fs,
     net::TcpListener,
