@@ -1,6 +1,6 @@
 //! Requests signed by the official SDKs of Stripe and Twilio, which a script of theirs writes down.
 //!
-//! `tests/run` puts both SDKs into a virtual environment and names its Python in `HOOKONCE_TEST_PYTHON`.
+//! `tests/run` puts both SDKs into a virtual environment and names its Python in `SDK_PYTHON`.
 
 use std::{
     io::Write as _,
@@ -76,7 +76,7 @@ fn made() -> Vec<Made> {
 
 #[expect(clippy::disallowed_methods, reason = "tests/run says where it put the SDKs")]
 fn sdk_python() -> String {
-    std::env::var("HOOKONCE_TEST_PYTHON").unwrap_or_else(|_| "target/python/bin/python".to_owned())
+    std::env::var("SDK_PYTHON").unwrap_or_else(|_| "target/python/bin/python".to_owned())
 }
 
 fn bytes(made: &Made) -> Vec<u8> {

@@ -110,6 +110,18 @@ fn every_file_that_is_named_is_there() {
 }
 
 #[test]
+fn every_command_that_is_named_is_there() {
+    let known = commands();
+    for File { path, text } in project::pages() {
+        for named in text.split("`hookonce ").skip(1) {
+            let name = named.split([' ', '`']).next().unwrap_or_default();
+            let is_known = known.iter().any(|(command, _)| command == name);
+            assert!(is_known, "{path} names `hookonce {name}`");
+        }
+    }
+}
+
+#[test]
 fn the_architecture_is_short_enough_to_be_read() {
     assert!(project::read("docs/ARCHITECTURE.md").lines().count() <= 150);
 }

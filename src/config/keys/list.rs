@@ -75,14 +75,14 @@ pub static KEYS: &[Key] = &[
         "url",
         Kind::Text,
         Fallback::Text("sqlite:hookonce.db"),
-        "`memory:`, `sqlite:FILE` (relative to `data_dir`), `redis://…`, `rediss://…`, `redis-cluster://a:6379,b:6379` or `postgres://…`.",
+        "`sqlite:FILE` (relative to `data_dir`), `redis://…` or `memory:`.",
     ),
     key(
         "store",
         "durability",
         choice(&["always", "replicated", "relaxed"], &[]),
         Fallback::Text("always"),
-        "What a yes survives on Redis. SQLite and Postgres are always durable, and memory never is.",
+        "What a yes survives on Redis; `replicated` is not in this version yet. SQLite is always durable, and memory never is.",
     ),
     key("store", "cache", Kind::Later, Fallback::Unset, "A Redis in front of an SQL store."),
     key(

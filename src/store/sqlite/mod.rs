@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite file, one process, no server to run.
 //!
-//! One thread writes ([`writer`]): whatever waits for it goes into one transaction and one fsync.
+//! One thread writes (`writer`): whatever waits for it goes into one transaction and one fsync.
 //! Readers have connections of their own beside it and see what is committed. A held file lock keeps
 //! a second process out, so when this one begins, every lease in the file belonged to a process that
 //! is dead.
