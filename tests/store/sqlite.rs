@@ -86,11 +86,13 @@ async fn a_file_of_somebody_else_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there_is_an_error_that_names_it() {
+async fn a_folder_that_is_not_there_is_made_and_one_that_cannot_be_is_named() {
     let folder = Folder::new();
     let path = folder.folder.path().join("missing").join("store.db");
+    SqliteStore::open(&path, folder.clock.clone()).expect("its folder is made");
+    let path = path.join("a_file_is_no_folder").join("store.db");
     let refused = SqliteStore::open(&path, folder.clock.clone()).expect_err("no folder");
-    assert!(refused.to_string().contains("missing"), "{refused}");
+    assert!(refused.to_string().contains("a_file_is_no_folder"), "{refused}");
 }
 
 #[tokio::test]
