@@ -6,9 +6,14 @@ mod body;
 mod guard;
 mod webhook;
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    future::{Ready, ready},
+    net::TcpListener,
+    sync::Arc,
+    time::Duration,
+};
 
-use actix_web::{App as ActixApp, HttpServer, dev::Server, middleware::from_fn, web};
+use actix_web::{App as ActixApp, HttpResponse, HttpServer, dev::Server, middleware::from_fn, web};
 
 use crate::{admin::Admin, app::App, limits};
 
@@ -24,8 +29,13 @@ pub fn public_routes(app: Arc<App>) -> impl FnOnce(&mut web::ServiceConfig) + Cl
                 webhook::endpoint(Arc::clone(&app), Arc::clone(&source), request, payload)
             }));
         }
-        config.service(web::resource("/webhooks/{source}").to(webhook::unknown_source));
+        config.service(web::resource("/webhooks/{source}").to(unknown_source(app)));
     }
+}
+
+/// The endpoint of every path that is no source's.
+fn unknown_source(app: Arc<App>) -> impl Fn() -> Ready<HttpResponse> + Clone {
+    move || ready(webhook::unknown_source(&app))
 }
 
 /// The admin routes: `/api/v1`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
@@ -47,9 +57,10 @@ pub fn admin_routes(admin: Arc<Admin>) -> impl FnOnce(&mut web::ServiceConfig) +
 /// # Errors
 /// When the listener cannot be used.
 pub fn serve_public(app: Arc<App>, listener: TcpListener) -> std::io::Result<Server> {
-    let routes = public_routes(app);
+    let routes = public_routes(Arc::clone(&app));
     let server = HttpServer::new(move || {
-        ActixApp::new().configure(routes.clone()).default_service(web::to(webhook::unknown_source))
+        let elsewhere = web::to(unknown_source(Arc::clone(&app)));
+        ActixApp::new().configure(routes.clone()).default_service(elsewhere)
     });
     Ok(server
         .client_request_timeout(limits::HEAD_DEADLINE)

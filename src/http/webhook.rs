@@ -54,7 +54,8 @@ pub(super) async fn endpoint(
 }
 
 /// Answers for every path that is no source's.
-pub(super) async fn unknown_source() -> HttpResponse {
+pub(super) fn unknown_source(app: &App) -> HttpResponse {
+    app.metrics.refused("", Refusal::UnknownSource.code());
     answer::refused(&Refusal::UnknownSource)
 }
 
@@ -120,7 +121,6 @@ fn tell(app: &App, source: &Source, reason: &NotReceived, took: std::time::Durat
 }
 
 fn tell_refused(app: &App, source: &Source, refusal: &Refusal) {
-    app.metrics.answered(&source.name, "refused", std::time::Duration::ZERO);
     app.metrics.refused(&source.name, refusal.code());
     if let Some(more) = let_through(app, source, refusal.code()) {
         tracing::warn!(

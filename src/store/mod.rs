@@ -164,7 +164,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// and that one has just begun. Empty on a shared store, where leases run out by themselves.
     async fn orphans(&self) -> Result<Vec<Leased>, StoreError>;
 
-    /// A person's wish: see [`Wish`]. Idempotent under the wish's own ids.
+    /// A person's wish: see [`Wish`]. Idempotent under the wish's own ids; one that comes late is
+    /// `Late`, whether it was done before or not.
     async fn wish(&self, wish: &Wish, not_after: Timestamp) -> Result<Granted, StoreError>;
 
     /// One page of events, newest first.

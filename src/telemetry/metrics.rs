@@ -92,14 +92,16 @@ fn register<C: Collector + Clone + 'static>(
 }
 
 impl Metrics {
-    /// A webhook request was answered: its status word, and how long after its last byte.
+    /// A webhook request was answered, with a yes or a 503: its status word, and how long after its
+    /// last byte.
     pub fn answered(&self, source: &str, status: &str, took: Duration) {
         self.requests.with_label_values(&[source, status]).inc();
         self.ack_seconds.with_label_values(&[source]).observe(took.as_secs_f64());
     }
 
-    /// A webhook request was refused.
+    /// A webhook request was refused. The source is empty where there is none of that name.
     pub fn refused(&self, source: &str, code: &str) {
+        self.requests.with_label_values(&[source, "refused"]).inc();
         self.refusals.with_label_values(&[source, code]).inc();
     }
 

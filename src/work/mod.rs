@@ -185,7 +185,8 @@ impl Worker {
         let answer = tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
             Err(StoreError::Unavailable(format!("no answer to a claim within {patience:?}")))
         });
-        if matches!(answer, Err(StoreError::Unavailable(_))) {
+        // Whatever went wrong, it may have got something; only a late claim is known to have got nothing.
+        if answer.as_ref().is_err_and(|error| *error != StoreError::Late) {
             *self.lock_unanswered() = Some(claim.id);
         }
         answer
