@@ -3,7 +3,9 @@
 //! Everything runs in this one process, the load generator and the handler too, so read the figures as
 //! ratios of the floor: an endpoint that reads, verifies and names the event, and stores nothing.
 //! Rounds are interleaved, and the median counts, since machines are noisy. The servers are real ones:
-//! SQLite in a temporary folder, `redis-server` on a free port where it is installed.
+//! SQLite in a temporary folder, `redis-server` on a free port.
+//!
+//! `cargo bench -- SQLite` measures the floor and what has that in its name.
 
 #![expect(
     clippy::unwrap_used,
@@ -83,10 +85,15 @@ fn main() {
 }
 
 async fn measure() {
-    let mut rates = vec![Vec::new(); CASES.len()];
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let is_wanted = |(case, name): &&(Case, &str)| {
+        *case == Case::Floor || wanted.as_ref().is_none_or(|wanted| name.contains(wanted.as_str()))
+    };
+    let cases: Vec<_> = CASES.iter().filter(is_wanted).collect();
+    let mut rates = vec![Vec::new(); cases.len()];
     for round in 0..ROUNDS {
         let requests = requests(round);
-        for (at, (case, name)) in CASES.iter().enumerate() {
+        for (at, (case, name)) in cases.iter().enumerate() {
             let rate = rate(*case, &requests).await;
             println!("round {}: {name}: {rate:.0}/s", round + 1);
             rates[at].push(rate);
@@ -99,7 +106,7 @@ async fn measure() {
     };
     let floor = median(&rates[0]);
     println!("\n{:<44} {:>10} {:>8}", "median of the rounds", "events/s", "/ floor");
-    for (at, (_, name)) in CASES.iter().enumerate() {
+    for (at, (_, name)) in cases.iter().enumerate() {
         let rate = median(&rates[at]);
         println!("{name:<44} {rate:>10.0} {:>8.2}", rate / floor);
     }

@@ -108,7 +108,10 @@ impl Worker {
         let mut failing = false;
         while !self.tasks.is_stopping() {
             let wait = match self.run_once().await {
-                Ok(Step::Busy(_)) => continue,
+                Ok(Step::Busy(_)) => {
+                    self.gather_slots().await;
+                    continue;
+                }
                 Ok(Step::Idle(_, next_due_at)) => {
                     failing = false;
                     self.until(next_due_at)
@@ -153,6 +156,14 @@ impl Worker {
             return Ok(Step::Busy(count));
         }
         Ok(Step::Idle(count, claimed.next_due_at))
+    }
+
+    /// Lets a few slots get free before the next claim when there is a backlog: a claim of one costs
+    /// the store as much as a claim of many.
+    async fn gather_slots(&self) {
+        let few = u32::try_from(self.handler.concurrency / 4).unwrap_or(1).max(1);
+        let gathered = self.slots.acquire_many(few);
+        drop(tokio::time::timeout(Duration::from_millis(1), gathered).await);
     }
 
     /// Every slot that is free, at least one. `None` when it is time to stop.
