@@ -21,8 +21,8 @@ pub struct Store {
     pub retention_held: Duration,
 }
 
-const SCHEMES: [&str; 6] =
-    ["memory:", "sqlite:", "redis://", "rediss://", "redis-cluster://", "postgres://"];
+const STORES: [&str; 3] = ["memory:", "sqlite:", "redis://"];
+const STORES_NOT_YET: [&str; 3] = ["rediss://", "redis-cluster://", "postgres://"];
 
 pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findings) -> Store {
     section.refuse_unknown_keys(&[], found);
@@ -30,15 +30,15 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         section.mistake("cache", "is not in this version yet: leave it out", found);
     }
     let url = section.text("url", found).unwrap_or_default();
-    if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) || url == "sqlite:" {
-        section.mistake(
-            "url",
-            "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\" or \"memory:\"",
-            found,
-        );
+    let is_one_of = |stores: &[&str]| stores.iter().any(|store| url.starts_with(store));
+    if is_one_of(&STORES_NOT_YET) {
+        let instead = "is a store that is not in this version yet: write \"sqlite:hookonce.db\" or \"redis://127.0.0.1:6379\"";
+        section.mistake("url", instead, found);
+    } else if !is_one_of(&STORES) || url == "sqlite:" {
+        let instead = "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\" or \"memory:\"";
+        section.mistake("url", instead, found);
     }
     let durability = match section.choice("durability", found) {
-        "replicated" => Durability::Replicated,
         "relaxed" => Durability::Relaxed,
         _ => Durability::Always,
     };

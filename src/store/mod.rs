@@ -51,9 +51,7 @@ pub async fn connect(
         #[cfg(feature = "sqlite")]
         ("sqlite", file) => Ok(Arc::new(sqlite::SqliteStore::open(file.as_ref(), clock)?)),
         #[cfg(feature = "redis")]
-        ("redis" | "rediss", _) => {
-            Ok(Arc::new(redis::RedisStore::connect(url, durability, clock).await?))
-        }
+        ("redis", _) => Ok(Arc::new(redis::RedisStore::connect(url, durability, clock).await?)),
         (scheme, _) => Err(StoreError::Failed(format!(
             "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…` or `memory:`"
         ))),
@@ -66,8 +64,6 @@ pub enum Durability {
     /// A power cut.
     #[default]
     Always,
-    /// A power cut, and the loss of the server.
-    Replicated,
     /// The end of the process; a power cut may lose about a second.
     Relaxed,
 }
@@ -77,7 +73,6 @@ impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Always => "always",
-            Self::Replicated => "replicated",
             Self::Relaxed => "relaxed",
         })
     }

@@ -99,12 +99,6 @@ async fn a_server_without_a_file_is_too_weak_for_always() {
 }
 
 #[tokio::test]
-async fn replicated_is_not_pretended() {
-    let server = RedisServer::start();
-    assert!(matches!(refused(&server.url(), Durability::Replicated).await, StoreError::Weak(_)));
-}
-
-#[tokio::test]
 async fn a_newer_schema_is_refused() {
     let server = RedisServer::start();
     server.run::<()>(&["SET", "h:schema", "99"]);

@@ -80,9 +80,9 @@ pub static KEYS: &[Key] = &[
     key(
         "store",
         "durability",
-        choice(&["always", "replicated", "relaxed"], &[]),
+        choice(&["always", "relaxed"], &["replicated"]),
         Fallback::Text("always"),
-        "What a yes survives on Redis; `replicated` is not in this version yet. SQLite is always durable, and memory never is.",
+        "What a yes survives on Redis. SQLite is always durable, and memory never is.",
     ),
     key("store", "cache", Kind::Later, Fallback::Unset, "A Redis in front of an SQL store."),
     key(

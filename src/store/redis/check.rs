@@ -11,7 +11,7 @@ const SCHEMA: i64 = 1;
 /// In one line, what a yes survives.
 pub(super) fn survives(durability: Durability) -> &'static str {
     match durability {
-        Durability::Always | Durability::Replicated => {
+        Durability::Always => {
             "a crash of redis and a power cut: every write is on its disk before it is answered"
         }
         Durability::Relaxed => {

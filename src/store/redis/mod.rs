@@ -59,10 +59,6 @@ impl RedisStore {
         durability: Durability,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
-        if durability == Durability::Replicated {
-            let problem = "durability \"replicated\" is not in this version yet; use \"always\"";
-            return Err(StoreError::Weak(problem.to_owned()));
-        }
         let connection = Connection::new(url, durability, clock)?;
         match connection.session().await {
             Ok(_) => {}

@@ -76,7 +76,7 @@ fn every_setting_can_be_written() {
         shutdown_within = "0s"
         [store]
         url = "redis://user:hidden@127.0.0.1:6379"
-        durability = "replicated"
+        durability = "relaxed"
         retention = "1d"
         retention_dead = "2d"
         retention_held = "3d"
@@ -111,7 +111,7 @@ fn every_setting_can_be_written() {
     assert_eq!(config.warnings, []);
     assert_eq!(config.server.public_url.as_deref(), Some("https://a.example/hooks"));
     assert_eq!(config.server.trusted_proxies.len(), 2);
-    assert_eq!(config.store.durability, Durability::Replicated);
+    assert_eq!(config.store.durability, Durability::Relaxed);
     assert_eq!(config.workers.lease, Duration::from_secs(10));
     assert_eq!(config.log.format, LogFormat::Json);
     let source = &config.sources[0];
