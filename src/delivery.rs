@@ -13,57 +13,21 @@
 //! A lease that runs out leaves its delivery `leased` until the next claim takes it again, with a
 //! higher token: there is no state in between, and nobody has to notice.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
-    event::{Event, EventId, time_ordered},
+    event::{Event, EventId},
+    id::id,
 };
 
-/// The id of a delivery: its `Idempotency-Key` and `webhook-id`, the same over all its attempts
-/// and redrives.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DeliveryId(Uuid);
-
-impl DeliveryId {
-    /// A new id, later than every one made before at an earlier `now`.
-    pub fn new(now: Timestamp) -> Self {
-        Self(time_ordered(now))
-    }
-
-    /// Its 16 bytes; their order is the order of time.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// The id with these 16 bytes.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-}
-
-impl fmt::Display for DeliveryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for DeliveryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::str::FromStr for DeliveryId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
+id! {
+    /// The id of a delivery: its `Idempotency-Key` and `webhook-id`, the same over all its attempts
+    /// and redrives.
+    DeliveryId
 }
 
 /// Where a delivery stands. The drawing above says who moves it.

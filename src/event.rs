@@ -1,66 +1,21 @@
 //! What happened: an event, what makes it the same event again, and where it goes.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
     delivery::{DeliveryId, State},
+    id::id,
     request::Headers,
 };
 
-/// Our own id of an event: time-ordered, unique over all processes. `id` in answers and the API.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct EventId(Uuid);
-
-impl EventId {
-    /// A new id, later than every one made before at an earlier `now`.
-    pub fn new(now: Timestamp) -> Self {
-        Self(time_ordered(now))
-    }
-
-    /// Its 16 bytes; their order is the order of time.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// The id with these 16 bytes.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::str::FromStr for EventId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-/// A UUID of version 7: milliseconds first, then random bits.
-pub(crate) fn time_ordered(now: Timestamp) -> Uuid {
-    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
-    let seconds = millis / 1000;
-    let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
-    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
+id! {
+    /// Our own id of an event: `id` in answers and the API. The provider's is `event_id`.
+    EventId
 }
 
 /// What makes two requests of one source the same event.
@@ -283,12 +238,5 @@ mod tests {
         let long = "x".repeat(1000);
         assert_ne!(Identity::of([long.as_str()]), Identity::of([long.as_str(), "y"]));
         assert!(Identity::of([long.as_str()]).as_str().len() < 100);
-    }
-
-    #[test]
-    fn ids_sort_by_time() {
-        let early = EventId::new(Timestamp::from_seconds(1_700_000_000));
-        let late = EventId::new(Timestamp::from_millis(1_700_000_000_001));
-        assert!(early < late);
     }
 }

@@ -47,6 +47,7 @@ pub mod verify;
 // The nouns: plain data.
 pub mod delivery;
 pub mod event;
+mod id;
 pub mod receipt;
 pub mod refusal;
 pub mod request;

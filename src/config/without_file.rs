@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, DirBuilder},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
     sync::Arc,
 };
@@ -92,7 +93,7 @@ fn development_secrets(
     if providers.is_empty() {
         return Ok(BTreeMap::new());
     }
-    fs::create_dir_all(data_dir)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     // Of two processes that start at once, the second one waits here and finds what the first one made.
     let lock = fs::File::options()
         .create(true)

@@ -19,7 +19,8 @@ mod wish;
 mod writer;
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{DirBuilder, File, TryLockError},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -69,7 +70,9 @@ impl SqliteStore {
     /// and [`Unavailable`](StoreError::Unavailable) when it cannot be opened at all.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| {
+            // Payloads are nobody else's business.
+            let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            make.map_err(|error| {
                 StoreError::Unavailable(format!(
                     "cannot make the folder {}: {error}",
                     folder.display()
