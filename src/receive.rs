@@ -5,16 +5,19 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::{
     app::App,
     clock::Timestamp,
+    delivery::State,
     event::{EventId, NewEvent},
     limits,
     receipt::{Admission, Receipt, Reply},
     refusal::Refusal,
     request::Unverified,
-    source::Source,
-    store::StoreError,
+    source::{OnDeadDuplicate, Source},
+    store::{StoreError, Which, Wish},
 };
 
 /// Why a request was not received: whose fault it is decides the answer.
@@ -46,8 +49,9 @@ pub async fn receive(
         Examined::Events(events) => events, // each with its identity, its deliveries and all their ids
     };
     // One step per event: remembered and queued, or neither. A duplicate gets the same yes, and nothing more.
-    let admissions = admit(app, events, now).await?;
-    if admissions.iter().any(|(_, admission)| *admission == Admission::Fresh) {
+    let admissions = admit(app, source, events, now).await?;
+    let redrives = source.on_dead_duplicate == OnDeadDuplicate::Redrive;
+    if redrives || admissions.iter().any(|(_, admission)| *admission == Admission::Fresh) {
         app.wake(source);
     }
     Ok(Receipt::Events(admissions))
@@ -80,17 +84,49 @@ pub fn examine(source: &Source, request: Unverified, now: Timestamp) -> Result<E
     Ok(Examined::Events(source.events(&request)?))
 }
 
-/// Admits all events of a request, or says that the sender should send all of them again: those that
-/// were admitted will then be duplicates.
+/// Admits all events of a request in time, or says that the sender should send all of them again:
+/// those that were admitted will then be duplicates.
 async fn admit(
     app: &App,
+    source: &Source,
     events: Vec<NewEvent>,
     now: Timestamp,
 ) -> Result<Vec<(EventId, Admission)>, StoreError> {
     let patience = app.answer_within.saturating_sub(limits::ANSWER_MARGIN);
     let not_after = now.plus(patience);
-    let admitted = tokio::time::timeout(patience, app.store.admit(events, not_after)).await;
-    admitted.map_err(|_| no_answer(patience))?.into_iter().collect()
+    let work = async {
+        let admitted = app.store.admit(events, not_after).await;
+        let admissions: Vec<_> = admitted.into_iter().collect::<Result<_, _>>()?;
+        if source.on_dead_duplicate == OnDeadDuplicate::Redrive {
+            redrive_the_dead(app, &admissions, not_after).await?;
+        }
+        Ok(admissions)
+    };
+    let in_time = tokio::time::timeout(patience, work).await;
+    in_time.unwrap_or_else(|_| Err(no_answer(patience)))
+}
+
+/// Queues the dead deliveries of events that were sent again. That is no new trigger: it is the same
+/// delivery under the same key, with a fresh budget.
+async fn redrive_the_dead(
+    app: &App,
+    admissions: &[(EventId, Admission)],
+    not_after: Timestamp,
+) -> Result<(), StoreError> {
+    for (id, admission) in admissions {
+        if *admission != Admission::Duplicate {
+            continue;
+        }
+        let deliveries = app.store.event(*id).await?.map(|record| record.deliveries);
+        let dead =
+            deliveries.into_iter().flatten().filter(|delivery| delivery.state == State::Dead);
+        let ids: Vec<_> = dead.map(|delivery| delivery.id).collect();
+        if !ids.is_empty() {
+            let wish = Wish::Redrive { id: Uuid::now_v7(), which: Which::Ids(ids) };
+            app.store.wish(&wish, not_after).await?;
+        }
+    }
+    Ok(())
 }
 
 fn no_answer(patience: Duration) -> StoreError {

@@ -35,10 +35,22 @@ pub struct Source {
     pub window: Duration,
     /// What is done with a copy under a fresh id.
     pub replay_guard: ReplayGuard,
+    /// What is done with a duplicate of an event that has dead deliveries.
+    pub on_dead_duplicate: OnDeadDuplicate,
     /// The fixed answer to accepted requests that the configuration asks for.
     pub response: Option<Reply>,
     /// The handlers that want its events.
     pub routes: Vec<Route>,
+}
+
+/// What is done with a duplicate of an event that has dead deliveries. It makes no new one either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDeadDuplicate {
+    /// Nothing: it is a duplicate like any other.
+    #[default]
+    Ignore,
+    /// They are redriven: a person has asked the provider to send again, and means just that.
+    Redrive,
 }
 
 /// One handler's interest in a source.
@@ -77,6 +89,7 @@ impl Source {
             body_bytes_max: provider.body_bytes_max(),
             window: window_min(provider),
             replay_guard: ReplayGuard::default(),
+            on_dead_duplicate: OnDeadDuplicate::default(),
             response: None,
             routes: Vec::new(),
         })

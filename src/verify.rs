@@ -1,15 +1,14 @@
 //! Checking captured requests away from the network: what the receive path would say, without a
 //! store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
-    event::{NewEvent, ReplayGuard},
-    limits,
+    event::NewEvent,
     provider::{self, Provider, Settings},
     receipt::Reply,
     receive::{Examined, examine},
@@ -93,26 +92,6 @@ fn summary(event: &NewEvent) -> String {
         }
     }
     text
-}
-
-/// A source for checking requests with: it routes to no handler.
-///
-/// # Errors
-/// Everything that is wrong with the settings, each as `key: what to write instead`.
-pub fn source(provider: &'static dyn Provider, settings: Settings) -> Result<Source, Vec<String>> {
-    Ok(Source {
-        name: Arc::from(provider.name()),
-        provider,
-        scheme: provider.scheme(&settings)?,
-        settings,
-        path: format!("/webhooks/{}", provider.name()),
-        url: None,
-        body_bytes_max: provider.body_bytes_max(),
-        window: limits::WINDOW_MIN,
-        replay_guard: ReplayGuard::Flag,
-        response: None,
-        routes: Vec::new(),
-    })
 }
 
 /// An answer, as far as it is known without a store.
@@ -233,7 +212,7 @@ pub fn check_vector(line: &str) -> Result<VectorResult, serde_json::Error> {
         return Ok(result("unsupported", "unsupported", None, true));
     };
     // A source that would not start accepts nothing.
-    let Ok(source) = source(provider, vector.settings(provider)) else {
+    let Ok(source) = Source::new(provider.name(), provider, vector.settings(provider)) else {
         let as_expected = vector.expect == Expectation::Reject && vector.response.is_none();
         return Ok(result("reject", "misconfigured", None, as_expected));
     };

@@ -9,6 +9,7 @@ use hookonce::{
     fixture::Fixture,
     provider::{self, PROVIDERS, Settings},
     secret::Secret,
+    source::Source,
     verify::{self, Checked},
 };
 use serde::Serialize;
@@ -67,7 +68,7 @@ impl Verify {
             Misused(format!("there is no provider `{provider}`; there are: {}", known.join(", ")))
         })?;
         let fixture = Fixture::parse(&read(file)?).with_context(|| format!("in `{file}`"))?;
-        let source = verify::source(provider, self.settings(&fixture))
+        let source = Source::new(provider.name(), provider, self.settings(&fixture))
             .map_err(|wrong| Misused(format!("these settings do not do: {}", wrong.join("; "))))?;
         let given = self.now.map(Timestamp::from_seconds).or(fixture.now);
         let now = given.unwrap_or_else(|| SystemClock::start().now());

@@ -1,6 +1,6 @@
 //! `[sources.NAME]`: endpoints, their providers, secrets and rules.
 
-use std::{collections::BTreeMap, fs, io::Read as _, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, io::Read as _, time::Duration};
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ use crate::{
     provider::{Provider, Settings},
     receipt::Reply,
     secret::Secret,
-    source::Source,
+    source::{OnDeadDuplicate, Source, window_min},
 };
 
 /// The names of the sources of the file, rightly configured or not.
@@ -60,12 +60,6 @@ pub(super) fn resolve(
         sources.push(Source { routes, ..source });
     }
     sources
-}
-
-/// The shortest window a source of this provider may have.
-pub(super) fn window_least(provider: &dyn Provider) -> Duration {
-    const DAY: Duration = Duration::from_hours(24);
-    (provider.resends_for() + DAY).max(limits::WINDOW_MIN)
 }
 
 /// The path of a source whose configuration names none.
@@ -116,18 +110,21 @@ impl Endpoint<'_> {
         let own_keys: Vec<&'static str> = provider.settings().iter().map(|(key, _)| *key).collect();
         section.refuse_unknown_keys(&own_keys, found);
         section.choice("verify", found);
-        section.choice("on_dead_duplicate", found);
         let replay_guard = match section.choice("replay_guard", found) {
             "hold" => ReplayGuard::Hold,
             _ => ReplayGuard::Flag,
+        };
+        let on_dead_duplicate = match section.choice("on_dead_duplicate", found) {
+            "redrive" => OnDeadDuplicate::Redrive,
+            _ => OnDeadDuplicate::Ignore,
         };
         let settings = settings(&section, provider, around, found);
         let url = section.parsed("url", found, http_url).map(str::to_owned);
         let body_bytes_max = section.size_if_written("body_bytes_max", found);
         let window = window(&section, provider, found);
         let response = response(&section, found);
-        let scheme = match provider.scheme(&settings) {
-            Ok(scheme) => scheme,
+        let mut source = match Source::new(name, provider, settings) {
+            Ok(source) => source,
             Err(problems) => {
                 for problem in problems {
                     note_problem(&section, &problem, found);
@@ -135,19 +132,14 @@ impl Endpoint<'_> {
                 return None;
             }
         };
-        Some(Source {
-            name: Arc::from(name),
-            provider,
-            scheme,
-            settings,
-            path,
-            url,
-            body_bytes_max: body_bytes_max.unwrap_or_else(|| provider.body_bytes_max()),
-            window,
-            replay_guard,
-            response,
-            routes: Vec::new(),
-        })
+        source.path = path;
+        source.url = url;
+        source.body_bytes_max = body_bytes_max.unwrap_or(source.body_bytes_max);
+        source.window = window;
+        source.replay_guard = replay_guard;
+        source.on_dead_duplicate = on_dead_duplicate;
+        source.response = response;
+        Some(source)
     }
 }
 
@@ -228,7 +220,7 @@ fn texts_or_files(
 }
 
 fn window(section: &Section<'_>, provider: &dyn Provider, found: &mut Findings) -> Duration {
-    let least = window_least(provider);
+    let least = window_min(provider);
     let window = section.duration_if_written("window", found).unwrap_or(least);
     if window < least {
         let (provider, resends_for) = (provider.title(), written(provider.resends_for()));

@@ -6,17 +6,15 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
     path::Path,
-    sync::Arc,
 };
 
 use zeroize::Zeroizing;
 
 use super::{
     Config, Environment, HandlerConfig, Log, Mistakes, Server, mistakes::Findings, raw::Table,
-    section::Section, server, sources, store, workers,
+    section::Section, server, store, workers,
 };
 use crate::{
-    event::ReplayGuard,
     provider::{Provider, Settings},
     secret::Secret,
     source::Source,
@@ -167,20 +165,11 @@ fn source(
 ) -> Option<Source> {
     let name = provider.name();
     let settings = Settings { secrets: vec![secret], ..Settings::default() };
-    match provider.scheme(&settings) {
-        Ok(scheme) => Some(Source {
-            name: Arc::from(name),
-            provider,
-            scheme,
-            settings,
-            path: sources::default_path(name),
-            url: None,
-            body_bytes_max: provider.body_bytes_max(),
-            window: sources::window_least(provider),
-            replay_guard: ReplayGuard::default(),
-            response: None,
-            routes: log.route_from(name).into_iter().collect(),
-        }),
+    match Source::new(name, provider, settings) {
+        Ok(source) => {
+            let routes = log.route_from(name).into_iter().collect();
+            Some(Source { routes, ..source })
+        }
         Err(problems) => {
             let message = format!("there is no source `{name}`: {}", problems.join("; "));
             found.warning(None, "", message);

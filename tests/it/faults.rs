@@ -132,6 +132,35 @@ async fn gone_is_dead_at_once_and_a_redrive_gives_a_fresh_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_of_a_dead_event_redrives_it_only_where_that_is_asked_for() {
+    for (on_dead_duplicate, runs) in [("ignore", 1), ("redrive", 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Sink::behaving(|call| first(call, Behaviour::Status(410, None)));
+        let mut setup = setup(folder.path(), &sink, "{ attempts = 3 }");
+        let secrets = format!("secrets = [\"{SECRET}\"]");
+        let asked = format!("{secrets}\non_dead_duplicate = \"{on_dead_duplicate}\"");
+        setup.config = setup.config.replace(&secrets, &asked);
+        let program = setup.start().await;
+        let dead = send_and_wait(&program, "evt_dead", "dead").await;
+        let again = Sender::new().request("evt_dead");
+        let answer = Connection::to(program.port).send(&again).await.unwrap();
+        assert_eq!((answer.status, answer.word.as_str()), (200, "duplicate"));
+        if runs == 2 {
+            until("the dead letter is done", Duration::from_secs(10), || async {
+                program.stats().await.total.done == 1
+            })
+            .await;
+        }
+        let stats = program.stats().await.total;
+        assert_eq!((stats.events, stats.duplicates, stats.dead), (1, 1, 1));
+        assert_eq!(sink.count(), runs, "{on_dead_duplicate}");
+        let keys: std::collections::HashSet<_> =
+            sink.calls().into_iter().map(|call| call.key).collect();
+        assert_eq!(keys.into_iter().collect::<Vec<_>>(), [dead["id"].as_str().unwrap()]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn retry_after_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let sink = Sink::behaving(|call| first(call, Behaviour::Status(429, Some("2".to_owned()))));

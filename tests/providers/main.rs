@@ -11,7 +11,6 @@ use hookonce::{
     fixture::Fixture,
     provider::{PROVIDERS, Provider},
     source::Source,
-    verify,
 };
 
 /// Every fixture with its provider.
@@ -25,7 +24,8 @@ fn fixtures() -> impl Iterator<Item = (&'static dyn Provider, Fixture)> {
 
 /// The source that a fixture was sent to.
 fn source_of(provider: &'static dyn Provider, fixture: &Fixture) -> Source {
-    verify::source(provider, fixture.settings.clone()).expect("the head has the settings it needs")
+    Source::new(provider.name(), provider, fixture.settings.clone())
+        .expect("the head has the settings it needs")
 }
 
 /// The time at which a fixture was sent.

@@ -97,7 +97,8 @@ impl Case {
         } else {
             settings.secrets = keys.iter().map(|key| Secret::new(*key)).collect();
         }
-        verify::source(self.provider, settings).expect("the keys have the right form")
+        Source::new(self.provider.name(), self.provider, settings)
+            .expect("the keys have the right form")
     }
 }
 

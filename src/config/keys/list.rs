@@ -186,9 +186,9 @@ pub static KEYS: &[Key] = &[
     key(
         "sources.NAME",
         "on_dead_duplicate",
-        choice(&["ignore"], &["redrive"]),
+        choice(&["ignore", "redrive"], &[]),
         Fallback::Text("ignore"),
-        "What a duplicate of an event with a dead delivery does.",
+        "What a duplicate of an event with dead deliveries does: nothing, or it redrives them, so that the provider's button for sending again does what a person expects of it.",
     ),
     key(
         "sources.NAME",
