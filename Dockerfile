@@ -15,7 +15,7 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates util-linux \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /hookonce hookonce \
+    && useradd --uid 10001 --home-dir /hookonce hookonce \
     && mkdir -p /hookonce/hookonce-data && chown -R hookonce: /hookonce
 COPY --from=build /build/target/release/hookonce /usr/local/bin/hookonce
 USER 10001
