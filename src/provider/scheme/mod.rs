@@ -5,7 +5,9 @@
 //! time, doubled headers, tolerance both ways, every signature against every key) is done here,
 //! once.
 
+pub mod jwt;
 pub mod keys;
+pub mod public;
 #[cfg(test)]
 mod tests;
 
