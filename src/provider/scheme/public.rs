@@ -18,7 +18,12 @@ use x509_cert::{
 };
 
 use super::keys::{Algorithm, KeyForm, Keys, read_all};
-use crate::{clock::Timestamp, provider::Settings, refusal::SignatureProblem, secret::Secret};
+use crate::{
+    clock::Timestamp,
+    provider::{NotSignable, Settings},
+    refusal::SignatureProblem,
+    secret::Secret,
+};
 
 /// What every secret of a stand-in begins with.
 const STAND_IN: &str = "standin_";
@@ -59,6 +64,19 @@ impl<K> Signer<K> {
             ]);
         }
         Keys::new(Algorithm::HmacSha256, KeyForm::Text, settings).map(Self::StandIn)
+    }
+
+    /// The keys of the stand-in.
+    ///
+    /// # Errors
+    /// When there is none: only the provider can sign then.
+    pub fn stand_in(&self) -> Result<&Keys, NotSignable> {
+        match self {
+            Self::Provider(_) => {
+                Err(NotSignable("its private key is not here, only public ones".to_owned()))
+            }
+            Self::StandIn(keys) => Ok(keys),
+        }
     }
 }
 
@@ -225,14 +243,6 @@ impl Signer<Certificate> {
             return Ok(());
         }
         Err(SignatureProblem::Form("the pinned certificate is not valid at this time".to_owned()))
-    }
-
-    /// The signature of a stand-in over `message`. `None`: only the provider can sign.
-    pub fn sign(&self, message: &[&[u8]]) -> Option<Vec<u8>> {
-        match self {
-            Self::Provider(_) => None,
-            Self::StandIn(keys) => keys.sign(message),
-        }
     }
 }
 
