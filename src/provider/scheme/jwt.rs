@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn of_a_set_only_the_keys_for_the_scheme_are_taken() {
-        let read = |text| PublicTokenKey::read("RS256", Method::RsaSha256, text).map(|it| it.len());
+        let read =
+            |text: &str| PublicTokenKey::read("RS256", Method::RsaSha256, text).map(|it| it.len());
         let key = r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#;
         assert_eq!(read(key), Ok(1));
         assert_eq!(read(&format!(r#"{{"keys":[{key},{{"kty":"EC"}},1]}}"#)), Ok(1));

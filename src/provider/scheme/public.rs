@@ -127,7 +127,7 @@ pub enum PublicKey {
 }
 
 impl PublicKey {
-    /// The key in a SubjectPublicKeyInfo, the form that OpenSSL writes public keys in.
+    /// The key in a `SubjectPublicKeyInfo`, the form that OpenSSL writes public keys in.
     ///
     /// # Errors
     /// What to do about it, when it is no key on P-256.
