@@ -208,8 +208,10 @@ impl<'a> Message<'a> {
     /// is signed from one member to another; only the message itself, which comes first, may have
     /// one.
     fn signed(&self) -> Result<Vec<&[u8]>, SignatureProblem> {
-        let problem = |what: &str| SignatureProblem::Form(format!("the member `{what}` {PROBLEM}"));
-        const PROBLEM: &str = "is missing or holds a control character";
+        let problem = |member: &str| {
+            let what = "is missing, or is not what SNS would send";
+            SignatureProblem::Form(format!("the member `{member}` {what}"))
+        };
         let confirms = match &*self.kind {
             "Notification" => false,
             "SubscriptionConfirmation" | "UnsubscribeConfirmation" => true,

@@ -3,8 +3,9 @@
 //! <https://docs.discord.com/developers/interactions/overview#validating-security-request-headers>
 //!
 //! The key is the application's public key, in hex. Discord names no tolerance for the time and its
-//! libraries check none, so none is checked here: an event is sent again for ten minutes, and it is
-//! not said that the time is a new one then. What is sent again is known by its identity.
+//! libraries check none, so its age counts only where the source sets a `tolerance`: an event is sent
+//! again for ten minutes, and it is not said that the time is a new one then. What is sent again is
+//! known by its identity.
 //!
 //! Identity: `/id` of an interaction, which is signed. Webhook events have no id; each holds the
 //! time at which it happened, and the digest of the body is its identity.
@@ -27,7 +28,7 @@ use serde::Deserialize;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe, public},
+    scheme::{ANY_AGE, Algorithm, Encoding, KeyForm, Part, Placement, Recipe, Time, public},
 };
 use crate::{
     event::{Digest, Named},
@@ -88,8 +89,8 @@ impl Provider for Discord {
                 prefix: String::new(),
             },
             encoding: Encoding::Hex,
-            time: None,
-            signed: vec![Part::header("X-Signature-Timestamp"), Part::Body],
+            time: Some(Time { tolerance: ANY_AGE, ..Time::header("X-Signature-Timestamp") }),
+            signed: vec![Part::Time, Part::Body],
         };
         Ok(Box::new(recipe.scheme(settings)?))
     }

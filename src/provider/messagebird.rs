@@ -35,6 +35,7 @@ use crate::{
 };
 
 const TOKEN: &str = "MessageBird-Signature-JWT";
+const ISSUER: &str = "MessageBird";
 
 /// How far the clocks may be apart, unless the source says otherwise.
 const LEEWAY: Duration = Duration::from_secs(1);
@@ -110,6 +111,9 @@ impl Scheme for MessageBirdScheme {
         let claims: Claims = self.tokens.claims(only(request, TOKEN)?)?;
         jwt::check_dates(Some(claims.nbf), Some(claims.exp), self.leeway, now)?;
         let form = |what: &str| Err(SignatureProblem::Form(what.to_owned()));
+        if claims.iss != ISSUER {
+            return form("the token is not from MessageBird");
+        }
         if !secret::equal(digest(request.url.as_bytes()).as_bytes(), claims.url_hash.as_bytes()) {
             return form("the URL is not the one the token was made for");
         }
@@ -122,7 +126,7 @@ impl Scheme for MessageBirdScheme {
 
     fn sign(&self, draft: &mut Unverified, now: Timestamp) -> Result<(), NotSignable> {
         let token = self.tokens.sign(&Claims {
-            iss: Some("MessageBird".to_owned()),
+            iss: ISSUER.to_owned(),
             nbf: now.as_seconds(),
             exp: now.as_seconds().saturating_add(60),
             url_hash: digest(draft.url.as_bytes()),
@@ -135,7 +139,7 @@ impl Scheme for MessageBirdScheme {
 
 #[derive(Deserialize, Serialize)]
 struct Claims {
-    iss: Option<String>,
+    iss: String,
     nbf: i64,
     exp: i64,
     url_hash: String,

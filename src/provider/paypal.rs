@@ -76,7 +76,7 @@ impl Provider for PayPal {
         "`/id`, which is signed"
     }
 
-    /// Three days by itself; when asked to, for the month that its log goes back.
+    /// Three days by itself; for asking it to, no end is named, so a month.
     fn resends_for(&self) -> Duration {
         Duration::from_hours(24 * 30)
     }

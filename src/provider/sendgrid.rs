@@ -4,9 +4,9 @@
 //! <https://www.twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features>
 //!
 //! The key is the verification key that the settings page shows. The body ends with CRLF, which is
-//! signed. SendGrid names no tolerance for the time and its libraries check none, so none is checked
-//! here: it sends for a day, and it is not said that the time is a new one then. What is sent again
-//! is known by its identity.
+//! signed. SendGrid names no tolerance for the time and its libraries check none, so its age counts
+//! only where the source sets a `tolerance`: it sends for a day, and it is not said that the time is
+//! a new one then. What is sent again is known by its identity.
 //!
 //! Identity: the body is a JSON array, and each element is an event under its own `/sg_event_id`,
 //! which is signed; without one the digest of the element. The signature cannot be part of it: a
@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe, public},
+    scheme::{ANY_AGE, Algorithm, Encoding, KeyForm, Part, Placement, Recipe, Time, public},
 };
 use crate::{
     event::{Digest, Named},
@@ -77,8 +77,11 @@ impl Provider for SendGrid {
                 prefix: String::new(),
             },
             encoding: Encoding::Base64,
-            time: None,
-            signed: vec![Part::header("X-Twilio-Email-Event-Webhook-Timestamp"), Part::Body],
+            time: Some(Time {
+                tolerance: ANY_AGE,
+                ..Time::header("X-Twilio-Email-Event-Webhook-Timestamp")
+            }),
+            signed: vec![Part::Time, Part::Body],
         };
         Ok(Box::new(recipe.scheme(settings)?))
     }

@@ -182,21 +182,23 @@ impl Key {
     }
 
     fn made_any(&self, signatures: &[Vec<u8>], message: &[&[u8]]) -> bool {
-        let fits: &dyn Fn(&[u8], &[u8]) -> bool = match self {
-            Self::Ed25519(key) => &|whole, signature| {
-                Signature::from_slice(signature)
-                    .is_ok_and(|signature| key.verify_strict(whole, &signature).is_ok())
-            },
-            Self::EcdsaP256(key) => {
-                &|whole, signature| key.made(Method::EcdsaP256Der, whole, signature)
-            }
-            Self::HmacSha1(_) | Self::HmacSha256(_) | Self::HmacSha384(_) | Self::HmacSha512(_) => {
-                let mac = self.mac(message).expect("an HMAC key signs");
-                return signatures.iter().any(|signature| secret::equal(&mac, signature));
-            }
-        };
+        if let Some(mac) = self.mac(message) {
+            return signatures.iter().any(|signature| secret::equal(&mac, signature));
+        }
         let whole = message.concat();
-        signatures.iter().any(|signature| fits(&whole, signature))
+        signatures.iter().any(|signature| self.verifies(&whole, signature))
+    }
+
+    /// Whether this is a public key, and its private one made the signature.
+    fn verifies(&self, whole: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Ed25519(key) => Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(whole, &signature).is_ok()),
+            Self::EcdsaP256(key) => key.made(Method::EcdsaP256Der, whole, signature),
+            Self::HmacSha1(_) | Self::HmacSha256(_) | Self::HmacSha384(_) | Self::HmacSha512(_) => {
+                false
+            }
+        }
     }
 
     fn mac(&self, message: &[&[u8]]) -> Option<Vec<u8>> {
@@ -300,6 +302,11 @@ mod tests {
             (
                 Algorithm::HmacSha256,
                 "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                Algorithm::HmacSha384,
+                "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e\
+                 8e2240ca5e69e2c78b3239ecfab21649",
             ),
             (
                 Algorithm::HmacSha512,
