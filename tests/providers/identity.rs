@@ -61,7 +61,7 @@ fn a_later_attempt_is_the_same_event() {
         "google_pubsub/object_finalized",
         "messagebird/message_created",
         "paypal/subscription_created",
-        "sendgrid/bounces",
+        "sendgrid/mixed_bounces",
         "vonage/message_delivered",
     ] {
         let (first, later) = (named(path, 0, unchanged), named(path, 3600, unchanged));
@@ -82,7 +82,7 @@ fn under_a_signed_id_the_body_may_differ() {
         ("discord/button_pressed", "approve", "decline"),
         ("google_pubsub/object_finalized", "invoices", "receipts"),
         ("paypal/subscription_created", "APPROVAL_PENDING", "ACTIVE"),
-        ("sendgrid/bounces", "invoice", "receipt"),
+        ("sendgrid/mixed_bounces", "invoice", "receipt"),
     ] {
         let changed = named(path, 0, |request| replace(request, old, new));
         assert_eq!(named(path, 0, unchanged).identity, changed.identity, "{path}");
@@ -126,6 +126,31 @@ fn another_type_makes_another_event_at_github() {
     let relabelled =
         named("github/push", 0, |request| request.headers.set("x-github-event", "release"));
     assert_ne!(named("github/push", 0, unchanged).identity, relabelled.identity);
+}
+
+#[test]
+fn each_element_of_a_batch_is_an_event_with_its_own_bytes() {
+    let fixtures = Fixture::all("sendgrid");
+    let fixture = fixtures.iter().find(|fixture| fixture.name == "mixed_bounces");
+    let fixture = fixture.expect("the fixture exists");
+    let source = source_of(provider::find("sendgrid").expect("listed"), fixture);
+    let events = |body: &str| {
+        let mut request = fixture.request().clone();
+        request.body = Bytes::from(body.to_owned());
+        source.scheme.sign(&mut request, now_of(fixture)).expect("a stand-in signs");
+        verify::check(&source, request, now_of(fixture))
+    };
+    let batch = "[{\"sg_event_id\":\"a\"} , {\"sg_event_id\":\"b\"},{\"sg_event_id\":\"a\"},7]\r\n";
+    let Checked::Accepted(named, _) = events(batch) else { panic!("it is refused") };
+    let bodies: Vec<_> = named.iter().map(|event| &event.named.body[..]).collect();
+    let (a, b) = (&br#"{"sg_event_id":"a"}"#[..], &br#"{"sg_event_id":"b"}"#[..]);
+    assert_eq!(bodies, [a, b, a, b"7"]);
+    assert_eq!(named[0].named.identity, named[2].named.identity);
+    assert_ne!(named[0].named.identity, named[1].named.identity);
+    assert!(named[3].named.identity.is_some());
+    for no_batch in ["{}", "", "7"] {
+        assert_eq!(events(no_batch).code(), "malformed");
+    }
 }
 
 #[test]
