@@ -28,6 +28,9 @@ use crate::{
 /// What every secret of a stand-in begins with.
 const STAND_IN: &str = "standin_";
 
+/// The fewest characters that follow it: what is shorter can be guessed.
+const STAND_IN_LENGTH_MIN: usize = 32;
+
 /// Who may have signed a request of an asymmetric scheme.
 pub enum Signer<K> {
     /// The provider: one of its public keys fits.
@@ -57,7 +60,10 @@ impl<K> Signer<K> {
             let texts = settings.public_keys.iter().map(String::as_str);
             return read_all("public_keys", texts, read).map(Self::Provider);
         }
-        let strange = |secret: &Secret| !secret.expose().starts_with(STAND_IN);
+        let strange = |secret: &Secret| {
+            let random = secret.expose().strip_prefix(STAND_IN);
+            random.is_none_or(|random| random.len() < STAND_IN_LENGTH_MIN)
+        };
         if !settings.public_keys.is_empty() || settings.secrets.iter().any(strange) {
             return Err(vec![
                 "secrets: this scheme has none; write its keys under `public_keys`".to_owned(),
@@ -104,8 +110,8 @@ impl<K> fmt::Debug for Signer<K> {
 /// An asymmetric way of signing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// RSA, PKCS #1 v1.5, with SHA-1: SNS still signs so unless told otherwise. Forging one takes a
-    /// second preimage, which is still out of reach.
+    /// RSA, PKCS #1 v1.5, with SHA-1: SNS still signs so unless told otherwise. An outsider needs a
+    /// second preimage to forge one, and that is still out of reach.
     RsaSha1,
     /// RSA, PKCS #1 v1.5, with SHA-256.
     RsaSha256,
@@ -233,13 +239,13 @@ impl Signer<Certificate> {
             Self::StandIn(_) => return Err(SignatureProblem::NoMatch),
         };
         let message = message.concat();
-        let mut made = certificates.iter().filter(|it| it.key.made(method, &message, &signature));
-        let now = u64::try_from(now.as_seconds()).unwrap_or(0);
-        let mut made = made.by_ref().peekable();
-        if made.peek().is_none() {
+        let fits = |it: &&Certificate| it.key.made(method, &message, &signature);
+        let made: Vec<_> = certificates.iter().filter(fits).collect();
+        if made.is_empty() {
             return Err(SignatureProblem::NoMatch);
         }
-        if made.any(|it| (it.from..=it.until).contains(&now)) {
+        let now = u64::try_from(now.as_seconds()).unwrap_or(0);
+        if made.iter().any(|it| (it.from..=it.until).contains(&now)) {
             return Ok(());
         }
         Err(SignatureProblem::Form("the pinned certificate is not valid at this time".to_owned()))
@@ -275,6 +281,7 @@ mod tests {
         assert!(matches!(signer(&settings(&[], &["key"])), Ok(Signer::Provider(_))));
         for (secrets, public_keys) in [
             (&["key"][..], &[][..]),
+            (&["standin_"], &[]),
             (&[made.expose(), "key"], &[]),
             (&[made.expose()], &["key"]),
             (&[], &[]),
