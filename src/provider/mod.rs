@@ -6,13 +6,21 @@
 pub mod naming;
 pub mod scheme;
 
+pub mod aws_sns;
+pub mod discord;
 pub mod github;
+pub mod google_pubsub;
 pub mod hmac;
+pub mod messagebird;
+pub mod paypal;
+pub mod plaid;
+pub mod sendgrid;
 pub mod slack;
 pub mod standardwebhooks;
 pub mod stripe;
 pub mod svix;
 pub mod twilio;
+pub mod vonage;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -28,13 +36,21 @@ use crate::{
 
 /// Every provider, in the order of the alphabet.
 pub static PROVIDERS: &[&dyn Provider] = &[
+    &aws_sns::AwsSns,
+    &discord::Discord,
     &github::GitHub,
+    &google_pubsub::GooglePubSub,
     &hmac::GenericHmac,
+    &messagebird::MessageBird,
+    &paypal::PayPal,
+    &plaid::Plaid,
+    &sendgrid::SendGrid,
     &slack::Slack,
     &standardwebhooks::StandardWebhooks,
     &stripe::Stripe,
     &svix::Svix,
     &twilio::Twilio,
+    &vonage::Vonage,
 ];
 
 /// The provider of this name.

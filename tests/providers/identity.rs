@@ -56,6 +56,13 @@ fn a_later_attempt_is_the_same_event() {
         "hmac/hub_style",
         "hmac/items_with_time",
         "hmac/everything_signed",
+        "aws_sns/object_created",
+        "discord/button_pressed",
+        "google_pubsub/object_finalized",
+        "messagebird/message_created",
+        "paypal/subscription_created",
+        "sendgrid/mixed_bounces",
+        "vonage/message_delivered",
     ] {
         let (first, later) = (named(path, 0, unchanged), named(path, 3600, unchanged));
         assert!(first.identity.is_some(), "{path}");
@@ -71,6 +78,11 @@ fn under_a_signed_id_the_body_may_differ() {
         ("standardwebhooks/contact_created", "Example", "Changed"),
         ("hmac/items_with_time", "A-1", "A-2"),
         ("hmac/everything_signed", "A-1", "A-2"),
+        ("aws_sns/object_created", "invoices", "receipts"),
+        ("discord/button_pressed", "approve", "decline"),
+        ("google_pubsub/object_finalized", "invoices", "receipts"),
+        ("paypal/subscription_created", "APPROVAL_PENDING", "ACTIVE"),
+        ("sendgrid/mixed_bounces", "invoice", "receipt"),
     ] {
         let changed = named(path, 0, |request| replace(request, old, new));
         assert_eq!(named(path, 0, unchanged).identity, changed.identity, "{path}");
@@ -117,6 +129,47 @@ fn another_type_makes_another_event_at_github() {
 }
 
 #[test]
+fn each_element_of_a_batch_is_an_event_with_its_own_bytes() {
+    let fixtures = Fixture::all("sendgrid");
+    let fixture = fixtures.iter().find(|fixture| fixture.name == "mixed_bounces");
+    let fixture = fixture.expect("the fixture exists");
+    let source = source_of(provider::find("sendgrid").expect("listed"), fixture);
+    let events = |body: &str| {
+        let mut request = fixture.request().clone();
+        request.body = Bytes::from(body.to_owned());
+        source.scheme.sign(&mut request, now_of(fixture)).expect("a stand-in signs");
+        verify::check(&source, request, now_of(fixture))
+    };
+    let batch = "[{\"sg_event_id\":\"a\"} , {\"sg_event_id\":\"b\"},{\"sg_event_id\":\"a\"},7]\r\n";
+    let Checked::Accepted(named, _) = events(batch) else { panic!("it is refused") };
+    let bodies: Vec<_> = named.iter().map(|event| &event.named.body[..]).collect();
+    let (a, b) = (&br#"{"sg_event_id":"a"}"#[..], &br#"{"sg_event_id":"b"}"#[..]);
+    assert_eq!(bodies, [a, b, a, b"7"]);
+    assert_eq!(named[0].named.identity, named[2].named.identity);
+    assert_ne!(named[0].named.identity, named[1].named.identity);
+    assert!(named[3].named.identity.is_some());
+    for no_batch in ["{}", "", "7"] {
+        assert_eq!(events(no_batch).code(), "malformed");
+    }
+}
+
+#[test]
+fn at_plaid_a_copy_is_the_same_event_and_a_token_made_anew_is_not() {
+    let path = "plaid/transfer_events";
+    let first = named(path, 0, unchanged);
+    assert_eq!(first.identity, named(path, 0, unchanged).identity);
+    assert_ne!(first.identity, named(path, 30, unchanged).identity);
+}
+
+#[test]
+fn without_metadata_an_unwrapped_message_has_no_identity() {
+    let unwrapped = named("google_pubsub/object_finalized", 0, |request| {
+        request.body = Bytes::from_static(b"{\"order\":1}");
+    });
+    assert_eq!((unwrapped.event_id, unwrapped.identity), (None, None));
+}
+
+#[test]
 fn an_unsigned_content_type_does_not_change_the_identity() {
     let form = "application/x-www-form-urlencoded";
     let changed =
@@ -137,15 +190,20 @@ fn a_form_spelled_another_way_is_the_same_event() {
 }
 
 #[test]
-fn a_retry_says_so_at_slack() {
-    let fixtures = Fixture::all("slack");
-    let fixture = fixtures.iter().find(|fixture| fixture.name == "message_retried");
-    let fixture = fixture.expect("the fixture exists");
-    let source = source_of(provider::find("slack").expect("listed"), fixture);
-    let Checked::Accepted(events, _) =
-        verify::check(&source, fixture.request().clone(), now_of(fixture))
-    else {
-        panic!("it is refused");
-    };
-    assert_eq!(events[0].retry_marker.as_deref(), Some("x-slack-retry-num: 1 (http_timeout)"));
+fn a_retry_says_so() {
+    for (provider, name, marker) in [
+        ("google_pubsub", "order_created", "deliveryAttempt: 2"),
+        ("slack", "message_retried", "x-slack-retry-num: 1 (http_timeout)"),
+    ] {
+        let fixtures = Fixture::all(provider);
+        let fixture = fixtures.iter().find(|fixture| fixture.name == name);
+        let fixture = fixture.expect("the fixture exists");
+        let source = source_of(provider::find(provider).expect("listed"), fixture);
+        let Checked::Accepted(events, _) =
+            verify::check(&source, fixture.request().clone(), now_of(fixture))
+        else {
+            panic!("{provider} is refused");
+        };
+        assert_eq!(events[0].retry_marker.as_deref(), Some(marker));
+    }
 }

@@ -44,3 +44,17 @@ fn a_challenge_is_answered_as_plain_text() {
     });
     assert_eq!(response, expected);
 }
+
+#[test]
+fn each_kind_of_ping_is_answered_in_its_own_way() {
+    let discord = PROVIDERS.iter().find(|provider| provider.name() == "discord").expect("listed");
+    for (name, status, body) in [("ping", 200, r#"{"type":1}"#), ("ping_of_events", 204, "")] {
+        let fixtures = Fixture::all("discord");
+        let fixture = fixtures.iter().find(|fixture| fixture.name == name);
+        let fixture = fixture.expect("there is such a fixture");
+        let source = source_of(*discord, fixture);
+        let response = check(&source, fixture.request().clone(), now_of(fixture)).response();
+        assert_eq!((response.status, response.body.as_deref()), (Some(status), Some(body)));
+        assert_eq!(response.content_type.as_deref(), Some("application/json"));
+    }
+}

@@ -10,8 +10,10 @@ use base64::{
 use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::{Hmac, KeyInit as _, Mac};
 use sha1::Sha1;
-use sha2::{Sha256, Sha512};
+use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
+
+use super::public::{Method, PublicKey, Signer, der_of};
 
 use crate::{limits, provider::Settings, secret};
 
@@ -22,10 +24,14 @@ pub enum Algorithm {
     HmacSha1,
     /// HMAC with SHA-256: what most providers use.
     HmacSha256,
+    /// HMAC with SHA-384.
+    HmacSha384,
     /// HMAC with SHA-512.
     HmacSha512,
     /// Ed25519: the source holds public keys only.
     Ed25519,
+    /// ECDSA on P-256 with SHA-256, its signatures in DER: the source holds public keys only.
+    EcdsaP256,
 }
 
 /// How the text of a secret, or of a public key, stands for the bytes of the key.
@@ -40,6 +46,8 @@ pub enum KeyForm {
     },
     /// Hex digits of either case.
     Hex,
+    /// A DER structure in base64, with or without the lines of PEM around it.
+    Pem,
 }
 
 /// How a signature is written. Decoding is strict: what the provider's own libraries compare as
@@ -59,8 +67,10 @@ pub struct Keys(Vec<Key>);
 enum Key {
     HmacSha1(Hmac<Sha1>),
     HmacSha256(Hmac<Sha256>),
+    HmacSha384(Hmac<Sha384>),
     HmacSha512(Hmac<Sha512>),
     Ed25519(VerifyingKey),
+    EcdsaP256(PublicKey),
 }
 
 impl Keys {
@@ -74,34 +84,27 @@ impl Keys {
         form: KeyForm,
         settings: &Settings,
     ) -> Result<Self, Vec<String>> {
-        let public = algorithm == Algorithm::Ed25519;
-        let (setting, texts, unused) = if public {
-            let texts = settings.public_keys.iter().map(String::as_str).collect::<Vec<_>>();
-            ("public_keys", texts, ("secrets", settings.secrets.len()))
-        } else {
-            let texts = settings.secrets.iter().map(secret::Secret::expose).collect();
-            ("secrets", texts, ("public_keys", settings.public_keys.len()))
-        };
+        if matches!(algorithm, Algorithm::Ed25519 | Algorithm::EcdsaP256) {
+            let read = |text: &str| Ok(vec![Key::new(algorithm, form, text)?]);
+            return Ok(match Signer::new(settings, read)? {
+                Signer::Provider(keys) => Self(keys),
+                Signer::StandIn(keys) => keys,
+            });
+        }
+        let texts = settings.secrets.iter().map(secret::Secret::expose);
         let mut wrong = Vec::new();
-        if unused.1 > 0 {
-            let name = unused.0;
-            wrong.push(format!("{name}: this scheme has none; write its keys under `{setting}`"));
+        if !settings.public_keys.is_empty() {
+            wrong.push("public_keys: this scheme has none; write its keys under `secrets`".into());
         }
-        if texts.is_empty() {
-            wrong.push(format!("{setting}: none is set; write the one the provider shows"));
+        if settings.secrets.is_empty() {
+            wrong.push("secrets: none is set; write the one the provider shows".to_owned());
         }
-        if texts.len() > limits::SECRETS_MAX {
-            let most = limits::SECRETS_MAX;
-            wrong.push(format!("{setting}: at most {most} are tried; take the retired ones out"));
+        let keys = read_all("secrets", texts, |text| Ok(vec![Key::new(algorithm, form, text)?]));
+        match keys {
+            Ok(keys) if wrong.is_empty() => Ok(Self(keys)),
+            Ok(_) => Err(wrong),
+            Err(more) => Err([wrong, more].concat()),
         }
-        let mut keys = Vec::new();
-        for (at, text) in texts.into_iter().enumerate() {
-            match Key::new(algorithm, form, text) {
-                Ok(key) => keys.push(key),
-                Err(problem) => wrong.push(format!("{setting}: number {} {problem}", at + 1)),
-            }
-        }
-        if wrong.is_empty() { Ok(Self(keys)) } else { Err(wrong) }
     }
 
     /// Whether one of the signatures was made over `message`, given in parts, with one of the keys.
@@ -115,6 +118,33 @@ impl Keys {
     }
 }
 
+/// What `read` makes of each text of a setting, or everything that is wrong with them.
+pub(super) fn read_all<'t, K>(
+    setting: &str,
+    texts: impl ExactSizeIterator<Item = &'t str>,
+    read: impl Fn(&str) -> Result<Vec<K>, &'static str>,
+) -> Result<Vec<K>, Vec<String>> {
+    let mut wrong = Vec::new();
+    if texts.len() > limits::SECRETS_MAX {
+        let most = limits::SECRETS_MAX;
+        wrong.push(format!("{setting}: at most {most} are tried; take the retired ones out"));
+    }
+    let mut keys = Vec::new();
+    for (at, text) in texts.enumerate() {
+        let blank = secret::Secret::new(text).is_blank();
+        let key = if blank {
+            Err("is blank or a placeholder; write the one the provider shows")
+        } else {
+            read(text)
+        };
+        match key {
+            Ok(key) => keys.extend(key),
+            Err(problem) => wrong.push(format!("{setting}: number {} {problem}", at + 1)),
+        }
+    }
+    if wrong.is_empty() { Ok(keys) } else { Err(wrong) }
+}
+
 /// The number of keys is all that may be known.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,9 +154,6 @@ impl fmt::Debug for Keys {
 
 impl Key {
     fn new(algorithm: Algorithm, form: KeyForm, text: &str) -> Result<Self, &'static str> {
-        if secret::Secret::new(text).is_blank() {
-            return Err("is blank or a placeholder; write the one the provider shows");
-        }
         let bytes = form.decode(text)?;
         let any_length = "an HMAC takes a key of any length";
         Ok(match algorithm {
@@ -134,9 +161,13 @@ impl Key {
             Algorithm::HmacSha256 => {
                 Self::HmacSha256(Hmac::new_from_slice(&bytes).expect(any_length))
             }
+            Algorithm::HmacSha384 => {
+                Self::HmacSha384(Hmac::new_from_slice(&bytes).expect(any_length))
+            }
             Algorithm::HmacSha512 => {
                 Self::HmacSha512(Hmac::new_from_slice(&bytes).expect(any_length))
             }
+            Algorithm::EcdsaP256 => Self::EcdsaP256(PublicKey::p256_of_spki(&bytes)?),
             Algorithm::Ed25519 => {
                 let key = <&[u8; 32]>::try_from(bytes.as_slice())
                     .map_err(|_| "is not 32 bytes long; write the whole Ed25519 public key")?;
@@ -151,23 +182,32 @@ impl Key {
     }
 
     fn made_any(&self, signatures: &[Vec<u8>], message: &[&[u8]]) -> bool {
-        if let Self::Ed25519(key) = self {
-            let whole = message.concat();
-            return signatures.iter().any(|signature| {
-                Signature::from_slice(signature)
-                    .is_ok_and(|signature| key.verify_strict(&whole, &signature).is_ok())
-            });
+        if let Some(mac) = self.mac(message) {
+            return signatures.iter().any(|signature| secret::equal(&mac, signature));
         }
-        self.mac(message)
-            .is_some_and(|mac| signatures.iter().any(|signature| secret::equal(&mac, signature)))
+        let whole = message.concat();
+        signatures.iter().any(|signature| self.verifies(&whole, signature))
+    }
+
+    /// Whether this is a public key, and its private one made the signature.
+    fn verifies(&self, whole: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Ed25519(key) => Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(whole, &signature).is_ok()),
+            Self::EcdsaP256(key) => key.made(Method::EcdsaP256Der, whole, signature),
+            Self::HmacSha1(_) | Self::HmacSha256(_) | Self::HmacSha384(_) | Self::HmacSha512(_) => {
+                false
+            }
+        }
     }
 
     fn mac(&self, message: &[&[u8]]) -> Option<Vec<u8>> {
         match self {
             Self::HmacSha1(key) => Some(mac(key, message)),
             Self::HmacSha256(key) => Some(mac(key, message)),
+            Self::HmacSha384(key) => Some(mac(key, message)),
             Self::HmacSha512(key) => Some(mac(key, message)),
-            Self::Ed25519(_) => None,
+            Self::Ed25519(_) | Self::EcdsaP256(_) => None,
         }
     }
 }
@@ -192,6 +232,7 @@ impl KeyForm {
                     .map_err(|_| "is not base64 after its prefix; copy it whole")?
             }
             Self::Hex => hex::decode(text).map_err(|_| "is not hex; copy it whole")?,
+            Self::Pem => der_of(text)?,
         };
         if bytes.is_empty() {
             return Err("is a prefix without a key; copy it whole");
@@ -261,6 +302,11 @@ mod tests {
             (
                 Algorithm::HmacSha256,
                 "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                Algorithm::HmacSha384,
+                "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e\
+                 8e2240ca5e69e2c78b3239ecfab21649",
             ),
             (
                 Algorithm::HmacSha512,

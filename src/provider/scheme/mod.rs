@@ -5,7 +5,9 @@
 //! time, doubled headers, tolerance both ways, every signature against every key) is done here,
 //! once.
 
+pub mod jwt;
 pub mod keys;
+pub mod public;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +21,10 @@ pub use self::keys::{Algorithm, Encoding, KeyForm};
 
 /// How far a signed time may be off, unless the provider or the source says otherwise.
 pub const TOLERANCE: Duration = Duration::from_mins(5);
+
+/// For a provider that names no tolerance and may send an old time again: the time is signed and any
+/// age will do, unless the source says otherwise.
+pub const ANY_AGE: Duration = Duration::MAX;
 
 /// How a provider signs.
 #[derive(Clone, Debug)]

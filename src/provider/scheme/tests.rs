@@ -56,6 +56,22 @@ fn a_tolerance_that_is_too_long_or_without_use_is_an_error() {
 }
 
 #[test]
+fn where_any_age_will_do_a_source_may_still_set_a_tolerance() {
+    let now = Timestamp::from_seconds(1_767_225_600);
+    let year = Duration::from_hours(24 * 365);
+    for (tolerance, verdict) in
+        [(None, Ok(())), (Some(TOLERANCE), Err(SignatureProblem::Stale(24 * 365 * 3600)))]
+    {
+        let time = Some(Time { tolerance: ANY_AGE, ..Time::item("t") });
+        let recipe = Recipe { time, ..recipe(TimeUnit::Seconds) };
+        let scheme = recipe.scheme(&settings(tolerance)).unwrap();
+        let mut request = draft();
+        scheme.sign(&mut request, now).unwrap();
+        assert_eq!(scheme.verify(&request, now.plus(year)), verdict);
+    }
+}
+
+#[test]
 fn a_time_has_one_spelling() {
     let now = Timestamp::from_seconds(5);
     let time = Time::header("X-Time");
