@@ -9,7 +9,7 @@ use base64::{
 };
 use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::{Hmac, KeyInit as _, Mac};
-use sha1::Sha1;
+use sha1::{Digest as _, Sha1};
 use sha2::{Sha256, Sha512};
 use zeroize::Zeroizing;
 
@@ -26,6 +26,8 @@ pub enum Algorithm {
     HmacSha512,
     /// Ed25519: the source holds public keys only.
     Ed25519,
+    /// No signature at all: the provider shows the secret itself, and nothing else is covered.
+    Token,
 }
 
 /// How the text of a secret, or of a public key, stands for the bytes of the key.
@@ -40,6 +42,8 @@ pub enum KeyForm {
     },
     /// Hex digits of either case.
     Hex,
+    /// The SHA-1 of the text.
+    Sha1,
 }
 
 /// How a signature is written. Decoding is strict: what the provider's own libraries compare as
@@ -50,6 +54,8 @@ pub enum Encoding {
     Hex,
     /// Standard base64 with padding.
     Base64,
+    /// The text as it is.
+    Text,
 }
 
 /// The keys of one source. There is at least one.
@@ -61,6 +67,7 @@ enum Key {
     HmacSha256(Hmac<Sha256>),
     HmacSha512(Hmac<Sha512>),
     Ed25519(VerifyingKey),
+    Token(Zeroizing<Vec<u8>>),
 }
 
 impl Keys {
@@ -147,6 +154,7 @@ impl Key {
                 }
                 Self::Ed25519(key)
             }
+            Algorithm::Token => Self::Token(bytes),
         })
     }
 
@@ -168,6 +176,7 @@ impl Key {
             Self::HmacSha256(key) => Some(mac(key, message)),
             Self::HmacSha512(key) => Some(mac(key, message)),
             Self::Ed25519(_) => None,
+            Self::Token(token) => Some(token.to_vec()),
         }
     }
 }
@@ -192,6 +201,7 @@ impl KeyForm {
                     .map_err(|_| "is not base64 after its prefix; copy it whole")?
             }
             Self::Hex => hex::decode(text).map_err(|_| "is not hex; copy it whole")?,
+            Self::Sha1 => Sha1::digest(text).to_vec(),
         };
         if bytes.is_empty() {
             return Err("is a prefix without a key; copy it whole");
@@ -207,6 +217,7 @@ impl Encoding {
             Self::Hex if text.bytes().any(|byte| byte.is_ascii_uppercase()) => return None,
             Self::Hex => hex::decode(text).ok()?,
             Self::Base64 => STANDARD.decode(text).ok()?,
+            Self::Text => text.as_bytes().to_vec(),
         };
         (!bytes.is_empty()).then_some(bytes)
     }
@@ -216,6 +227,7 @@ impl Encoding {
         match self {
             Self::Hex => hex::encode(bytes),
             Self::Base64 => STANDARD.encode(bytes),
+            Self::Text => String::from_utf8_lossy(bytes).into_owned(),
         }
     }
 }
@@ -285,6 +297,16 @@ mod tests {
         for text in ["", "Cv8", "Cv9=", "Cv8=\n", "Cv8==", "_-8="] {
             assert_eq!(Encoding::Base64.decode(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_token_covers_nothing_and_matches_only_whole() {
+        let keys = keys(Algorithm::Token, KeyForm::Text, &["token", "old"]).unwrap();
+        for (given, fits) in [("token", true), ("old", true), ("toke", false), ("tokens", false)] {
+            let given = [given.as_bytes().to_vec()];
+            assert_eq!(keys.made_any(&given, &[b"any body"]), fits, "{given:?}");
+        }
+        assert_eq!(keys.sign(&[]), Some(b"token".to_vec()));
     }
 
     #[test]
