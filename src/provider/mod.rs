@@ -6,13 +6,32 @@
 pub mod naming;
 pub mod scheme;
 
+pub mod adyen;
+pub mod asana;
+pub mod braintree;
+pub mod dropbox;
 pub mod github;
+pub mod gitlab;
 pub mod hmac;
+pub mod hubspot;
+pub mod line;
+pub mod mailgun;
+pub mod meta;
+pub mod mollie;
+pub mod msgraph;
+pub mod okta;
+pub mod postmark;
 pub mod slack;
 pub mod standardwebhooks;
 pub mod stripe;
 pub mod svix;
+pub mod telegram;
 pub mod twilio;
+pub mod twitch;
+pub mod woocommerce;
+pub mod x_twitter;
+pub mod xero;
+pub mod zoom;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -28,13 +47,32 @@ use crate::{
 
 /// Every provider, in the order of the alphabet.
 pub static PROVIDERS: &[&dyn Provider] = &[
+    &adyen::Adyen,
+    &asana::Asana,
+    &braintree::Braintree,
+    &dropbox::Dropbox,
     &github::GitHub,
+    &gitlab::GitLab,
     &hmac::GenericHmac,
+    &hubspot::HubSpot,
+    &line::Line,
+    &mailgun::Mailgun,
+    &meta::Meta,
+    &mollie::Mollie,
+    &msgraph::MicrosoftGraph,
+    &okta::Okta,
+    &postmark::Postmark,
     &slack::Slack,
     &standardwebhooks::StandardWebhooks,
     &stripe::Stripe,
     &svix::Svix,
+    &telegram::Telegram,
     &twilio::Twilio,
+    &twitch::Twitch,
+    &woocommerce::WooCommerce,
+    &x_twitter::XTwitter,
+    &xero::Xero,
+    &zoom::Zoom,
 ];
 
 /// The provider of this name.
@@ -148,6 +186,19 @@ pub struct Settings {
     pub tolerance: Option<Duration>,
     /// The keys of [`Provider::settings`].
     pub extra: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// The text of an extra key; an empty one is as if it were not there.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.extra.get(key).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// The same settings with each secret in the form that `write` gives it.
+    fn with_secrets(&self, write: impl Fn(&str) -> String) -> Self {
+        let secrets = self.secrets.iter().map(|secret| Secret::new(write(secret.expose())));
+        Self { secrets: secrets.collect(), ..self.clone() }
+    }
 }
 
 /// Shows which keys there are and no value: a `verify_token`, say, is a secret.
