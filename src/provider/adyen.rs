@@ -1,15 +1,16 @@
-//! Adyen: HMAC-SHA256 with a key in hex, its base64 in each item of a payment webhook, or with `kind =
-//! "platform"` in the header `HmacSignature`, over the body.
+//! Adyen: HMAC-SHA256 with a key in hex, its base64 in each item of a payment webhook, or with
+//! `kind = "platform"` in the header `HmacSignature`, over the body.
 //!
 //! <https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures>
 //!
 //! A payment webhook holds items, each an event of its own with its own signature under
-//! `/additionalData/hmacSignature`; one that does not hold refuses the whole request. It covers eight
-//! fields only, joined with colons: what else an item says (`reason`, `paymentMethod`) is not signed.
+//! `/additionalData/hmacSignature`; one that does not hold refuses the whole request. It covers
+//! eight fields only, joined with colons: what else an item says (`reason`, `paymentMethod`) is not
+//! signed.
 //!
 //! Identity: `/pspReference`, `/eventCode` and `/success` of an item, all signed; `/eventDate` may
-//! differ between attempts. Platform webhooks have no id that is documented to be one: the digest of the
-//! body is their identity. The type is `/eventCode`, or `/type`.
+//! differ between attempts. Platform webhooks have no id that is documented to be one: the digest
+//! of the body is their identity. The type is `/eventCode`, or `/type`.
 //!
 //! Accepted requests are answered with `[accepted]`, which older webhooks wait for.
 
@@ -58,7 +59,8 @@ impl Provider for Adyen {
     }
 
     fn identity(&self) -> &'static str {
-        "`/pspReference`, `/eventCode` and `/success` of each item, which are signed; platform: the digest of the body"
+        "`/pspReference`, `/eventCode` and `/success` of each item, which are signed; platform: \
+         the digest of the body"
     }
 
     /// 30 days by itself; the rest is for asking again.

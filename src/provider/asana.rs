@@ -2,12 +2,14 @@
 //!
 //! <https://developers.asana.com/docs/webhooks-guide>
 //!
-//! The secret comes with the first request to the URL, in `X-Hook-Secret`, while the call that creates
-//! the webhook is still open. It is sent back, as Asana asks, and never trusted: anybody can send one.
-//! The answer to that call shows the secret to who made it; from there it goes into `secrets`.
+//! The secret comes with the first request to the URL, in `X-Hook-Secret`, while the call that
+//! creates the webhook is still open. It is sent back, as Asana asks, and never trusted: anybody
+//! can send one. The answer to that call shows the secret to who made it; from there it goes into
+//! `secrets`.
 //!
-//! A request holds many events, each on its own. They have no id: an event's bytes are its identity,
-//! since they hold what was done to what and when. A heartbeat holds none, so nothing is admitted.
+//! A request holds many events, each on its own. They have no id: an event's bytes are its
+//! identity, since they hold what was done to what and when. A heartbeat holds none, so nothing is
+//! admitted.
 //!
 //! The type is the kind of thing and what was done to it: `task.changed`.
 

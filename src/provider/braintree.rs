@@ -1,20 +1,20 @@
-//! Braintree: a form with `bt_signature=<public key>|<hex>` and `bt_payload=<base64 of XML>`, HMAC-SHA1
-//! over the payload, with the SHA-1 of the private key as its key.
+//! Braintree: a form with `bt_signature=<public key>|<hex>` and `bt_payload=<base64 of XML>`,
+//! HMAC-SHA1 over the payload, with the SHA-1 of the private key as its key.
 //!
 //! <https://developer.paypal.com/braintree/docs/guides/webhooks/parse>
 //!
-//! `public_key` is the public half of the API key whose private half is the secret. Signatures come in
-//! pairs, joined by `&`, and only those of that public key count; without it, all do.
+//! `public_key` is the public half of the API key whose private half is the secret. Signatures come
+//! in pairs, joined by `&`, and only those of that public key count; without it, all do.
 //!
-//! The URL is tested with a GET whose `bt_challenge` is signed with the key of the deliveries. It is
-//! signed only if it is 20 to 32 hex digits, as in Braintree's libraries, and a payload that is not the
-//! base64 of a `<notification>` is refused: no text can be both.
+//! The URL is tested with a GET whose `bt_challenge` is signed with the key of the deliveries. It
+//! is signed only if it is 20 to 32 hex digits, as in Braintree's libraries, and a payload that is
+//! not the base64 of a `<notification>` is refused: no text can be both.
 //!
 //! Identity: the digest of the payload. There is no id, and the XML holds what happened to what and
 //! when. The type is `/notification/kind`.
 //!
-//! Decided otherwise than in Braintree's libraries: the payload is checked as it came only, not also
-//! with a line feed more.
+//! Decided otherwise than in Braintree's libraries: the payload is checked as it came only, not
+//! also with a line feed more.
 
 use std::{borrow::Cow, time::Duration};
 

@@ -2,8 +2,8 @@
 //!
 //! <https://www.dropbox.com/developers/reference/webhooks>
 //!
-//! Identity: none. A request says only whose files have changed, so two changes of one account are the
-//! same bytes. Each request is an event of its own, and its handler asks Dropbox what is new.
+//! Identity: none. A request says only whose files have changed, so two changes of one account are
+//! the same bytes. Each request is an event of its own, and its handler asks Dropbox what is new.
 //!
 //! There are no types. The URL is tested with a GET whose `challenge` is sent back as plain text.
 

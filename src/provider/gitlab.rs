@@ -1,14 +1,14 @@
-//! GitLab: `webhook-id`, `webhook-timestamp` and `webhook-signature` as in Standard Webhooks, with a
-//! signing token `whsec_…`; or, with `scheme = "token"`, the plain secret in `X-Gitlab-Token`.
+//! GitLab: `webhook-id`, `webhook-timestamp` and `webhook-signature` as in Standard Webhooks, with
+//! a signing token `whsec_…`; or, with `scheme = "token"`, the plain secret in `X-Gitlab-Token`.
 //!
 //! <https://docs.gitlab.com/user/project/integrations/webhooks/>
 //!
 //! A source has one of the two. A request that is signed is never accepted for its token alone.
 //!
 //! Identity: the id in the header, which is signed. With a token nothing is signed: there it is the
-//! header `Idempotency-Key`, or from older versions `X-Gitlab-Event-UUID`, and the digest of the body.
-//! Without any of them there is no identity: the same push can happen twice (forward, back, forward),
-//! and such versions send nothing again.
+//! header `Idempotency-Key`, or from older versions `X-Gitlab-Event-UUID`, and the digest of the
+//! body. Without any of them there is no identity: the same push can happen twice (forward, back,
+//! forward), and such versions send nothing again.
 //!
 //! The type is `/object_kind` (`merge_request`), which is signed, or a system hook's `/event_name`.
 
@@ -58,7 +58,8 @@ impl Provider for GitLab {
     }
 
     fn identity(&self) -> &'static str {
-        "`webhook-id`, which is signed; with a token `Idempotency-Key` or `X-Gitlab-Event-UUID` and the digest of the body"
+        "`webhook-id`, which is signed; with a token `Idempotency-Key` or `X-Gitlab-Event-UUID` \
+         and the digest of the body"
     }
 
     /// Never by itself; when asked to, for the two days it keeps a request.

@@ -1,21 +1,22 @@
-//! HubSpot: `X-HubSpot-Signature-v3: <base64>`, HMAC-SHA256 over method, URL, body and the milliseconds
-//! in `X-HubSpot-Request-Timestamp`; or the older `X-HubSpot-Signature: <hex>`, SHA-256 over secret,
-//! method, URL and body (`X-HubSpot-Signature-Version: v2`) or over secret and body (`v1`).
+//! HubSpot: `X-HubSpot-Signature-v3: <base64>`, HMAC-SHA256 over method, URL, body and the
+//! milliseconds in `X-HubSpot-Request-Timestamp`; or the older `X-HubSpot-Signature: <hex>`,
+//! SHA-256 over secret, method, URL and body (`X-HubSpot-Signature-Version: v2`) or over secret and
+//! body (`v1`).
 //!
 //! <https://developers.hubspot.com/docs/apps/developer-platform/build-apps/authentication/request-validation>
 //!
-//! Where there is a v3 signature it alone counts. In its URL the escapes of `:/?@!$'()*,;` are decoded
-//! first, as HubSpot's page says. To a SHA-256 that begins with a secret bytes can be added without
-//! knowing it, but never without a byte 0x80: a v1 or v2 body must be empty or JSON, and neither can end
-//! in what would be added.
+//! Where there is a v3 signature it alone counts. In its URL the escapes of `:/?@!$'()*,;` are
+//! decoded first, as HubSpot's page says. To a SHA-256 that begins with a secret bytes can be added
+//! without knowing it, but never without a byte 0x80: a v1 or v2 body must be empty or JSON, and
+//! neither can end in what would be added.
 //!
 //! Decided where HubSpot's libraries differ from us: a time in the future is refused beyond the
 //! tolerance as one in the past is, since a captured request would otherwise stay good for longer.
 //!
 //! A request holds up to 100 events, each on its own. Identity: `/eventId`, which HubSpot does not
-//! promise to be unique, with `/portalId`, `/subscriptionId`, `/occurredAt` and `/objectId`, all signed.
-//! The bytes are not part of it: `/attemptNumber` counts up. A GET (a card asking for its content) has
-//! no events in it and no identity: each is a new question.
+//! promise to be unique, with `/portalId`, `/subscriptionId`, `/occurredAt` and `/objectId`, all
+//! signed. The bytes are not part of it: `/attemptNumber` counts up. A GET (a card asking for its
+//! content) has no events in it and no identity: each is a new question.
 //!
 //! The type is `/subscriptionType` (`contact.creation`).
 
@@ -67,11 +68,13 @@ impl Provider for HubSpot {
     }
 
     fn signs_with(&self) -> &'static str {
-        "HMAC-SHA256 over method, URL, body and time (v3), or SHA-256 with the secret in front (v1, v2)"
+        "HMAC-SHA256 over method, URL, body and time (v3), or SHA-256 with the secret in front \
+         (v1, v2)"
     }
 
     fn identity(&self) -> &'static str {
-        "`/*`: portal, subscription, `/eventId`, time and object, which are signed; the body differs between attempts"
+        "`/*`: portal, subscription, `/eventId`, time and object, which are signed; the body \
+         differs between attempts"
     }
 
     /// Ten times within a day.

@@ -2,7 +2,8 @@
 //!
 //! <https://developers.line.biz/en/docs/messaging-api/verify-webhook-signature/>
 //!
-//! A request holds many events, each on its own; the console's test holds none, and is answered 200.
+//! A request holds many events, each on its own; the console's test holds none, and is answered
+//! 200.
 //!
 //! Identity: `/webhookEventId` of each event, which is signed. Its bytes are not part of it:
 //! `/deliveryContext/isRedelivery` becomes true when LINE sends it again. The type is `/type`.

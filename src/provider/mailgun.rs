@@ -2,12 +2,12 @@
 //!
 //! <https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/securing-webhooks>
 //!
-//! The event is not signed: a captured signature fits any body. So its time is refused beyond a day,
-//! which leaves room for eight hours of retries (it is not known whether they are signed anew); a
-//! source may ask for less with `tolerance`. Mailgun's page gives no number.
+//! The event is not signed: a captured signature fits any body. So its time is refused beyond a
+//! day, which leaves room for eight hours of retries (it is not known whether they are signed
+//! anew); a source may ask for less with `tolerance`. Mailgun's page gives no number.
 //!
-//! Identity: `/event-data/id`, trusted as the signature is. Neither time nor token is part of it: they
-//! may change between attempts. The type is `/event-data/event`.
+//! Identity: `/event-data/id`, trusted as the signature is. Neither time nor token is part of it:
+//! they may change between attempts. The type is `/event-data/event`.
 
 use std::time::Duration;
 

@@ -1,14 +1,14 @@
-//! Meta (WhatsApp, Messenger, Instagram, Pages): `X-Hub-Signature-256: sha256=<hex>`, HMAC-SHA256 over
-//! the body.
+//! Meta (WhatsApp, Messenger, Instagram, Pages): `X-Hub-Signature-256: sha256=<hex>`, HMAC-SHA256
+//! over the body.
 //!
 //! <https://developers.facebook.com/docs/graph-api/webhooks/getting-started>
 //!
 //! The older `X-Hub-Signature` (SHA-1) is sent beside it and never looked at.
 //!
-//! A request holds many entries, each an event of its own: an entry is the smallest part that still says
-//! whose it is. Identity: the signed ids of what an entry holds, a message's `/id` or `/mid` and a
-//! status's `/id` and `/status`, if everything in it has one; otherwise the digest of its bytes, in which
-//! `/time` tells equal changes apart.
+//! A request holds many entries, each an event of its own: an entry is the smallest part that still
+//! says whose it is. Identity: the signed ids of what an entry holds, a message's `/id` or `/mid`
+//! and a status's `/id` and `/status`, if everything in it has one; otherwise the digest of its
+//! bytes, in which `/time` tells equal changes apart.
 //!
 //! The type is `/object` and the field that changed: `whatsapp_business_account.messages`,
 //! `page.messaging`.
@@ -61,7 +61,8 @@ impl Provider for Meta {
     }
 
     fn identity(&self) -> &'static str {
-        "`/entry/*`: the ids of its messages and statuses, which are signed; without them the digest of the entry"
+        "`/entry/*`: the ids of its messages and statuses, which are signed; without them the \
+         digest of the entry"
     }
 
     /// A day and a half; WhatsApp seven days.
@@ -151,7 +152,7 @@ struct Change<'a> {
     #[serde(borrow, default)]
     field: Scalar<'a>,
     #[serde(borrow, default)]
-    value: Value<'a>,
+    value: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -180,19 +181,19 @@ struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// Its id, and its status if it is one. The kind keeps a message and its status apart.
-    fn name(&self) -> Option<[&str; 2]> {
+    /// Its id, and its status if it is one: what becomes of a message has the message's id.
+    fn name(&self) -> Option<[String; 2]> {
         let id = self.mid.as_deref().or_else(|| self.id.as_deref())?;
-        Some([id, self.status.as_deref().unwrap_or("message")])
+        Some([id, self.status.as_deref().unwrap_or("message")].map(str::to_owned))
     }
 }
 
 impl Entry<'_> {
     /// The names of everything in it. `None`: something has none.
-    fn names(&self) -> Option<Vec<[&str; 2]>> {
+    fn names(&self) -> Option<Vec<[String; 2]>> {
         let mut names = Vec::new();
         for change in &self.changes {
-            let value = &change.value;
+            let value: Value<'_> = serde_json::from_str(change.value?.get()).ok()?;
             let messages: Vec<_> = value.messages.iter().chain(&value.statuses).collect();
             if messages.is_empty() {
                 return None;
@@ -222,8 +223,9 @@ fn event(object: &str, body: &Bytes, raw: &RawValue) -> Named {
     let bytes = naming::element(body, raw);
     match entry.names() {
         Some(names) => {
-            let id = names.first().and_then(|[id, _]| naming::usable(*id));
-            naming::by_signed_fields(id, event_type, bytes, names.into_iter().flatten())
+            let id = names.first().and_then(|[id, _]| naming::usable(id.as_str()));
+            let fields = names.iter().flatten().map(String::as_str);
+            naming::by_signed_fields(id, event_type, bytes, fields)
         }
         None => {
             let content = Digest::of([object.as_bytes(), raw.get().as_bytes()]);

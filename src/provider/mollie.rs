@@ -4,9 +4,10 @@
 //!
 //! While a secret is rotated the header is there twice, once for each secret; either one is enough.
 //!
-//! Identity: `/id` of the event, which is signed. The older form `id=tr_…` names what has changed, not
-//! what happened to it, and is the same each time: it has no identity, and each request is an event of
-//! its own. Mollie does not sign that form by itself, and what is not signed is refused here.
+//! Identity: `/id` of the event, which is signed. The older form `id=tr_…` names what has changed,
+//! not what happened to it, and is the same each time: it has no identity, and each request is an
+//! event of its own. Mollie does not sign that form by itself, and what is not signed is refused
+//! here.
 //!
 //! The type is `/type`.
 
@@ -51,7 +52,8 @@ impl Provider for Mollie {
     }
 
     fn identity(&self) -> &'static str {
-        "`/id`, which is signed; a form with an `id` has none: it is the same whenever something changed"
+        "`/id`, which is signed; a form with an `id` has none: it is the same whenever something \
+         changed"
     }
 
     /// Ten attempts within 26 hours.

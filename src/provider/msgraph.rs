@@ -3,12 +3,13 @@
 //! <https://learn.microsoft.com/en-us/graph/change-notifications-delivery-webhooks>
 //!
 //! Nothing is signed: who knows the secret may say anything, so it must travel by HTTPS only. Every
-//! element must show it; a request without elements shows nothing, and is refused. The tokens that come
-//! with encrypted content (`/validationTokens`) are not looked at: the secret counts for those as well.
+//! element must show it; a request without elements shows nothing, and is refused. The tokens that
+//! come with encrypted content (`/validationTokens`) are not looked at: the secret counts for those
+//! as well.
 //!
-//! Each element is an event of its own. Identity: `/subscriptionId` and `/id`, trusted as the secret is;
-//! where there is no id, subscription, resource, change and the etag of what changed; without an etag
-//! the same bytes can be a new change, so there is no identity.
+//! Each element is an event of its own. Identity: `/subscriptionId` and `/id`, trusted as the
+//! secret is; where there is no id, subscription, resource, change and the etag of what changed;
+//! without an etag the same bytes can be a new change, so there is no identity.
 //!
 //! The type is `/changeType` (`created`), or `/lifecycleEvent`.
 //!
@@ -59,7 +60,8 @@ impl Provider for MicrosoftGraph {
     }
 
     fn identity(&self) -> &'static str {
-        "`/value/*`: subscription and `/id`, or subscription, resource, change and etag, trusted as the secret is; otherwise none"
+        "`/value/*`: subscription and `/id`, or subscription, resource, change and etag, trusted \
+         as the secret is; otherwise none"
     }
 
     /// Four hours.

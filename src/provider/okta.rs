@@ -2,10 +2,11 @@
 //!
 //! <https://developer.okta.com/docs/concepts/event-hooks/>
 //!
-//! Nothing is signed: who knows the secret may say anything, so the secret must travel by HTTPS only.
+//! Nothing is signed: who knows the secret may say anything, so the secret must travel by HTTPS
+//! only.
 //!
-//! A request holds many events under `/data/events`, each on its own. Identity: `/uuid` of each, trusted
-//! as the secret is. The type is `/eventType` (`user.session.start`).
+//! A request holds many events under `/data/events`, each on its own. Identity: `/uuid` of each,
+//! trusted as the secret is. The type is `/eventType` (`user.session.start`).
 //!
 //! The URL is tested with a GET that carries `x-okta-verification-challenge`, which is sent back as
 //! JSON. Accepted requests are answered with an empty 200, as Okta asks.

@@ -2,12 +2,12 @@
 //!
 //! <https://postmarkapp.com/developer/webhooks/webhooks-overview>
 //!
-//! Nothing is signed: who knows the password may say anything, so it must travel by HTTPS only. A secret
-//! is written as `name:password`, or as the base64 of it.
+//! Nothing is signed: who knows the password may say anything, so it must travel by HTTPS only. A
+//! secret is written as `name:password`, or as the base64 of it.
 //!
 //! Identity: `/RecordType` and `/MessageID`, which all events of one message share, with `/ID` (a
-//! bounce) or the digest of the body: a message is opened and clicked many times, and each time is told
-//! with its own `/ReceivedAt`. An attempt has the same body as the one before it.
+//! bounce) or the digest of the body: a message is opened and clicked many times, and each time is
+//! told with its own `/ReceivedAt`. An attempt has the same body as the one before it.
 //!
 //! The type is `/RecordType` (`Bounce`); an inbound message has none and is called `Inbound`.
 
@@ -54,7 +54,8 @@ impl Provider for Postmark {
     }
 
     fn identity(&self) -> &'static str {
-        "`/MessageID`, `/RecordType`, `/ID` and what differs between a message's events, trusted as the password is"
+        "`/MessageID`, `/RecordType`, `/ID` and what differs between a message's events, trusted \
+         as the password is"
     }
 
     /// By itself for half a day; by hand for as long as it keeps a message, 45 days if not told otherwise.

@@ -2,11 +2,11 @@
 //!
 //! <https://core.telegram.org/bots/api#setwebhook>
 //!
-//! Nothing is signed: who knows the token may say anything, so it must travel by HTTPS only, as Telegram
-//! does anyway.
+//! Nothing is signed: who knows the token may say anything, so it must travel by HTTPS only, as
+//! Telegram does anyway.
 //!
-//! Identity: `/update_id`, trusted as the token is; an update that is sent again keeps it. The type is
-//! the name of the one other member (`message`, `callback_query`).
+//! Identity: `/update_id`, trusted as the token is; an update that is sent again keeps it. The type
+//! is the name of the one other member (`message`, `callback_query`).
 //!
 //! The answer has no body: Telegram runs a JSON answer with a `method` in it as a call of its API.
 

@@ -3,15 +3,15 @@
 //!
 //! <https://dev.twitch.tv/docs/eventsub/handling-webhook-events/>
 //!
-//! A time more than ten minutes off is refused, as Twitch's page asks; the community's library looks at
-//! it only later, in its handler.
+//! A time more than ten minutes off is refused, as Twitch's page asks; the community's library
+//! looks at it only later, in its handler.
 //!
-//! Identity: the id in the header, which is signed. `drop.entitlement.grant` comes in batches, whose
-//! events are known by `/id` of each.
+//! Identity: the id in the header, which is signed. `drop.entitlement.grant` comes in batches,
+//! whose events are known by `/id` of each.
 //!
-//! The type is `/subscription/type`, or `revocation` where a subscription comes without an event: the
-//! header that says so is not signed. A body with a `challenge` tests the URL and is answered with it as
-//! plain text.
+//! The type is `/subscription/type`, or `revocation` where a subscription comes without an event:
+//! the header that says so is not signed. A body with a `challenge` tests the URL and is answered
+//! with it as plain text.
 
 use std::time::Duration;
 

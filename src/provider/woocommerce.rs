@@ -2,16 +2,17 @@
 //!
 //! <https://woocommerce.com/document/webhooks/>
 //!
-//! The shop decodes the HTML entities in its secret (`&amp;`) before it signs, so they are decoded here
-//! as well: the secret may be copied from the form or from the database.
+//! The shop decodes the HTML entities in its secret (`&amp;`) before it signs, so they are decoded
+//! here as well: the secret may be copied from the form or from the database.
 //!
-//! Identity: the header `X-WC-Webhook-Delivery-ID`, which is not signed, and the digest of topic and
-//! body. The id is made of the webhook and the second, so two events in one second share it, and only
-//! the digest tells them apart. Nothing is ever sent again.
+//! Identity: the header `X-WC-Webhook-Delivery-ID`, which is not signed, and the digest of topic
+//! and body. The id is made of the webhook and the second, so two events in one second share it,
+//! and only the digest tells them apart. Nothing is ever sent again.
 //!
 //! The type is the header `X-WC-Webhook-Topic` (`order.created`).
 //!
-//! When a webhook is created, the shop posts an unsigned form `webhook_id=N` that must be answered 200.
+//! When a webhook is created, the shop posts an unsigned form `webhook_id=N` that must be answered
+//! 200.
 
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ impl Provider for WooCommerce {
 
     /// Never.
     fn resends_for(&self) -> Duration {
-        Duration::from_mins(1)
+        Duration::ZERO
     }
 
     fn handshake(&self) -> &'static str {

@@ -2,14 +2,15 @@
 //!
 //! <https://docs.x.com/x-api/webhooks/introduction>
 //!
-//! The URL is tested, again and again, with a GET that carries a `crc_token`; the answer is that token
-//! signed with the key of the deliveries, in the form of their signature. So whoever chooses the token
-//! would be given the signature of a body. Therefore only tokens of letters, digits and `-_.=+/` are
-//! signed, and a delivery that does not begin with `{` is refused: no text can be both.
+//! The URL is tested, again and again, with a GET that carries a `crc_token`; the answer is that
+//! token signed with the key of the deliveries, in the form of their signature. So whoever chooses
+//! the token would be given the signature of a body. Therefore only tokens of letters, digits and
+//! `-_.=+/` are signed, and a delivery that does not begin with `{` is refused: no text can be
+//! both.
 //!
-//! Identity: the digest of the body. There is no id that all kinds of activity have, and each holds the
-//! ids and the times of what happened. The type is the name of the member that holds the activity
-//! (`tweet_create_events`).
+//! Identity: the digest of the body. There is no id that all kinds of activity have, and each holds
+//! the ids and the times of what happened. The type is the name of the member that holds the
+//! activity (`tweet_create_events`).
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,11 +1,11 @@
-//! Xero: `x-xero-signature: <base64>`, HMAC-SHA256 over the body. The key is the text as shown, although
-//! it looks like base64.
+//! Xero: `x-xero-signature: <base64>`, HMAC-SHA256 over the body. The key is the text as shown,
+//! although it looks like base64.
 //!
 //! <https://developer.xero.com/documentation/guides/webhooks/configuring-your-server/>
 //!
-//! A request holds many events, each on its own. They have no id. Identity: whose (`/tenantId`), what
-//! (`/resourceId`, `/eventCategory`), how (`/eventType`) and when (`/eventDateUtc`), all signed. Without
-//! the time the same bytes can be a new fact, so such an event has no identity.
+//! A request holds many events, each on its own. They have no id. Identity: whose (`/tenantId`),
+//! what (`/resourceId`, `/eventCategory`), how (`/eventType`) and when (`/eventDateUtc`), all
+//! signed. Without the time the same bytes can be a new fact, so such an event has no identity.
 //!
 //! The type is category and type: `INVOICE.UPDATE`.
 //!
@@ -56,7 +56,8 @@ impl Provider for Xero {
     }
 
     fn identity(&self) -> &'static str {
-        "`/events/*`: tenant, `/resourceId`, category, type and `/eventDateUtc`, which are signed; without a time none"
+        "`/events/*`: tenant, `/resourceId`, category, type and `/eventDateUtc`, which are signed; \
+         without a time none"
     }
 
     /// For a day.

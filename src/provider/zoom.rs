@@ -2,18 +2,18 @@
 //!
 //! <https://developers.zoom.us/docs/api/webhooks/>
 //!
-//! Decided where Zoom's own code differs from us: the bytes of the body are signed as they came, while
-//! its code writes the JSON anew and so refuses some bodies. A time more than 90 minutes off is refused;
-//! its code does not look at it. It is 90 and not 5 because the last retry comes after 85 minutes, and
-//! it is not known whether it is signed anew.
+//! Decided where Zoom's own code differs from us: the bytes of the body are signed as they came,
+//! while its code writes the JSON anew and so refuses some bodies. A time more than 90 minutes off
+//! is refused; its code does not look at it. It is 90 and not 5 because the last retry comes after
+//! 85 minutes, and it is not known whether it is signed anew.
 //!
 //! Identity: the digest of the body: there is no id, and the body holds what happened (`/event`,
-//! `/payload/object`) and when (`/event_ts`). The time in the header may change between attempts, and
-//! counts for nothing. The type is `/event`.
+//! `/payload/object`) and when (`/event_ts`). The time in the header may change between attempts,
+//! and counts for nothing. The type is `/event`.
 //!
-//! The URL is tested with a signed `endpoint.url_validation`, answered with its token signed by the key
-//! of the deliveries. What a delivery signs begins with `v0:`, so a token with a colon is refused, and
-//! with it everything but letters, digits and `-_.=+/`.
+//! The URL is tested with a signed `endpoint.url_validation`, answered with its token signed by the
+//! key of the deliveries. What a delivery signs begins with `v0:`, so a token with a colon is
+//! refused, and with it everything but letters, digits and `-_.=+/`.
 
 use std::time::Duration;
 
