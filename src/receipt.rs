@@ -67,4 +67,15 @@ impl Reply {
             body: body.into(),
         }
     }
+
+    /// A 200 without content.
+    pub fn empty() -> Self {
+        Self { status: 200, content_type: None, headers: Vec::new(), body: Bytes::new() }
+    }
+
+    /// A 200 with a text that the caller chose, which no browser may take for anything but text.
+    pub fn echo(text: String) -> Self {
+        let nosniff = ("X-Content-Type-Options".to_owned(), "nosniff".to_owned());
+        Self { headers: vec![nosniff], ..Self::ok("text/plain", text) }
+    }
 }

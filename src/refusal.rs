@@ -34,6 +34,9 @@ pub enum Refusal {
     /// The signature holds but the request does not say what the provider promises it says.
     #[error("the request is malformed: {0}")]
     Malformed(String),
+    /// It is a test of the URL that does not show what the provider was told to show.
+    #[error("the test of the URL does not hold: {0}")]
+    Handshake(String),
     /// The signature does not hold.
     #[error("the signature does not hold: {0}")]
     Signature(#[from] SignatureProblem),
@@ -88,6 +91,7 @@ impl Refusal {
             Self::BrokenBody => "body_incomplete",
             Self::Encoded => "content_encoding",
             Self::Malformed(_) => "malformed",
+            Self::Handshake(_) => "handshake_refused",
             Self::Signature(_) => "signature",
         }
     }
@@ -102,6 +106,7 @@ impl Refusal {
             Self::Encoded => 415,
             Self::BrokenBody | Self::Malformed(_) => 400,
             Self::Signature(_) => 401,
+            Self::Handshake(_) => 403,
         }
     }
 }

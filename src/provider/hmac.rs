@@ -137,7 +137,7 @@ fn recipe(settings: &Settings) -> Result<Recipe, Vec<String>> {
     let separator = [(",", ','), (";", ';'), (" ", ' '), ("&", '&')];
 
     let unit = one_of(settings, "timestamp_unit", &unit, &mut wrong);
-    let place = match (text(settings, "timestamp_header"), text(settings, "timestamp_item")) {
+    let place = match (settings.text("timestamp_header"), settings.text("timestamp_item")) {
         (Some(_), Some(_)) => {
             wrong.push("timestamp_item: take it or `timestamp_header` out".to_owned());
             None
@@ -160,10 +160,10 @@ fn recipe(settings: &Settings) -> Result<Recipe, Vec<String>> {
                 .to_owned(),
         );
     }
-    if matches!(place, Some(TimePlace::Item(_))) && text(settings, "item").is_none() {
+    if matches!(place, Some(TimePlace::Item(_))) && settings.text("item").is_none() {
         wrong.push("item: name the signature's item beside `timestamp_item`".to_owned());
     }
-    if text(settings, "item").is_some() && text(settings, "prefix").is_some() {
+    if settings.text("item").is_some() && settings.text("prefix").is_some() {
         wrong.push("prefix: an item has none; take it out".to_owned());
     }
     let recipe = Recipe {
@@ -178,19 +178,14 @@ fn recipe(settings: &Settings) -> Result<Recipe, Vec<String>> {
 }
 
 fn placement(settings: &Settings, separator: char) -> Placement {
-    let header = text(settings, "header").unwrap_or("X-Signature").to_owned();
-    match text(settings, "item") {
+    let header = settings.text("header").unwrap_or("X-Signature").to_owned();
+    match settings.text("item") {
         Some(name) => Placement::Items { header, separator, name: name.to_owned() },
         None => {
-            let prefix = text(settings, "prefix").unwrap_or_default().to_owned();
+            let prefix = settings.text("prefix").unwrap_or_default().to_owned();
             Placement::Whole { header, prefix }
         }
     }
-}
-
-/// The text of a setting; an empty one is as if it were not there.
-fn text<'a>(settings: &'a Settings, key: &str) -> Option<&'a str> {
-    settings.extra.get(key).map(String::as_str).filter(|text| !text.is_empty())
 }
 
 /// What a setting chooses; the first is the default.
@@ -201,7 +196,7 @@ fn one_of<T: Copy>(
     wrong: &mut Vec<String>,
 ) -> T {
     let (_, default) = choices.first().expect("there is a choice");
-    let Some(wanted) = text(settings, key) else {
+    let Some(wanted) = settings.text(key) else {
         return *default;
     };
     if let Some((_, chosen)) = choices.iter().find(|(name, _)| *name == wanted) {
@@ -214,7 +209,7 @@ fn one_of<T: Copy>(
 
 /// The signed parts, from a template such as `{timestamp}.{body}`.
 fn signed(settings: &Settings) -> Result<Vec<Part>, String> {
-    let mut rest = text(settings, "signed").unwrap_or("{body}");
+    let mut rest = settings.text("signed").unwrap_or("{body}");
     let mut parts = Vec::new();
     while let Some((before, after)) = rest.split_once('{') {
         let (name, after) =
@@ -267,7 +262,7 @@ impl FromStr for Place {
 
 fn place(settings: &Settings, key: &str) -> Result<Option<Place>, String> {
     let problem = |()| format!("{key}: write `header:Name` or a JSON pointer such as `/id`");
-    text(settings, key).map(str::parse).transpose().map_err(problem)
+    settings.text(key).map(str::parse).transpose().map_err(problem)
 }
 
 impl Place {

@@ -6,21 +6,40 @@
 pub mod naming;
 pub mod scheme;
 
+pub mod adyen;
+pub mod asana;
 pub mod aws_sns;
+pub mod braintree;
 pub mod discord;
+pub mod dropbox;
 pub mod github;
+pub mod gitlab;
 pub mod google_pubsub;
 pub mod hmac;
+pub mod hubspot;
+pub mod line;
+pub mod mailgun;
 pub mod messagebird;
+pub mod meta;
+pub mod mollie;
+pub mod msgraph;
+pub mod okta;
 pub mod paypal;
 pub mod plaid;
+pub mod postmark;
 pub mod sendgrid;
 pub mod slack;
 pub mod standardwebhooks;
 pub mod stripe;
 pub mod svix;
+pub mod telegram;
 pub mod twilio;
+pub mod twitch;
 pub mod vonage;
+pub mod woocommerce;
+pub mod x_twitter;
+pub mod xero;
+pub mod zoom;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -36,21 +55,40 @@ use crate::{
 
 /// Every provider, in the order of the alphabet.
 pub static PROVIDERS: &[&dyn Provider] = &[
+    &adyen::Adyen,
+    &asana::Asana,
     &aws_sns::AwsSns,
+    &braintree::Braintree,
     &discord::Discord,
+    &dropbox::Dropbox,
     &github::GitHub,
+    &gitlab::GitLab,
     &google_pubsub::GooglePubSub,
     &hmac::GenericHmac,
+    &hubspot::HubSpot,
+    &line::Line,
+    &mailgun::Mailgun,
     &messagebird::MessageBird,
+    &meta::Meta,
+    &mollie::Mollie,
+    &msgraph::MicrosoftGraph,
+    &okta::Okta,
     &paypal::PayPal,
     &plaid::Plaid,
+    &postmark::Postmark,
     &sendgrid::SendGrid,
     &slack::Slack,
     &standardwebhooks::StandardWebhooks,
     &stripe::Stripe,
     &svix::Svix,
+    &telegram::Telegram,
     &twilio::Twilio,
+    &twitch::Twitch,
     &vonage::Vonage,
+    &woocommerce::WooCommerce,
+    &x_twitter::XTwitter,
+    &xero::Xero,
+    &zoom::Zoom,
 ];
 
 /// The provider of this name.
@@ -164,6 +202,19 @@ pub struct Settings {
     pub tolerance: Option<Duration>,
     /// The keys of [`Provider::settings`].
     pub extra: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// The text of an extra key; an empty one is as if it were not there.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.extra.get(key).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// The same settings with each secret in the form that `write` gives it.
+    fn with_secrets(&self, write: impl Fn(&str) -> String) -> Self {
+        let secrets = self.secrets.iter().map(|secret| Secret::new(write(secret.expose())));
+        Self { secrets: secrets.collect(), ..self.clone() }
+    }
 }
 
 /// Shows which keys there are and no value: a `verify_token`, say, is a secret.

@@ -11,6 +11,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::value::RawValue;
 
 use crate::{
     event::{Digest, Identity, Named},
@@ -45,6 +46,38 @@ pub fn by_unsigned_id(
         None => content_alone(content),
     };
     Named { event_id, event_type, identity: Some(identity), digest: Some(content), body }
+}
+
+/// An event that several signed fields name together. `event_id` is what is shown of them.
+pub fn by_signed_fields<'a>(
+    event_id: Option<String>,
+    event_type: Option<String>,
+    body: Bytes,
+    fields: impl IntoIterator<Item = &'a str>,
+) -> Named {
+    let identity = Some(Identity::of(fields));
+    Named { event_id, event_type, identity, digest: None, body }
+}
+
+/// An event that only its signed content names: its provider gives no id, or none to rely on.
+pub fn by_signed_content(
+    event_id: Option<String>,
+    event_type: Option<String>,
+    body: Bytes,
+    content: Digest,
+) -> Named {
+    let identity = Some(content_alone(content));
+    Named { event_id, event_type, identity, digest: None, body }
+}
+
+/// An event that is never the same as another one: the same bytes can be a new fact.
+pub fn never_the_same(event_id: Option<String>, event_type: Option<String>, body: Bytes) -> Named {
+    Named { event_id, event_type, identity: None, digest: None, body }
+}
+
+/// The bytes of one element of a batch, which must have been read from `body`.
+pub fn element(body: &Bytes, element: &RawValue) -> Bytes {
+    body.slice_ref(element.get().as_bytes())
 }
 
 /// The empty first part cannot be an id: an id is never empty.

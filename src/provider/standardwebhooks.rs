@@ -85,13 +85,21 @@ impl Provider for StandardWebhooks {
 
 /// How headers that begin with `family` sign: `webhook`, or `svix` where Svix puts its own name.
 pub(super) fn recipe(family: &str, settings: &Settings) -> Result<Recipe, Vec<String>> {
-    let (version, algorithm, prefix) = match settings.extra.get("scheme").map(String::as_str) {
-        None | Some("v1") => ("v1", Algorithm::HmacSha256, "whsec_"),
-        Some("v1a") => ("v1a", Algorithm::Ed25519, "whpk_"),
-        Some(_) => return Err(vec!["scheme: write `v1` or `v1a`".to_owned()]),
-    };
+    match settings.extra.get("scheme").map(String::as_str) {
+        None | Some("v1") => Ok(hmac_recipe(family)),
+        Some("v1a") => Ok(recipe_of(family, "v1a", Algorithm::Ed25519, "whpk_")),
+        Some(_) => Err(vec!["scheme: write `v1` or `v1a`".to_owned()]),
+    }
+}
+
+/// How such headers sign with a shared secret.
+pub(super) fn hmac_recipe(family: &str) -> Recipe {
+    recipe_of(family, "v1", Algorithm::HmacSha256, "whsec_")
+}
+
+fn recipe_of(family: &str, version: &str, algorithm: Algorithm, prefix: &'static str) -> Recipe {
     let [id, time] = ["id", "timestamp"].map(|name| format!("{family}-{name}"));
-    Ok(Recipe {
+    Recipe {
         algorithm,
         key: KeyForm::Base64 { prefix },
         signature: Placement::List {
@@ -101,7 +109,7 @@ pub(super) fn recipe(family: &str, settings: &Settings) -> Result<Recipe, Vec<St
         encoding: Encoding::Base64,
         time: Some(Time::header(&time)),
         signed: vec![Part::Header(id), Part::text("."), Part::Time, Part::text("."), Part::Body],
-    })
+    }
 }
 
 /// The event under the id in this header, which must be the one that was signed.

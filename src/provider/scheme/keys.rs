@@ -9,7 +9,7 @@ use base64::{
 };
 use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::{Hmac, KeyInit as _, Mac};
-use sha1::Sha1;
+use sha1::{Digest as _, Sha1};
 use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
@@ -32,6 +32,8 @@ pub enum Algorithm {
     Ed25519,
     /// ECDSA on P-256 with SHA-256, its signatures in DER: the source holds public keys only.
     EcdsaP256,
+    /// No signature at all: the provider shows the secret itself, and nothing else is covered.
+    Token,
 }
 
 /// How the text of a secret, or of a public key, stands for the bytes of the key.
@@ -48,6 +50,8 @@ pub enum KeyForm {
     Hex,
     /// A DER structure in base64, with or without the lines of PEM around it.
     Pem,
+    /// The SHA-1 of the text.
+    Sha1,
 }
 
 /// How a signature is written. Decoding is strict: what the provider's own libraries compare as
@@ -58,6 +62,8 @@ pub enum Encoding {
     Hex,
     /// Standard base64 with padding.
     Base64,
+    /// The text as it is.
+    Text,
 }
 
 /// The keys of one source. There is at least one.
@@ -71,6 +77,7 @@ enum Key {
     HmacSha512(Hmac<Sha512>),
     Ed25519(VerifyingKey),
     EcdsaP256(PublicKey),
+    Token(Zeroizing<Vec<u8>>),
 }
 
 impl Keys {
@@ -178,6 +185,7 @@ impl Key {
                 }
                 Self::Ed25519(key)
             }
+            Algorithm::Token => Self::Token(bytes),
         })
     }
 
@@ -195,9 +203,11 @@ impl Key {
             Self::Ed25519(key) => Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify_strict(whole, &signature).is_ok()),
             Self::EcdsaP256(key) => key.made(Method::EcdsaP256Der, whole, signature),
-            Self::HmacSha1(_) | Self::HmacSha256(_) | Self::HmacSha384(_) | Self::HmacSha512(_) => {
-                false
-            }
+            Self::HmacSha1(_)
+            | Self::HmacSha256(_)
+            | Self::HmacSha384(_)
+            | Self::HmacSha512(_)
+            | Self::Token(_) => false,
         }
     }
 
@@ -208,6 +218,7 @@ impl Key {
             Self::HmacSha384(key) => Some(mac(key, message)),
             Self::HmacSha512(key) => Some(mac(key, message)),
             Self::Ed25519(_) | Self::EcdsaP256(_) => None,
+            Self::Token(token) => Some(token.to_vec()),
         }
     }
 }
@@ -233,6 +244,7 @@ impl KeyForm {
             }
             Self::Hex => hex::decode(text).map_err(|_| "is not hex; copy it whole")?,
             Self::Pem => der_of(text)?,
+            Self::Sha1 => Sha1::digest(text).to_vec(),
         };
         if bytes.is_empty() {
             return Err("is a prefix without a key; copy it whole");
@@ -248,6 +260,7 @@ impl Encoding {
             Self::Hex if text.bytes().any(|byte| byte.is_ascii_uppercase()) => return None,
             Self::Hex => hex::decode(text).ok()?,
             Self::Base64 => STANDARD.decode(text).ok()?,
+            Self::Text => text.as_bytes().to_vec(),
         };
         (!bytes.is_empty()).then_some(bytes)
     }
@@ -257,6 +270,7 @@ impl Encoding {
         match self {
             Self::Hex => hex::encode(bytes),
             Self::Base64 => STANDARD.encode(bytes),
+            Self::Text => String::from_utf8_lossy(bytes).into_owned(),
         }
     }
 }
@@ -331,6 +345,16 @@ mod tests {
         for text in ["", "Cv8", "Cv9=", "Cv8=\n", "Cv8==", "_-8="] {
             assert_eq!(Encoding::Base64.decode(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_token_covers_nothing_and_matches_only_whole() {
+        let keys = keys(Algorithm::Token, KeyForm::Text, &["token", "old"]).unwrap();
+        for (given, fits) in [("token", true), ("old", true), ("toke", false), ("tokens", false)] {
+            let given = [given.as_bytes().to_vec()];
+            assert_eq!(keys.made_any(&given, &[b"any body"]), fits, "{given:?}");
+        }
+        assert_eq!(keys.sign(&[]), Some(b"token".to_vec()));
     }
 
     #[test]

@@ -11,11 +11,16 @@ pub mod public;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use self::keys::Keys;
 use super::{NotSignable, Scheme, Settings};
-use crate::{clock::Timestamp, limits, refusal::SignatureProblem, request::Unverified};
+use crate::{
+    clock::Timestamp,
+    limits,
+    refusal::SignatureProblem,
+    request::{HeaderProblem, Unverified},
+};
 
 pub use self::keys::{Algorithm, Encoding, KeyForm};
 
@@ -71,6 +76,14 @@ pub enum Placement {
         /// The version.
         version: String,
     },
+    /// One signature after a prefix in each header of this name, of which there may be several; a
+    /// proxy may have joined them with commas.
+    Each {
+        /// The header.
+        header: String,
+        /// What stands before each signature.
+        prefix: String,
+    },
 }
 
 /// Where the time of signing is, and how it is written.
@@ -78,7 +91,7 @@ pub enum Placement {
 pub struct Time {
     /// Where it is.
     pub place: TimePlace,
-    /// What it counts since the Unix epoch.
+    /// How it is written.
     pub unit: TimeUnit,
     /// How far it may be off, both ways, unless the source says otherwise.
     pub tolerance: Duration,
@@ -93,13 +106,15 @@ pub enum TimePlace {
     Item(String),
 }
 
-/// What a time of signing counts.
+/// How a time of signing is written: what it counts since the Unix epoch, or as a date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Whole seconds.
     Seconds,
     /// Milliseconds.
     Millis,
+    /// A date and time after RFC 3339, with any number of decimals.
+    Rfc3339,
 }
 
 /// A part of what is signed.
@@ -155,7 +170,7 @@ pub struct RecipeScheme {
 
 impl Scheme for RecipeScheme {
     fn verify(&self, request: &Unverified, now: Timestamp) -> Result<(), SignatureProblem> {
-        let header = only(request, self.recipe.signature.header())?;
+        let header = &self.recipe.signature.read(request)?;
         let time = match &self.recipe.time {
             Some(time) => {
                 let text = self.time_text(time, request, header)?;
@@ -197,7 +212,9 @@ impl Scheme for RecipeScheme {
         })?;
         let signature = self.recipe.encoding.encode(&signature);
         let value = match &self.recipe.signature {
-            Placement::Whole { prefix, .. } => format!("{prefix}{signature}"),
+            Placement::Whole { prefix, .. } | Placement::Each { prefix, .. } => {
+                format!("{prefix}{signature}")
+            }
             Placement::List { version, .. } => format!("{version},{signature}"),
             Placement::Items { separator, name, .. } => match &time {
                 Some((Time { place: TimePlace::Item(time_name), .. }, text)) => {
@@ -276,16 +293,40 @@ impl Placement {
     /// The header that holds the signatures.
     pub fn header(&self) -> &str {
         match self {
-            Self::Whole { header, .. } | Self::Items { header, .. } | Self::List { header, .. } => {
-                header
-            }
+            Self::Whole { header, .. }
+            | Self::Items { header, .. }
+            | Self::List { header, .. }
+            | Self::Each { header, .. } => header,
         }
+    }
+
+    /// The value of that header; of several, where there may be several, joined with commas.
+    fn read<'r>(&self, request: &'r Unverified) -> Result<Cow<'r, str>, SignatureProblem> {
+        let Self::Each { header, .. } = self else {
+            return only(request, self.header()).map(Cow::Borrowed);
+        };
+        let problem = |problem| SignatureProblem::Header(header.clone(), problem);
+        let values: Vec<_> = request
+            .headers
+            .all(header)
+            .map(|value| std::str::from_utf8(value).ok().filter(|text| !text.is_empty()))
+            .collect::<Option<_>>()
+            .ok_or_else(|| problem(HeaderProblem::Malformed))?;
+        if values.is_empty() {
+            return Err(problem(HeaderProblem::Missing));
+        }
+        Ok(Cow::Owned(values.join(",")))
     }
 
     /// Every signature in the value of the header, as it is written.
     fn signatures<'h>(&'h self, value: &'h str) -> Box<dyn Iterator<Item = &'h str> + 'h> {
         match self {
             Self::Whole { prefix, .. } => Box::new(value.strip_prefix(prefix.as_str()).into_iter()),
+            Self::Each { prefix, .. } => Box::new(
+                value
+                    .split(',')
+                    .filter_map(move |text| text.trim_matches(' ').strip_prefix(prefix)),
+            ),
             Self::Items { name, .. } => Box::new(self.items(value, name)),
             Self::List { version, .. } => {
                 let entries = value.split(' ').filter_map(|entry| entry.split_once(','));
@@ -302,7 +343,7 @@ impl Placement {
     ) -> impl Iterator<Item = &'h str> + use<'h, 'n> {
         let separator = match self {
             Self::Items { separator, .. } => Some(*separator),
-            Self::Whole { .. } | Self::List { .. } => None,
+            Self::Whole { .. } | Self::List { .. } | Self::Each { .. } => None,
         };
         separator
             .into_iter()
@@ -333,13 +374,12 @@ impl Time {
         tolerance: Option<Duration>,
         now: Timestamp,
     ) -> Result<(), SignatureProblem> {
-        let malformed = || SignatureProblem::Form("the signed time is not a whole number".into());
-        // A sign or a space would be a second spelling; 15 digits reach beyond any real time.
-        let digits = text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_digit());
-        let signed = text.parse::<i64>().ok().filter(|_| digits).ok_or_else(malformed)?;
+        let malformed =
+            || SignatureProblem::Form("the signed time is not written as it should be".into());
+        let signed = self.unit.read(text).ok_or_else(malformed)?;
         let (now, unit_ms) = match self.unit {
             TimeUnit::Seconds => (now.as_seconds(), 1000),
-            TimeUnit::Millis => (now.as_millis(), 1),
+            TimeUnit::Millis | TimeUnit::Rfc3339 => (now.as_millis(), 1),
         };
         let age_ms = now.saturating_sub(signed).saturating_mul(unit_ms);
         if u128::from(age_ms.unsigned_abs()) <= tolerance.unwrap_or(self.tolerance).as_millis() {
@@ -351,8 +391,26 @@ impl Time {
 }
 
 impl TimeUnit {
+    /// Seconds, or milliseconds for everything finer.
+    fn read(self, text: &str) -> Option<i64> {
+        match self {
+            Self::Seconds | Self::Millis => {
+                // A sign or a space would be a second spelling; 15 digits reach beyond any real time.
+                let digits = text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_digit());
+                text.parse().ok().filter(|_| digits)
+            }
+            Self::Rfc3339 => {
+                text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+            }
+        }
+    }
+
     fn write(self, now: Timestamp) -> String {
         match self {
+            Self::Rfc3339 => {
+                let time = jiff::Timestamp::from_millisecond(now.as_millis()).unwrap_or_default();
+                format!("{time:.9}")
+            }
             Self::Seconds => now.as_seconds().to_string(),
             Self::Millis => now.as_millis().to_string(),
         }

@@ -83,6 +83,49 @@ fn a_time_has_one_spelling() {
 }
 
 #[test]
+fn a_date_is_a_time_too() {
+    let time = Time { unit: TimeUnit::Rfc3339, ..Time::header("X-Time") };
+    let now = Timestamp::from_seconds(1_767_225_600);
+    assert_eq!(time.unit.write(now), "2026-01-01T00:00:00.000000000Z");
+    for text in
+        ["2026-01-01T00:04:59.999999999Z", "2025-12-31T23:55:00Z", "2026-01-01T01:00:00+01:00"]
+    {
+        assert_eq!(time.check(text, None, now), Ok(()), "{text}");
+    }
+    let late = time.check("2025-12-31T23:54:59.5Z", None, now);
+    assert_eq!(late, Err(SignatureProblem::Stale(300)));
+    for text in ["", "1767225600", "2026-01-01", "2026-01-01T00:00:00"] {
+        let problem = time.check(text, None, now).unwrap_err();
+        assert!(matches!(problem, SignatureProblem::Form(_)), "{text:?}");
+    }
+}
+
+#[test]
+fn a_signature_may_stand_in_each_header_of_its_name() {
+    let signature = Placement::Each { header: "X-Sig".to_owned(), prefix: "sha256=".to_owned() };
+    let recipe =
+        Recipe { signature, time: None, signed: vec![Part::Body], ..recipe(TimeUnit::Seconds) };
+    let scheme = recipe.scheme(&settings(None)).unwrap();
+    let mut signed = draft();
+    scheme.sign(&mut signed, Timestamp::default()).unwrap();
+    let value = signed.headers.only("X-Sig").unwrap().to_owned();
+    for values in [
+        vec![value.clone()],
+        vec!["sha256=00".to_owned(), value.clone()],
+        vec![format!("sha256=00, {value}")],
+    ] {
+        let mut request = draft();
+        for value in &values {
+            request.headers.push("X-Sig", value.clone());
+        }
+        assert_eq!(scheme.verify(&request, Timestamp::default()), Ok(()), "{values:?}");
+        request.headers.push("X-Sig", "");
+        assert!(scheme.verify(&request, Timestamp::default()).is_err(), "{values:?}");
+    }
+    assert!(scheme.verify(&draft(), Timestamp::default()).is_err());
+}
+
+#[test]
 fn only_so_many_signatures_are_tried() {
     let scheme = recipe(TimeUnit::Seconds).scheme(&settings(None)).unwrap();
     let now = Timestamp::from_seconds(1_767_225_600);
