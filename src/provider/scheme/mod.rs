@@ -114,6 +114,37 @@ pub enum Part {
 }
 
 impl Recipe {
+    /// HMAC-SHA256 over the body alone, with the text of the secret as the key. One signature is
+    /// the whole of `header` after `prefix`.
+    pub fn of_body(header: &str, prefix: &str, encoding: Encoding) -> Self {
+        Self {
+            algorithm: Algorithm::HmacSha256,
+            key: KeyForm::Text,
+            signature: Placement::Whole { header: header.to_owned(), prefix: prefix.to_owned() },
+            encoding,
+            time: None,
+            signed: vec![Part::Body],
+        }
+    }
+
+    /// HMAC-SHA256 over the body alone, as [`Recipe::of_body`], with the signatures, in hex, as
+    /// items `name=…` of `header` with commas in between.
+    pub fn of_body_in_items(header: &str, name: &str) -> Self {
+        let (header, name) = (header.to_owned(), name.to_owned());
+        let signature = Placement::Items { header, separator: ',', name };
+        Self { signature, ..Self::of_body("", "", Encoding::Hex) }
+    }
+
+    /// HMAC-SHA256 over time, dot and body as Stripe does it: `t=…,v1=<hex>` in `header`, with the
+    /// text of the secret as the key. How far the time may be off is `tolerance`.
+    pub fn of_time_and_body(header: &str, tolerance: Duration) -> Self {
+        Self {
+            time: Some(Time { tolerance, ..Time::item("t") }),
+            signed: vec![Part::Time, Part::text("."), Part::Body],
+            ..Self::of_body_in_items(header, "v1")
+        }
+    }
+
     /// The scheme with the keys of a source in it.
     ///
     /// # Errors
@@ -124,10 +155,7 @@ impl Recipe {
         if settings.tolerance.is_some() && self.time.is_none() {
             wrong.push("tolerance: this provider signs no time; take it out".to_owned());
         }
-        if settings.tolerance.is_some_and(|tolerance| tolerance > limits::TOLERANCE_MAX) {
-            let hours = limits::TOLERANCE_MAX.as_secs() / 3600;
-            wrong.push(format!("tolerance: at most {hours} hours; write a shorter one"));
-        }
+        wrong.extend(tolerance_problem(settings));
         match Keys::new(self.algorithm, self.key, settings) {
             Ok(keys) if wrong.is_empty() => {
                 let tolerance = settings.tolerance;
@@ -137,6 +165,13 @@ impl Recipe {
             Err(more) => Err([wrong, more].concat()),
         }
     }
+}
+
+/// What is wrong with a source's tolerance, as `key: what to write instead`.
+pub fn tolerance_problem(settings: &Settings) -> Option<String> {
+    let hours = limits::TOLERANCE_MAX.as_secs() / 3600;
+    let too_long = settings.tolerance.is_some_and(|tolerance| tolerance > limits::TOLERANCE_MAX);
+    too_long.then(|| format!("tolerance: at most {hours} hours; write a shorter one"))
 }
 
 /// A recipe with the keys of one source in it.
@@ -321,7 +356,10 @@ impl Time {
     }
 
     /// Whether the signed time is near enough to `now`: as far off as the tolerance is near enough.
-    fn check(
+    ///
+    /// # Errors
+    /// When it is not, or is not written as a time.
+    pub fn check(
         &self,
         text: &str,
         tolerance: Option<Duration>,
