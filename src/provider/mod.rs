@@ -6,13 +6,38 @@
 pub mod naming;
 pub mod scheme;
 
+pub mod bird;
+pub mod bitbucket;
+pub mod calendly;
+pub mod circleci;
+pub mod clerk;
+pub mod coinbase_commerce;
+pub mod docusign;
 pub mod github;
+pub mod heroku;
 pub mod hmac;
+pub mod intercom;
+pub mod lemonsqueezy;
+pub mod linear;
+pub mod mux;
+pub mod notion;
+pub mod openai;
+pub mod paddle;
+pub mod pagerduty;
+pub mod razorpay;
+pub mod resend;
+pub mod sentry;
+pub mod shopify;
 pub mod slack;
+pub mod square;
 pub mod standardwebhooks;
 pub mod stripe;
 pub mod svix;
 pub mod twilio;
+pub mod typeform;
+pub mod vercel;
+pub mod workos;
+pub mod zendesk;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -28,13 +53,38 @@ use crate::{
 
 /// Every provider, in the order of the alphabet.
 pub static PROVIDERS: &[&dyn Provider] = &[
+    &bird::Bird,
+    &bitbucket::Bitbucket,
+    &calendly::Calendly,
+    &circleci::CircleCi,
+    &clerk::Clerk,
+    &coinbase_commerce::CoinbaseCommerce,
+    &docusign::DocuSign,
     &github::GitHub,
+    &heroku::Heroku,
     &hmac::GenericHmac,
+    &intercom::Intercom,
+    &lemonsqueezy::LemonSqueezy,
+    &linear::Linear,
+    &mux::Mux,
+    &notion::Notion,
+    &openai::OpenAi,
+    &paddle::Paddle,
+    &pagerduty::PagerDuty,
+    &razorpay::Razorpay,
+    &resend::Resend,
+    &sentry::Sentry,
+    &shopify::Shopify,
     &slack::Slack,
+    &square::Square,
     &standardwebhooks::StandardWebhooks,
     &stripe::Stripe,
     &svix::Svix,
     &twilio::Twilio,
+    &typeform::Typeform,
+    &vercel::Vercel,
+    &workos::WorkOs,
+    &zendesk::Zendesk,
 ];
 
 /// The provider of this name.
