@@ -44,3 +44,17 @@ fn a_challenge_is_answered_as_plain_text() {
     });
     assert_eq!(response, expected);
 }
+
+#[test]
+fn a_token_that_notion_hands_over_is_answered_and_not_trusted() {
+    let fixtures = Fixture::all("notion");
+    let fixture = fixtures.iter().find(|fixture| fixture.name == "unsigned_verification_token");
+    let fixture = fixture.expect("there is such a fixture");
+    let notion = PROVIDERS.iter().find(|provider| provider.name() == "notion").expect("listed");
+    let source = source_of(*notion, fixture);
+    let status = |request| check(&source, request, now_of(fixture)).response().status;
+    assert_eq!(status(fixture.request().clone()), Some(200));
+    let mut signed = fixture.request().clone();
+    signed.headers.set("x-notion-signature", "sha256=00");
+    assert_eq!(status(signed), Some(401), "a signature, once there, must hold");
+}
