@@ -156,7 +156,7 @@ mod tests {
         let (before, time, after) = around_time(body).unwrap();
         assert_eq!(time, "42");
         assert_eq!([before, time.as_bytes(), after].concat(), body);
-        for body in [&b"{}"[..], b"", b"[1]", br#"{"webhookTimestamp":1,"webhookTimestamp":2}"#] {
+        for body in [&b"{}"[..], b"", b"[]", br#"{"webhookTimestamp":1,"webhookTimestamp":2}"#] {
             assert_eq!(around_time(body), None);
         }
     }
