@@ -13,7 +13,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Provider, Scheme, Settings, naming::Scalar, scheme::Recipe};
+use super::{
+    Provider, Scheme, Settings,
+    naming::{self, Scalar},
+    scheme::Recipe,
+};
 use crate::{
     event::{Digest, Identity, Named},
     refusal::Refusal,
@@ -61,15 +65,14 @@ impl Provider for Calendly {
 
     fn events(&self, request: &Verified, _: &Settings) -> Result<Vec<Named>, Refusal> {
         let event: Event<'_> = serde_json::from_slice(&request.body).unwrap_or_default();
-        let event_type = event.event.usable();
         let uri = event.payload.and_then(|payload| payload.uri.usable());
-        let fields = (event_type.as_deref(), uri.as_deref(), event.created_at.as_deref());
-        let identity = match fields {
-            (Some(event_type), Some(uri), Some(at)) => Identity::of([event_type, uri, at]),
-            _ => Identity::of(["", Digest::of([request.body.as_ref()]).short().as_str()]),
-        };
-        let (identity, body) = (Some(identity), request.body.clone());
-        Ok(vec![Named { event_id: None, event_type, identity, digest: None, body }])
+        let (event_type, created_at) = (event.event.usable(), event.created_at.usable());
+        let content = || Digest::of([request.body.as_ref()]);
+        let mut named = naming::by_signed_id(None, event_type, request.body.clone(), content);
+        if let (Some(kind), Some(uri), Some(at)) = (&named.event_type, &uri, &created_at) {
+            named.identity = Some(Identity::of([kind, uri, at].map(String::as_str)));
+        }
+        Ok(vec![named])
     }
 }
 

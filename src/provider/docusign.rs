@@ -80,19 +80,18 @@ impl Provider for DocuSign {
     fn events(&self, request: &Verified, _: &Settings) -> Result<Vec<Named>, Refusal> {
         let message: Message<'_> = serde_json::from_slice(&request.body).unwrap_or_default();
         let data = message.data.unwrap_or_default();
-        let event_type = message.event.usable();
-        let text = |field: &Scalar<'_>| field.as_deref().unwrap_or_default().to_owned();
-        let (configuration, recipient) =
-            (text(&message.configuration_id), text(&data.recipient_id));
-        let fields = (data.envelope_id.usable(), message.generated_at.usable(), &event_type);
-        let identity = match fields {
-            (Some(envelope), Some(at), Some(event)) => Identity::of(
-                [event, &envelope, &recipient, &at, &configuration].map(String::as_str),
-            ),
-            _ => Identity::of(["", Digest::of([request.body.as_ref()]).short().as_str()]),
-        };
-        let (identity, body) = (Some(identity), request.body.clone());
-        Ok(vec![Named { event_id: None, event_type, identity, digest: None, body }])
+        let (envelope, at) = (data.envelope_id.usable(), message.generated_at.usable());
+        // These two are not in every message.
+        let recipient = data.recipient_id.usable().unwrap_or_default();
+        let configuration = message.configuration_id.usable().unwrap_or_default();
+        let (event_type, body) = (message.event.usable(), request.body.clone());
+        let content = || Digest::of([request.body.as_ref()]);
+        let mut named = naming::by_signed_id(None, event_type, body, content);
+        if let (Some(kind), Some(envelope), Some(at)) = (&named.event_type, &envelope, &at) {
+            let fields = [kind, envelope, &recipient, at, &configuration];
+            named.identity = Some(Identity::of(fields.map(String::as_str)));
+        }
+        Ok(vec![named])
     }
 
     fn retry_marker(&self, request: &Verified) -> Option<String> {

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     Provider, Scheme, Settings,
@@ -68,6 +68,12 @@ impl Provider for Mux {
         let content = || Digest::of([request.body.as_ref()]);
         Ok(vec![naming::by_signed_id(id, event_type, request.body.clone(), content)])
     }
+
+    fn retry_marker(&self, request: &Verified) -> Option<String> {
+        let history: History = serde_json::from_slice(&request.body).ok()?;
+        let attempts = history.attempts.len();
+        (attempts > 0).then(|| format!("attempts: {attempts} before this one"))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -76,4 +82,10 @@ struct Event<'a> {
     id: Scalar<'a>,
     #[serde(borrow, default, rename = "type")]
     event_type: Scalar<'a>,
+}
+
+/// What was tried before.
+#[derive(Debug, Deserialize)]
+struct History {
+    attempts: Vec<IgnoredAny>,
 }

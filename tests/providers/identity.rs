@@ -250,6 +250,8 @@ fn a_retry_says_so() {
         ("docusign/envelope_retried", Some("retryCount: 3")),
         ("intercom/conversation_created", None),
         ("intercom/conversation_retried", Some("delivery_attempts: 2")),
+        ("mux/asset_ready", None),
+        ("mux/asset_retried", Some("attempts: 1 before this one")),
         ("notion/page_created", None),
         ("notion/page_created_retried", Some("attempt_number: 3")),
         ("slack/message_retried", Some("x-slack-retry-num: 1 (http_timeout)")),
