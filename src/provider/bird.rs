@@ -1,9 +1,10 @@
 //! Bird: Standard Webhooks, with a secret `whsec_<base64>`.
 //!
-//! <https://docs.bird.com/api/notifications-api/api-reference/webhook-subscriptions/verifying-a-webhook-subscription>
+//! <https://pypi.org/project/messagebird-sdk/>
 //!
-//! The classic MessageBird API signs with a JWT in `MessageBird-Signature-JWT`; it is another
-//! product and refused here.
+//! This is what Bird's own library checks, whose page that is. Two older ways to sign are refused
+//! here: the JWT of the classic API (`MessageBird-Signature-JWT`), and `MessageBird-Signature` over
+//! time, URL and body, which the pages of its notifications API still show.
 //!
 //! Identity: the id in the header, which is signed. The type is `/type`.
 
@@ -26,7 +27,7 @@ impl Provider for Bird {
     }
 
     fn docs(&self) -> &'static str {
-        "https://docs.bird.com/api/notifications-api/api-reference/webhook-subscriptions/verifying-a-webhook-subscription"
+        "https://pypi.org/project/messagebird-sdk/"
     }
 
     fn secret_variable(&self) -> &'static str {
