@@ -9,36 +9,61 @@ pub mod scheme;
 pub mod adyen;
 pub mod asana;
 pub mod aws_sns;
+pub mod bird;
+pub mod bitbucket;
 pub mod braintree;
+pub mod calendly;
+pub mod circleci;
+pub mod clerk;
+pub mod coinbase_commerce;
 pub mod discord;
+pub mod docusign;
 pub mod dropbox;
 pub mod github;
 pub mod gitlab;
 pub mod google_pubsub;
+pub mod heroku;
 pub mod hmac;
 pub mod hubspot;
+pub mod intercom;
+pub mod lemonsqueezy;
 pub mod line;
+pub mod linear;
 pub mod mailgun;
 pub mod messagebird;
 pub mod meta;
 pub mod mollie;
 pub mod msgraph;
+pub mod mux;
+pub mod notion;
 pub mod okta;
+pub mod openai;
+pub mod paddle;
+pub mod pagerduty;
 pub mod paypal;
 pub mod plaid;
 pub mod postmark;
+pub mod razorpay;
+pub mod resend;
 pub mod sendgrid;
+pub mod sentry;
+pub mod shopify;
 pub mod slack;
+pub mod square;
 pub mod standardwebhooks;
 pub mod stripe;
 pub mod svix;
 pub mod telegram;
 pub mod twilio;
 pub mod twitch;
+pub mod typeform;
+pub mod vercel;
 pub mod vonage;
 pub mod woocommerce;
+pub mod workos;
 pub mod x_twitter;
 pub mod xero;
+pub mod zendesk;
 pub mod zoom;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -58,36 +83,61 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &adyen::Adyen,
     &asana::Asana,
     &aws_sns::AwsSns,
+    &bird::Bird,
+    &bitbucket::Bitbucket,
     &braintree::Braintree,
+    &calendly::Calendly,
+    &circleci::CircleCi,
+    &clerk::Clerk,
+    &coinbase_commerce::CoinbaseCommerce,
     &discord::Discord,
+    &docusign::DocuSign,
     &dropbox::Dropbox,
     &github::GitHub,
     &gitlab::GitLab,
     &google_pubsub::GooglePubSub,
+    &heroku::Heroku,
     &hmac::GenericHmac,
     &hubspot::HubSpot,
+    &intercom::Intercom,
+    &lemonsqueezy::LemonSqueezy,
     &line::Line,
+    &linear::Linear,
     &mailgun::Mailgun,
     &messagebird::MessageBird,
     &meta::Meta,
     &mollie::Mollie,
     &msgraph::MicrosoftGraph,
+    &mux::Mux,
+    &notion::Notion,
     &okta::Okta,
+    &openai::OpenAi,
+    &paddle::Paddle,
+    &pagerduty::PagerDuty,
     &paypal::PayPal,
     &plaid::Plaid,
     &postmark::Postmark,
+    &razorpay::Razorpay,
+    &resend::Resend,
     &sendgrid::SendGrid,
+    &sentry::Sentry,
+    &shopify::Shopify,
     &slack::Slack,
+    &square::Square,
     &standardwebhooks::StandardWebhooks,
     &stripe::Stripe,
     &svix::Svix,
     &telegram::Telegram,
     &twilio::Twilio,
     &twitch::Twitch,
+    &typeform::Typeform,
+    &vercel::Vercel,
     &vonage::Vonage,
     &woocommerce::WooCommerce,
+    &workos::WorkOs,
     &x_twitter::XTwitter,
     &xero::Xero,
+    &zendesk::Zendesk,
     &zoom::Zoom,
 ];
 

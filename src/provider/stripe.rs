@@ -20,7 +20,7 @@ use serde::Deserialize;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe, Time},
+    scheme::{Recipe, TOLERANCE},
 };
 use crate::{
     event::{Digest, Named},
@@ -68,18 +68,7 @@ impl Provider for Stripe {
     }
 
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Items {
-                header: "Stripe-Signature".to_owned(),
-                separator: ',',
-                name: "v1".to_owned(),
-            },
-            encoding: Encoding::Hex,
-            time: Some(Time::item("t")),
-            signed: vec![Part::Time, Part::text("."), Part::Body],
-        };
+        let recipe = Recipe::of_time_and_body("Stripe-Signature", TOLERANCE);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 

@@ -86,6 +86,32 @@ fn a_later_attempt_is_the_same_event() {
         "x_twitter/tweet_created",
         "xero/contact_created",
         "zoom/meeting_started",
+        "bird/sms_outbound",
+        "bitbucket/push",
+        "calendly/invitee_created",
+        "circleci/workflow_completed",
+        "clerk/user_created",
+        "coinbase_commerce/charge_confirmed",
+        "docusign/envelope_completed",
+        "heroku/release_update",
+        "intercom/conversation_created",
+        "lemonsqueezy/order_created",
+        "mux/asset_ready",
+        "notion/page_created",
+        "openai/response_completed",
+        "paddle/transaction_completed",
+        "pagerduty/incident_triggered",
+        "razorpay/payment_captured",
+        "resend/email_delivered",
+        "sentry/issue_created",
+        "shopify/orders_create",
+        "shopify/event_product_update",
+        "square/payment_created",
+        "typeform/form_response",
+        "vercel/deployment_created",
+        "workos/user_created",
+        "zendesk/user_created",
+        "zendesk/trigger_with_an_id_of_its_own",
     ] {
         let (first, later) = (named(path, 0, unchanged), named(path, 3600, unchanged));
         assert!(first.identity.is_some(), "{path}");
@@ -120,10 +146,59 @@ fn under_a_signed_id_the_body_may_differ() {
 }
 
 #[test]
+fn what_an_attempt_counts_up_is_not_part_of_the_identity() {
+    for (first, later) in [
+        ("coinbase_commerce/charge_confirmed", "coinbase_commerce/charge_confirmed_retried"),
+        ("docusign/envelope_completed", "docusign/envelope_retried"),
+        ("intercom/conversation_created", "intercom/conversation_retried"),
+        ("mux/asset_ready", "mux/asset_retried"),
+        ("notion/page_created", "notion/page_created_retried"),
+        ("paddle/transaction_completed", "paddle/transaction_replayed"),
+    ] {
+        let (first, later) = (named(first, 0, unchanged), named(later, 0, unchanged));
+        assert_ne!(first.body, later.body);
+        assert_eq!(first.identity, later.identity, "{:?}", first.event_id);
+    }
+}
+
+#[test]
+fn the_time_in_a_body_is_not_part_of_the_identity() {
+    let (first, later) = ("linear/issue_create", 3600);
+    let (first, later) = (named(first, 0, unchanged), named(first, later, unchanged));
+    assert_ne!(first.body, later.body);
+    assert_eq!((first.identity, first.digest), (later.identity, later.digest));
+}
+
+#[test]
+fn without_an_id_each_field_that_names_an_event_counts() {
+    for (path, old, new) in [
+        ("calendly/invitee_created", "invitee.created", "invitee.canceled"),
+        ("calendly/invitee_created", "9f2a7c1b", "9f2a7c1c"),
+        ("calendly/invitee_created", "00:00:00.000000Z", "00:00:00.000001Z"),
+        ("docusign/envelope_completed", "envelope-completed", "envelope-sent"),
+        ("docusign/envelope_completed", "2c9d7f31", "2c9d7f32"),
+        ("docusign/envelope_completed", "00.1234567Z", "00.1234568Z"),
+        ("docusign/envelope_completed", "10510441", "10510442"),
+        ("docusign/second_key_of_two", "\"recipientId\":\"2\"", "\"recipientId\":\"3\""),
+        ("lemonsqueezy/order_created", "00:00:00.000000Z", "00:00:00.000001Z"),
+    ] {
+        let changed = named(path, 0, |request| replace(request, old, new));
+        assert_ne!(named(path, 0, unchanged).identity, changed.identity, "{path}: {new}");
+    }
+}
+
+#[test]
 fn under_an_unsigned_id_other_content_is_another_event() {
     for (path, old, new) in [
         ("github/push", "octocat@", "octodog@"),
         ("twilio/incoming_sms", "Hello", "Jello"),
+        ("bitbucket/push", "709d", "809d"),
+        ("linear/issue_create", "Round", "Sound"),
+        ("razorpay/payment_captured", "\"amount\":100", "\"amount\":900"),
+        ("sentry/issue_created", "TypeError", "NameError"),
+        ("shopify/orders_create", "29.90", "99.90"),
+        ("shopify/event_product_update", "632910392", "632910393"),
+        ("zendesk/trigger_with_an_id_of_its_own", "open", "done"),
         ("hmac/hub_style", "A-1", "A-2"),
         ("gitlab/token", "Diaspora", "Another"),
         ("woocommerce/order_created", "19.90", "29.90"),
@@ -141,6 +216,12 @@ fn a_copy_under_another_unsigned_id_is_noticed_by_its_digest() {
     for (path, header) in [
         ("github/push", "x-github-delivery"),
         ("twilio/incoming_sms", "i-twilio-idempotency-token"),
+        ("bitbucket/push", "x-request-uuid"),
+        ("linear/issue_create", "linear-delivery"),
+        ("razorpay/payment_captured", "x-razorpay-event-id"),
+        ("sentry/issue_created", "request-id"),
+        ("shopify/orders_create", "x-shopify-webhook-id"),
+        ("shopify/event_product_update", "shopify-webhook-id"),
         ("hmac/hub_style", "x-request-id"),
     ] {
         let first = named(path, 0, unchanged);
@@ -281,10 +362,46 @@ fn a_form_spelled_another_way_is_the_same_event() {
 }
 
 #[test]
+fn an_unsigned_id_of_the_other_header_family_changes_nothing_at_shopify() {
+    let stray = named("shopify/orders_create", 0, |request| {
+        request.headers.set("shopify-webhook-id", "stray");
+        request.headers.set("shopify-topic", "stray");
+    });
+    assert_eq!(named("shopify/orders_create", 0, unchanged), stray);
+}
+
+#[test]
+fn without_an_invocation_id_the_time_tells_zendesk_events_apart() {
+    let at = |time: &'static str| {
+        named("zendesk/trigger_with_a_form", 0, move |request| {
+            request.headers.remove("x-zendesk-webhook-invocation-id");
+            request.headers.set("x-zendesk-webhook-signature-timestamp", time);
+        })
+    };
+    let first = at("2026-01-01T00:00:00Z");
+    assert_eq!(first, at("2026-01-01T00:00:00Z"));
+    assert_ne!(first.identity, at("2026-01-01T00:00:01Z").identity);
+}
+
+#[test]
 fn a_retry_says_so() {
     for (path, marker) in [
-        ("google_pubsub/order_created", Some("deliveryAttempt: 2")),
+        ("bitbucket/push", None),
+        ("bitbucket/push_retried", Some("x-attempt-number: 2")),
+        ("coinbase_commerce/charge_confirmed", None),
+        ("coinbase_commerce/charge_confirmed_retried", Some("attempt_number: 2")),
+        ("docusign/envelope_completed", None),
+        ("docusign/envelope_retried", Some("retryCount: 3")),
+        ("intercom/conversation_created", None),
+        ("intercom/conversation_retried", Some("delivery_attempts: 2")),
+        ("mux/asset_ready", None),
+        ("mux/asset_retried", Some("attempts: 1 before this one")),
+        ("notion/page_created", None),
+        ("notion/page_created_retried", Some("attempt_number: 3")),
         ("slack/message_retried", Some("x-slack-retry-num: 1 (http_timeout)")),
+        ("square/payment_created", None),
+        ("square/payment_retried", Some("square-retry-number: 2 (http_timeout)")),
+        ("google_pubsub/order_created", Some("deliveryAttempt: 2")),
         ("hubspot/retried", Some("attemptNumber: 2")),
         ("hubspot/two_events", None),
         ("line/message_redelivered", Some("isRedelivery: true")),

@@ -102,16 +102,37 @@ impl Case {
             "x_twitter" => &["x-twitter-webhooks-signature"],
             "xero" => &["x-xero-signature"],
             "zoom" => &["x-zm-request-timestamp", "x-zm-signature"],
+            "bitbucket" | "intercom" => &["x-hub-signature"],
+            "calendly" => &["calendly-webhook-signature"],
+            "circleci" => &["circleci-signature"],
+            "clerk" | "resend" => &["svix-id", "svix-timestamp", "svix-signature"],
+            "coinbase_commerce" => &["x-cc-webhook-signature"],
+            "docusign" => &["x-docusign-signature-1"],
+            "heroku" => &["heroku-webhook-hmac-sha256"],
             "hmac" => {
                 &["x-signature", "x-hub-signature-256", "x-sig", "x-mac", "x-time", "x-event"]
             }
+            "lemonsqueezy" => &["x-signature"],
+            "linear" => &["linear-signature"],
+            "mux" => &["mux-signature"],
+            "notion" => &["x-notion-signature"],
+            "paddle" => &["paddle-signature"],
+            "pagerduty" => &["x-pagerduty-signature"],
+            "razorpay" => &["x-razorpay-signature"],
+            "sentry" => &["sentry-hook-signature"],
+            "shopify" => &["x-shopify-hmac-sha256", "shopify-hmac-sha256"],
             "slack" => &["x-slack-signature", "x-slack-request-timestamp"],
+            "square" => &["x-square-hmacsha256-signature"],
             "stripe" => &["stripe-signature"],
             "twilio" => &["x-twilio-signature"],
+            "typeform" => &["typeform-signature"],
+            "vercel" => &["x-vercel-signature"],
+            "workos" => &["workos-signature"],
+            "zendesk" => &["x-zendesk-webhook-signature", "x-zendesk-webhook-signature-timestamp"],
             "svix" if self.has("svix-signature") => {
                 &["svix-id", "svix-timestamp", "svix-signature"]
             }
-            "standardwebhooks" | "svix" => {
+            "bird" | "openai" | "standardwebhooks" | "svix" => {
                 &["webhook-id", "webhook-timestamp", "webhook-signature"]
             }
             other => panic!("name the signing headers of {other}"),
@@ -152,7 +173,11 @@ impl Case {
     fn tolerance_seconds(&self) -> Option<i64> {
         let signed = self.fixture.settings.extra.get("signed");
         match self.provider.name() {
-            "plaid" | "slack" | "standardwebhooks" | "stripe" | "svix" => Some(300),
+            "bird" | "clerk" | "mux" | "openai" | "plaid" | "resend" => Some(300),
+            "slack" | "standardwebhooks" | "stripe" | "svix" => Some(300),
+            "paddle" => Some(5),
+            "linear" => Some(60),
+            "calendly" | "workos" => Some(180),
             "gitlab" => self.has("webhook-timestamp").then_some(300),
             "hubspot" => self.has("x-hubspot-request-timestamp").then_some(300),
             "mailgun" => Some(86_400),
@@ -166,7 +191,7 @@ impl Case {
     fn covers_url(&self) -> bool {
         let signed = self.fixture.settings.extra.get("signed");
         match self.provider.name() {
-            "messagebird" | "twilio" => true,
+            "messagebird" | "square" | "twilio" => true,
             "hubspot" => self.request.headers.first("x-hubspot-signature-version") != Some("v1"),
             _ => signed.is_some_and(|it| it.contains("{url}")),
         }

@@ -123,3 +123,17 @@ fn each_kind_of_ping_is_answered_in_its_own_way() {
         assert_eq!(response.content_type.as_deref(), Some("application/json"));
     }
 }
+
+#[test]
+fn a_token_that_notion_hands_over_is_answered_and_not_trusted() {
+    let fixtures = Fixture::all("notion");
+    let fixture = fixtures.iter().find(|fixture| fixture.name == "unsigned_verification_token");
+    let fixture = fixture.expect("there is such a fixture");
+    let notion = provider::find("notion").expect("listed");
+    let source = source_of(notion, fixture);
+    let status = |request| check(&source, request, now_of(fixture)).response().status;
+    assert_eq!(status(fixture.request().clone()), Some(200));
+    let mut signed = fixture.request().clone();
+    signed.headers.set("x-notion-signature", "sha256=00");
+    assert_eq!(status(signed), Some(401), "a signature, once there, must hold");
+}

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod public;
 #[cfg(test)]
 mod tests;
+mod usual;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -145,10 +146,7 @@ impl Recipe {
         if settings.tolerance.is_some() && self.time.is_none() {
             wrong.push("tolerance: this provider signs no time; take it out".to_owned());
         }
-        if settings.tolerance.is_some_and(|tolerance| tolerance > limits::TOLERANCE_MAX) {
-            let hours = limits::TOLERANCE_MAX.as_secs() / 3600;
-            wrong.push(format!("tolerance: at most {hours} hours; write a shorter one"));
-        }
+        wrong.extend(tolerance_problem(settings));
         match Keys::new(self.algorithm, self.key, settings) {
             Ok(keys) if wrong.is_empty() => {
                 let tolerance = settings.tolerance;
@@ -158,6 +156,13 @@ impl Recipe {
             Err(more) => Err([wrong, more].concat()),
         }
     }
+}
+
+/// What is wrong with a source's tolerance, as `key: what to write instead`.
+pub fn tolerance_problem(settings: &Settings) -> Option<String> {
+    let hours = limits::TOLERANCE_MAX.as_secs() / 3600;
+    let too_long = settings.tolerance.is_some_and(|tolerance| tolerance > limits::TOLERANCE_MAX);
+    too_long.then(|| format!("tolerance: at most {hours} hours; write a shorter one"))
 }
 
 /// A recipe with the keys of one source in it.
@@ -368,7 +373,10 @@ impl Time {
     }
 
     /// Whether the signed time is near enough to `now`: as far off as the tolerance is near enough.
-    fn check(
+    ///
+    /// # Errors
+    /// When it is not, or is not written as a time.
+    pub fn check(
         &self,
         text: &str,
         tolerance: Option<Duration>,
