@@ -83,7 +83,7 @@ impl<'a> Act<'a> {
 
         let event = self.event("/forged");
         let forged =
-            forged(&self.sender.source, self.sender.signed(&event), self.stage.clock().now());
+            forged(&self.sender.source, &self.sender.signed(&event), self.stage.clock().now());
         let answers = vec![self.sender.sender.send(&forged).await];
         observed.push(self.observe(Sending::Forged, &event, &answers).await?);
 
@@ -128,7 +128,7 @@ impl<'a> Act<'a> {
 
 /// The request with one bit flipped after it was signed: in the middle of its body, or where the body
 /// is not covered, of what shows who sent it.
-fn forged(source: &Source, request: Unverified, now: Timestamp) -> Unverified {
+fn forged(source: &Source, request: &Unverified, now: Timestamp) -> Unverified {
     let in_body = |at: usize| {
         let mut forged = request.clone();
         forged.body = flipped(&request.body, at);
