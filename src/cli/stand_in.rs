@@ -74,7 +74,7 @@ impl StandIn {
 }
 
 /// The provider's first fixture that makes new events for this source: not every fixture suits every
-/// scheme that a source can be configured with.
+/// scheme that a source can be configured with. One event that is known again is preferred.
 pub(crate) fn suitable_fixture(
     source: &Source,
     public_url: &str,
@@ -82,15 +82,22 @@ pub(crate) fn suitable_fixture(
 ) -> anyhow::Result<Fixture> {
     let suits = |fixture: &Fixture| {
         let template = fixture.template(source, public_url, now);
-        template.map(|template| template.renews(source, now, &mut rand::rng()))
+        template.map(|template| {
+            let renews = template.renews(source, now, &mut rand::rng());
+            (renews, template.is_one_known_again(source, now))
+        })
     };
-    let mut objection = None;
+    let (mut other, mut objection) = (None, None);
     for fixture in Fixture::all(source.provider.name()).into_iter().filter(Fixture::is_accepted) {
         match suits(&fixture) {
-            Ok(true) => return Ok(fixture),
-            Ok(false) => {}
+            Ok((true, true)) => return Ok(fixture),
+            Ok((true, false)) => other = other.or(Some(fixture)),
+            Ok((false, _)) => {}
             Err(error) => objection = objection.or(Some(error)),
         }
+    }
+    if let Some(fixture) = other {
+        return Ok(fixture);
     }
     let name = &source.name;
     Err(match objection {
