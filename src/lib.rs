@@ -29,6 +29,10 @@
 pub mod receive;
 pub mod work;
 
+// What work stands on.
+mod leases;
+mod schedule;
+
 // What they share, and who puts it together.
 pub mod admin;
 pub mod app;

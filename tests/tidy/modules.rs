@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "secret"],
     &["delivery", "event", "id", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
     &["handler", "provider", "store"],                                                  // the seams
-    &["source", "telemetry"],
+    &["leases", "schedule", "source", "telemetry"],
     &["app"],
     &["receive", "work", "admin", "prune"], // the paths, and what people ask for
     &["config", "fixture", "http", "verify"],

@@ -3,9 +3,6 @@
 //! A worker serves one handler. It holds nothing in memory that it cannot lose: when it dies, its
 //! leases run out and somebody else claims what it had.
 
-mod leases;
-mod schedule;
-
 use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,13 +16,13 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use self::leases::{Holding, Leases};
 use crate::{
     app::App,
     clock::Timestamp,
     delivery::{Attempt, AttemptOutcome, Claim, Lease, Leased, Settlement, Verdict},
     handler::{self, Configured, Outcome},
-    limits,
+    leases::{Holding, Leases},
+    limits, schedule,
     shutdown::Tasks,
     store::{Claimed, Hold, Release, StoreError},
 };

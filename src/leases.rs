@@ -14,13 +14,13 @@ use crate::delivery::Lease;
 
 /// What is held just now.
 #[derive(Debug, Default)]
-pub(super) struct Leases {
+pub(crate) struct Leases {
     held: Arc<Mutex<HashMap<Lease, watch::Sender<Instant>>>>,
 }
 
 /// One held lease; dropping it means that it is not extended any more.
 #[derive(Debug)]
-pub(super) struct Holding {
+pub(crate) struct Holding {
     lease: Lease,
     ends: watch::Receiver<Instant>,
     held: Arc<Mutex<HashMap<Lease, watch::Sender<Instant>>>>,
@@ -28,19 +28,19 @@ pub(super) struct Holding {
 
 impl Leases {
     /// Notes a lease that ends at `end`.
-    pub(super) fn hold(&self, lease: Lease, end: Instant) -> Holding {
+    pub(crate) fn hold(&self, lease: Lease, end: Instant) -> Holding {
         let (sender, ends) = watch::channel(end);
         lock(&self.held).insert(lease, sender);
         Holding { lease, ends, held: Arc::clone(&self.held) }
     }
 
     /// Everything held now.
-    pub(super) fn all(&self) -> Vec<Lease> {
+    pub(crate) fn all(&self) -> Vec<Lease> {
         lock(&self.held).keys().copied().collect()
     }
 
     /// Moves the end of a lease. An end that has passed says that the lease is lost.
-    pub(super) fn move_end(&self, lease: &Lease, end: Instant) {
+    pub(crate) fn move_end(&self, lease: &Lease, end: Instant) {
         if let Some(sender) = lock(&self.held).get(lease) {
             sender.send_replace(end);
         }
@@ -49,7 +49,7 @@ impl Leases {
 
 impl Holding {
     /// Waits until the lease has ended without having been extended.
-    pub(super) async fn lost(&self) {
+    pub(crate) async fn lost(&self) {
         let mut ends = self.ends.clone();
         loop {
             let end = *ends.borrow_and_update();

@@ -11,15 +11,15 @@ use crate::{
 
 /// How an attempt ended, and when.
 #[derive(Clone, Debug)]
-pub(super) struct Ended {
-    pub(super) outcome: Outcome,
-    pub(super) started_at: Timestamp,
-    pub(super) took: Duration,
-    pub(super) now: Timestamp,
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    pub(crate) started_at: Timestamp,
+    pub(crate) took: Duration,
+    pub(crate) now: Timestamp,
 }
 
 /// What to write down about an attempt. `chance` is the jitter, in `0.0..=1.0`.
-pub(super) fn settle(leased: &Leased, ended: Ended, retry: Retry, chance: f64) -> Settlement {
+pub(crate) fn settle(leased: &Leased, ended: Ended, retry: Retry, chance: f64) -> Settlement {
     let (outcome, answer, retry_after) = match ended.outcome {
         Outcome::Done(answer) => (AttemptOutcome::Done, answer, None),
         Outcome::Failed { retry_after, answer } => (AttemptOutcome::Failed, answer, retry_after),
@@ -48,7 +48,7 @@ pub(super) fn settle(leased: &Leased, ended: Ended, retry: Retry, chance: f64) -
 
 /// What to write down about an attempt whose process died: due again at once, and from the second
 /// death in a row on after the backoff.
-pub(super) fn died(leased: &Leased, retry: Retry, now: Timestamp, chance: f64) -> Settlement {
+pub(crate) fn died(leased: &Leased, retry: Retry, now: Timestamp, chance: f64) -> Settlement {
     let delay = match retry.delay(attempt_of_budget(leased), None, chance) {
         Some(_) if leased.deaths_in_a_row == 0 => Some(Duration::ZERO),
         delay => delay,
