@@ -44,10 +44,10 @@ pub struct Worker {
 /// What one step of a worker came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It began this many attempts, and all slots it asked for are filled: there may be more.
-    Busy(usize),
-    /// It began this many attempts and nothing else is due before this time, as far as the store knows.
-    Idle(usize, Option<Timestamp>),
+    /// It filled all the slots it asked for: there may be more.
+    Busy,
+    /// Nothing else is due before this time, as far as the store knows.
+    Idle(Option<Timestamp>),
 }
 
 /// Settles the leases of a process that died, where the store knows that nobody else can hold them.
@@ -105,11 +105,11 @@ impl Worker {
         let mut failing = false;
         while !self.tasks.is_stopping() {
             let wait = match self.run_once().await {
-                Ok(Step::Busy(_)) => {
+                Ok(Step::Busy) => {
                     self.gather_slots().await;
                     continue;
                 }
-                Ok(Step::Idle(_, next_due_at)) => {
+                Ok(Step::Idle(next_due_at)) => {
                     failing = false;
                     self.until(next_due_at)
                 }
@@ -137,7 +137,7 @@ impl Worker {
     /// When the store could not be asked. Nothing is lost by it.
     pub async fn run_once(self: &Arc<Self>) -> Result<Step, StoreError> {
         let Some(mut slots) = self.free_slots().await else {
-            return Ok(Step::Idle(0, None));
+            return Ok(Step::Idle(None));
         };
         let asked = slots.num_permits();
         let claimed_at = Instant::now(); // before the claim is sent: our idea of the lease ends first
@@ -150,9 +150,9 @@ impl Worker {
             self.tasks.spawn(async move { worker.attempt_and_settle(leased, holding, slot).await });
         }
         if count + claimed.dead == asked {
-            return Ok(Step::Busy(count));
+            return Ok(Step::Busy);
         }
-        Ok(Step::Idle(count, claimed.next_due_at))
+        Ok(Step::Idle(claimed.next_due_at))
     }
 
     /// Lets a few slots get free before the next claim when there is a backlog: a claim of one costs
