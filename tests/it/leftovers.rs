@@ -71,6 +71,45 @@ async fn work_of_a_renamed_handler_waits_is_warned_about_and_can_be_moved_or_kil
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn work_of_a_renamed_source_stays_is_warned_about_and_is_handled_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::behaving(|call| match call.attempt {
+        1 => Behaviour::Status(500, None),
+        _ => Behaviour::Status(200, None),
+    });
+    let setup = Setup::new(folder.path(), &config("billing", &sink));
+    let program = setup.start().await;
+    let answer = Connection::to(setup.port).send(&Sender::new().request("evt_1")).await.unwrap();
+    assert_eq!(answer.status, 200);
+    until("it has failed once", Duration::from_secs(10), || async {
+        program.stats().await.handlers["billing"].queued == 1 && sink.count() == 1
+    })
+    .await;
+    assert!(program.terminate().success());
+
+    let renamed = "[sources.payments]\nprovider = \"stripe\"";
+    let setup = Setup { config: setup.config.replace("[sources.stripe]", renamed), ..setup };
+    let program = setup.start().await;
+    let warning = "of source `stripe`, which is not configured any more";
+    let ready = program.api("GET", "/readyz", None).await;
+    assert!(ready["warnings"][0].as_str().unwrap().contains(warning), "{ready}");
+    let checked = setup.command(&program, &["check"]);
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(text.contains(warning), "{text}");
+    assert_eq!(program.stats().await.sources["stripe"].queued, 1, "it stays");
+
+    // Its retry is an hour away: killed and redriven it is due at once.
+    for command in [["deliveries", "kill"].as_slice(), &["redrive"]] {
+        let arguments = [command, &["--handler", "billing"]].concat();
+        assert!(setup.command(&program, &arguments).status.success());
+    }
+    until("it is handled", Duration::from_secs(10), || async {
+        program.stats().await.sources["stripe"].done == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_a_newer_version_is_refused_with_a_clear_word() {
     let folder = tempfile::tempdir().unwrap();
     let sink = Sink::start();
