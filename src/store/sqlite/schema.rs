@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use crate::store::StoreError;
 
 /// The schema this program writes and reads.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// What marks a database file as ours: `hook` in ASCII.
 const APPLICATION_ID: i64 = 0x686f_6f6b;
@@ -87,9 +87,14 @@ fn make_durable(connection: &Connection) -> Result<(), StoreError> {
 
 fn make_tables(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if pragma(&transaction, "user_version")? == 0 {
+    let found = pragma(&transaction, "user_version")?;
+    if found < 1 {
         transaction.execute_batch(include_str!("schema.sql"))?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    if found < 2 {
+        // It only adds, and nobody else has the file: so it needs no command of its own.
+        transaction.execute_batch(include_str!("schema_2.sql"))?;
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
     transaction.commit()?;

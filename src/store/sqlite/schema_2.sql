@@ -1,0 +1,1 @@
+-- What version 2 adds to version 1.
