@@ -1,0 +1,219 @@
+//! A real Postgres server: on a free port, with data of its own, ended with the process that started it.
+//!
+//! Making one takes seconds, so the tests of a binary share one, each with a database of its own. Those
+//! that stop or kill their server start another on a copy of the same fresh data.
+
+use std::{
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Where Debian has the programs.
+const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+
+/// A running server.
+pub(crate) struct PostgresServer {
+    port: u16,
+    folder: Folder,
+    settings: Vec<String>,
+    child: Mutex<Child>,
+    databases: AtomicU32,
+}
+
+impl PostgresServer {
+    /// The server that the tests of this binary share. They must leave it as it is.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<PostgresServer> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&[]))
+    }
+
+    /// A server of the test's own, with these settings.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let folder = Folder::new();
+        let copied = as_postgres("cp")
+            .args(["-a", &fresh_data().data(), &text(folder.path.path())])
+            .status();
+        assert!(copied.expect("cp runs").success(), "the data can be copied");
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a port is free")
+            .port();
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        let child = Mutex::new(run(port, &folder, &settings));
+        let server = Self { port, folder, settings, child, databases: AtomicU32::new(0) };
+        server.wait_until_it_answers();
+        server
+    }
+
+    /// The URL of a fresh database.
+    pub(crate) fn database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::SeqCst));
+        self.run(&self.url("postgres"), &format!("CREATE DATABASE {name}"));
+        self.url(&name)
+    }
+
+    /// The URL of a database, for the superuser.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+
+    /// Runs SQL beside the store, and gives what it prints.
+    pub(crate) fn run(&self, url: &str, sql: &str) -> String {
+        self.try_run(url, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Stops it in its tracks: connections stay open, and nothing is answered.
+    pub(crate) fn freeze(&self) {
+        for pid in self.processes() {
+            kill_process(pid, Signal::STOP).expect("it can be stopped");
+        }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        for pid in self.processes() {
+            kill_process(pid, Signal::CONT).expect("it can go on");
+        }
+    }
+
+    /// Kills it without a warning: every process of it, as a power cut would, but for the disk.
+    pub(crate) fn kill(&self) {
+        for pid in self.processes() {
+            drop(kill_process(pid, Signal::KILL)); // a backend may have ended meanwhile
+        }
+        self.child.lock().expect("nobody panicked").wait().expect("it ends");
+    }
+
+    /// Starts it again on what it left on disk, and waits until it answers.
+    pub(crate) fn restart(&self) {
+        *self.child.lock().expect("nobody panicked") = run(self.port, &self.folder, &self.settings);
+        self.wait_until_it_answers();
+    }
+
+    /// The postmaster and its children.
+    fn processes(&self) -> Vec<Pid> {
+        let postmaster = Pid::from_child(&self.child.lock().expect("nobody panicked"));
+        let list = std::fs::read_to_string(format!(
+            "/proc/{0}/task/{0}/children",
+            postmaster.as_raw_nonzero()
+        ));
+        let children = list.unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        std::iter::once(postmaster).chain(children.filter_map(Pid::from_raw)).collect()
+    }
+
+    fn try_run(&self, url: &str, sql: &str) -> Result<String, String> {
+        let ran = Command::new(program("psql"))
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", url, "-c", sql])
+            .env("PGCONNECT_TIMEOUT", "5")
+            .output()
+            .expect("psql is installed");
+        match ran.status.success() {
+            true => Ok(String::from_utf8_lossy(&ran.stdout).trim().to_owned()),
+            false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
+        }
+    }
+
+    fn wait_until_it_answers(&self) {
+        for _ in 0..500 {
+            if self.try_run(&self.url("postgres"), "SELECT 1").is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("postgres does not answer on port {}", self.port);
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A folder that is gone, and its server ended, with the process that made it, however that ends.
+struct Folder {
+    path: TempDir,
+    /// It waits at the other end of a pipe for us to be gone.
+    _watcher: Child,
+}
+
+impl Folder {
+    /// A folder that the user the server runs as may write to.
+    fn new() -> Self {
+        const WATCH: &str = r#"cat >/dev/null
+            server=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$server" &&
+            while kill -0 "$server"; do sleep 0.1; done
+            rm -rf "$0""#;
+        let path = tempfile::tempdir().expect("a folder can be made");
+        let everybody = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(path.path(), everybody).expect("it is ours");
+        let watcher = Command::new("sh")
+            .args(["-c", WATCH, &text(path.path())])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self { path, _watcher: watcher.expect("there is a shell") }
+    }
+
+    fn data(&self) -> String {
+        text(&self.path.path().join("data"))
+    }
+}
+
+/// The data of a server that has never run, made once.
+fn fresh_data() -> &'static Folder {
+    static FRESH: OnceLock<Folder> = OnceLock::new();
+    FRESH.get_or_init(|| {
+        let folder = Folder::new();
+        let made = as_postgres(&program("initdb"))
+            .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", "postgres"])
+            .args(["-D", &folder.data()])
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.expect("initdb is installed").success(), "initdb makes the data");
+        folder
+    })
+}
+
+fn run(port: u16, folder: &Folder, settings: &[String]) -> Child {
+    let mut command = as_postgres(&program("postgres"));
+    command
+        .args(["-D", &folder.data(), "-p", &port.to_string()])
+        .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(["-c", "max_connections=200", "-c", "fsync=on"])
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().expect("postgres is installed")
+}
+
+/// Postgres refuses to run as root.
+fn as_postgres(program: &str) -> Command {
+    if !rustix::process::getuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", program]);
+    command
+}
+
+fn program(name: &str) -> String {
+    let here = PathBuf::from(PROGRAMS).join(name);
+    if here.exists() { text(&here) } else { name.to_owned() }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("paths here are text").to_owned()
+}
