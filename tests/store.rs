@@ -16,6 +16,8 @@ mod store {
     pub(crate) mod bench;
     pub(crate) mod claim;
     pub(crate) mod model;
+    #[cfg(feature = "postgres")]
+    mod postgres;
     pub(crate) mod prune;
     pub(crate) mod read;
     #[cfg(feature = "redis")]

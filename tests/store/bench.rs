@@ -61,10 +61,10 @@ pub(crate) async fn memory() -> Bench {
 #[cfg(feature = "postgres")]
 pub(crate) async fn postgres() -> Bench {
     use hookonce::{clock::SystemClock, store::postgres::PostgresStore};
-    let url = crate::postgres_server::PostgresServer::shared().database();
+    let database = crate::postgres_server::PostgresServer::shared_database();
     let clock = SystemClock::start();
-    let store = PostgresStore::connect(&url, clock.clone()).await.expect("postgres is there");
-    Bench::own(Arc::new(store), clock, ())
+    let store = PostgresStore::connect(&database.url, clock.clone()).await;
+    Bench::own(Arc::new(store.expect("postgres is there")), clock, database)
 }
 
 /// Redis, on a server of its own.

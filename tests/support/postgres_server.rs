@@ -4,6 +4,7 @@
 //! that stop or kill their server start another on a copy of the same fresh data.
 
 use std::{
+    io::Write as _,
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -28,6 +29,13 @@ pub(crate) struct PostgresServer {
     settings: Vec<String>,
     child: Mutex<Child>,
     databases: AtomicU32,
+    /// Databases that nobody uses any more.
+    left: Mutex<Vec<String>>,
+}
+
+/// An empty database of a shared server, for one test.
+pub(crate) struct Database {
+    pub(crate) url: String,
 }
 
 impl PostgresServer {
@@ -50,9 +58,32 @@ impl PostgresServer {
             .port();
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
         let child = Mutex::new(run(port, &folder, &settings));
-        let server = Self { port, folder, settings, child, databases: AtomicU32::new(0) };
+        let server = Self {
+            port,
+            folder,
+            settings,
+            child,
+            databases: AtomicU32::new(0),
+            left: Mutex::default(),
+        };
         server.wait_until_it_answers();
         server
+    }
+
+    /// A database of the shared server. Emptying one that was left is quicker than making one.
+    pub(crate) fn shared_database() -> Database {
+        const EMPTY: &str = "DO $$
+            DECLARE name text;
+            BEGIN
+                FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'hookonce'
+                        AND tablename NOT IN ('schema_version', 'probe') LOOP
+                    EXECUTE format('DELETE FROM hookonce.%I', name);
+                END LOOP;
+            END $$";
+        let server = Self::shared();
+        let left = server.left.lock().expect("nobody panicked").pop();
+        let url = left.inspect(|url| drop(server.run(url, EMPTY)));
+        Database { url: url.unwrap_or_else(|| server.database()) }
     }
 
     /// The URL of a fresh database.
@@ -72,6 +103,21 @@ impl PostgresServer {
         self.try_run(url, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    /// A session beside the store's that begins a transaction, reads, and does nothing more.
+    pub(crate) fn idle_in_transaction(&self, url: &str) -> Session {
+        let mut child = Command::new(program("psql"))
+            .args(["-X", "-q", url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("psql is installed");
+        let begin = b"BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class;\n";
+        let stdin = child.stdin.as_mut().expect("it is piped");
+        stdin.write_all(begin).expect("it listens");
+        Session(child)
+    }
+
     /// Stops it in its tracks: connections stay open, and nothing is answered.
     pub(crate) fn freeze(&self) {
         for pid in self.processes() {
@@ -89,7 +135,7 @@ impl PostgresServer {
     /// Kills it without a warning: every process of it, as a power cut would, but for the disk.
     pub(crate) fn kill(&self) {
         for pid in self.processes() {
-            drop(kill_process(pid, Signal::KILL)); // a backend may have ended meanwhile
+            kill_process(pid, Signal::KILL).ok(); // a backend may have ended meanwhile
         }
         self.child.lock().expect("nobody panicked").wait().expect("it ends");
     }
@@ -112,7 +158,8 @@ impl PostgresServer {
         std::iter::once(postmaster).chain(children.filter_map(Pid::from_raw)).collect()
     }
 
-    fn try_run(&self, url: &str, sql: &str) -> Result<String, String> {
+    /// Runs SQL beside the store, or says why that cannot be done.
+    pub(crate) fn try_run(&self, url: &str, sql: &str) -> Result<String, String> {
         let ran = Command::new(program("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", url, "-c", sql])
             .env("PGCONNECT_TIMEOUT", "5")
@@ -132,6 +179,23 @@ impl PostgresServer {
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("postgres does not answer on port {}", self.port);
+    }
+}
+
+/// A session that ends when it is dropped.
+pub(crate) struct Session(Child);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let server = PostgresServer::shared();
+        server.left.lock().expect("nobody panicked").push(std::mem::take(&mut self.url));
     }
 }
 

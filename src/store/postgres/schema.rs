@@ -40,8 +40,10 @@ pub(super) async fn make_if_new(client: &Client) -> Result<(), Trouble> {
 
 /// Brings the schema to our version, from whichever it is. Two at once wait for each other.
 pub(super) async fn migrate(client: &Client) -> Result<Migrated, Trouble> {
-    client.batch_execute("SET search_path = hookonce; BEGIN").await?;
-    client.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    client.batch_execute("SET search_path = hookonce").await?;
+    // Before the transaction begins: within one, a session may go on believing that there is no schema.
+    client.query("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    client.batch_execute("BEGIN").await?;
     let from = found(client).await?;
     if from.is_none() {
         let make = "CREATE SCHEMA IF NOT EXISTS hookonce;
@@ -58,6 +60,8 @@ pub(super) async fn migrate(client: &Client) -> Result<Migrated, Trouble> {
     }
     client.execute("UPDATE schema_version SET version = $1", &[&known()]).await?;
     client.batch_execute("COMMIT").await?;
+    // After an error it is the end of the connection that lets go of it.
+    client.query("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
     Ok(Migrated { from, to: known() })
 }
 
