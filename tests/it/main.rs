@@ -20,6 +20,7 @@ mod faults;
 mod handlers;
 mod leftovers;
 mod outage;
+mod power_cut;
 mod privacy;
 mod receive;
 mod sdk;
