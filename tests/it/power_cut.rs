@@ -154,6 +154,7 @@ impl Seen {
         }
     }
 
+    #[expect(clippy::print_stdout, reason = "a zero means little without its count")]
     fn nothing_is_lost(&self) {
         println!("{} acknowledged, {} lost in {CUTS} power cuts", self.checked, self.lost);
         assert_eq!(self.lost, 0, "of {} acknowledged events", self.checked);

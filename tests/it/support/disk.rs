@@ -15,6 +15,7 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// A new, empty disk. `None` where the user may not mount: only root may.
+    #[expect(clippy::print_stderr, reason = "what is skipped must be said")]
     pub(crate) fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: cutting the power of a disk takes root, to mount one");
