@@ -12,6 +12,7 @@
 mod redis_server;
 mod support;
 
+mod at_once;
 mod cli;
 mod config;
 mod crash;
