@@ -15,6 +15,7 @@
 //! The conformance suite in `tests/store.rs` is the contract, and [`memory`] the model it is compared with.
 
 pub mod batch;
+pub mod keys;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::keys::Keys;
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
@@ -113,7 +115,7 @@ pub enum StoreError {
 
 /// What the rest of hookonce may ask of a store. See the module for what holds for all verbs.
 #[async_trait]
-pub trait Store: fmt::Debug + Send + Sync {
+pub trait Store: Keys + fmt::Debug + Send + Sync {
     /// In one line, what a yes survives on this store with these settings.
     fn survives(&self) -> String;
 

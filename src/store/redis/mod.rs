@@ -11,6 +11,7 @@
 mod admit;
 mod check;
 mod connection;
+mod keyed;
 mod keys;
 mod read;
 mod scripts;

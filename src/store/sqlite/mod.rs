@@ -11,6 +11,7 @@ mod codes;
 mod count;
 mod delivery;
 mod error;
+mod keyed;
 mod prune;
 mod read;
 mod schema;
