@@ -83,7 +83,12 @@ async fn send_until_acknowledged(connection: &mut Connection, request: &[u8]) {
     let begun = Instant::now();
     loop {
         let answer = connection.send(request).await.expect("it answers");
-        assert!(answer.took < ANSWERED_WITHIN, "answered {} after {:?}", answer.status, answer.took);
+        assert!(
+            answer.took < ANSWERED_WITHIN,
+            "answered {} after {:?}",
+            answer.status,
+            answer.took
+        );
         if answer.status == 200 {
             return;
         }
