@@ -12,6 +12,7 @@ mod store {
     pub(crate) mod admit;
     pub(crate) mod bench;
     pub(crate) mod claim;
+    pub(crate) mod key_model;
     pub(crate) mod keys;
     pub(crate) mod model;
     pub(crate) mod prune;
@@ -44,6 +45,11 @@ macro_rules! conformance {
         #[test]
         fn random_sequences_of_verbs_agree_with_the_model() {
             crate::store::model::agrees(crate::store::bench::$backend);
+        }
+
+        #[test]
+        fn random_sequences_of_keyed_verbs_agree_with_the_model() {
+            crate::store::key_model::agrees(crate::store::bench::$backend);
         }
     };
 }
