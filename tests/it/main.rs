@@ -12,6 +12,7 @@
 mod redis_server;
 mod support;
 
+mod at_once;
 mod cli;
 mod config;
 mod crash;
@@ -20,6 +21,7 @@ mod faults;
 mod handlers;
 mod leftovers;
 mod outage;
+mod power_cut;
 mod privacy;
 mod receive;
 mod sdk;

@@ -16,6 +16,7 @@ mod connection;
 mod count;
 mod delivery;
 mod error;
+mod keyed;
 mod mark;
 mod prune;
 mod read;
@@ -41,6 +42,7 @@ use self::{
     admit::Asked,
     claim::Horizons,
     connection::{Lane, Way},
+    keyed::KeyedCall,
     serve::Answer,
     target::Target,
 };
@@ -65,6 +67,7 @@ pub struct PostgresStore {
     way: Way,
     admissions: Calls<Asked, Answer<Asked>>,
     settlements: Calls<Settlement, Answer<Settlement>>,
+    keyed: Calls<KeyedCall, Answer<KeyedCall>>,
     work: Lane,
     chores: Lane,
     reading: Lane,
@@ -99,9 +102,11 @@ impl PostgresStore {
         let way = Way::new(Target::parse(url)?, clock);
         let (admissions, admit_batches) = batch::queue();
         let (settlements, settle_batches) = batch::queue();
+        let (keyed, keyed_batches) = batch::queue();
         let store = Self {
             admissions,
             settlements,
+            keyed,
             work: working_lane(&way, limits::STORE_CALL_TIMEOUT),
             chores: working_lane(&way, limits::STORE_CHORE_TIMEOUT),
             reading: reading_lane(&way),
@@ -122,6 +127,7 @@ impl PostgresStore {
         }
         let lane = working_lane(&store.way, limits::STORE_CALL_TIMEOUT);
         spawn(serve::serve(lane, Arc::new(Mutex::new(settle_batches))));
+        spawn(serve::serve(keyed_lane(&store.way), Arc::new(Mutex::new(keyed_batches))));
         Ok(store)
     }
 
@@ -152,7 +158,11 @@ fn intake_lane(way: &Way) -> Lane {
     Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
 }
 
-/// A lane for all that is neither intake nor reading.
+fn keyed_lane(way: &Way) -> Lane {
+    Lane::new(way, limits::STORE_CALL_TIMEOUT, &[connection::STATEMENTS, keyed::STATEMENTS])
+}
+
+/// A lane for all that is neither intake nor about keys nor reading.
 fn working_lane(way: &Way, patience: Duration) -> Lane {
     let statements = [
         connection::STATEMENTS,
@@ -167,7 +177,8 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
 }
 
 fn reading_lane(way: &Way) -> Lane {
-    Lane::new(way, limits::STORE_CALL_TIMEOUT, &[connection::STATEMENTS, read::STATEMENTS])
+    let statements = [connection::STATEMENTS, read::STATEMENTS, keyed::READING_STATEMENTS];
+    Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
 }
 
 /// Runs a task that ends by itself when the store is dropped, because nobody can call it any more.

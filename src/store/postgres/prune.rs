@@ -14,6 +14,7 @@ use super::{
     count::{self, Counted},
     delivery::column,
     error::Trouble,
+    keyed,
 };
 use crate::{delivery::State, event::EventState, limits, store::Prune};
 
@@ -33,6 +34,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     FORGET_MARKS,
     FORGET_DIGESTS,
     claim::FORGET_OLD,
+    keyed::FORGET_OVER,
     count::SUM_UP,
 ];
 
@@ -108,16 +110,20 @@ pub(super) async fn prune(turn: &Turn<'_>, prune: &Prune) -> Result<usize, Troub
     let last_leases_ended = turn.to_server(prune.now).minus(limits::LEASE_MAX).as_millis();
     let expired = [&now as &(dyn ToSql + Sync), &lot];
     let old = [&last_leases_ended as &(dyn ToSql + Sync)];
-    let (marks, _, _, (), _, ()) = tokio::try_join!(
+    let now = turn.to_server(prune.now).as_millis();
+    let over = [&now as &(dyn ToSql + Sync), &lot];
+    let (marks, _, keys, _, (), _, ()) = tokio::try_join!(
         biased;
         turn.execute(FORGET_MARKS, &expired),
         turn.execute(FORGET_DIGESTS, &expired),
+        turn.execute(keyed::FORGET_OVER, &over),
         turn.execute(claim::FORGET_OLD, &old),
         counted.add(turn),
         turn.execute(count::SUM_UP, &[]),
         turn.commit(),
     )?;
-    Ok(events.len().saturating_add(usize::try_from(marks).unwrap_or(usize::MAX)))
+    let others = usize::try_from(marks.saturating_add(keys)).unwrap_or(usize::MAX);
+    Ok(events.len().saturating_add(others))
 }
 
 async fn over(turn: &Turn<'_>, prune: &Prune) -> Result<Vec<(Uuid, i64)>, Trouble> {

@@ -164,6 +164,45 @@ CREATE TABLE counts (
     held_now   bigint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.1);
 
+-- Keyed requests. One row per key, small: what is begun and extended never touches the bytes of an answer.
+-- Numbers for stages are in keyed/kept.rs. Whether a key that was begun is still in progress follows from
+-- its lease's end, so nothing has to be written when a lease runs out. A key without an owner was resolved
+-- by a person. All times are this server's.
+CREATE TABLE keyed (
+    id           bytea    NOT NULL PRIMARY KEY,
+    begun_at     bigint   NOT NULL,
+    lease_until  bigint   NOT NULL,
+    completed_at bigint,
+    expires_at   bigint,
+    replays      bigint   NOT NULL,
+    stage        smallint NOT NULL,
+    owner        uuid,
+    fingerprint  bytea    NOT NULL,
+    api          text     NOT NULL,
+    method       text     NOT NULL,
+    path         text     NOT NULL,
+    principal    text     NOT NULL,
+    key          text     NOT NULL,
+    note         text
+) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+
+-- Pages, those begun last first.
+CREATE INDEX keyed_begun ON keyed (begun_at, id);
+
+-- The few that are in progress or unknown, for a person and for the gauges.
+CREATE INDEX keyed_open ON keyed (api, begun_at, id) WHERE stage < 2;
+
+-- What prune looks for.
+CREATE INDEX keyed_expiring ON keyed (expires_at) WHERE expires_at IS NOT NULL;
+
+-- The bytes of an answer.
+CREATE TABLE saved_responses (
+    id      bytea   NOT NULL PRIMARY KEY,
+    status  integer NOT NULL,
+    headers bytea   NOT NULL,
+    body    bytea   NOT NULL
+) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
+
 -- One row, written to learn whether the store can be written to.
 CREATE TABLE probe (at bigint NOT NULL);
 
