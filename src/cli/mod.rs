@@ -7,6 +7,7 @@ mod demo;
 mod events;
 mod health;
 mod load;
+mod migrate;
 mod output;
 mod providers;
 mod redrive;
@@ -75,6 +76,11 @@ enum Command {
     Verify(verify::Verify),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),
+    /// Bring the schema of the store up to this version of hookonce
+    ///
+    /// A store that is new needs none. On Postgres, run it once when a new version says so: processes of
+    /// the old version that still run go on beside it. Two at once wait for each other.
+    Migrate(migrate::Migrate),
     /// Ask a running server whether it is ready: for containers and load balancers
     Health(health::Health),
     /// Show what was counted, and what waits now
@@ -107,6 +113,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sign(sign) => sign.run(&everywhere),
         Command::Verify(verify) => verify.run(&everywhere),
         Command::Check(check) => check.run(&everywhere).await,
+        Command::Migrate(migrate) => migrate.run(&everywhere).await,
         Command::Health(health) => health.run(&everywhere).await,
         Command::Stats(stats) => stats.run(&everywhere).await,
         Command::Events(events) => events.run(&everywhere).await,

@@ -135,6 +135,8 @@ impl Call for KeyedCall {
         let ((), now, mut keys) =
             tokio::try_join!(biased; turn.begin(), turn.now(), lock(turn, calls))?;
         let mut answers = Vec::with_capacity(calls.len());
+        // What is late by now does nothing, or was done before.
+        let mut done_by = None;
         for call in calls {
             let key = keys.entry(call.key()).or_default();
             if key.now.as_ref().is_some_and(|kept| kept.is_over(now)) {
@@ -142,10 +144,12 @@ impl Call for KeyedCall {
             }
             let not_after = call.not_after().map(|not_after| turn.to_server(not_after));
             let is_late = not_after.is_some_and(|not_after| now > not_after);
+            let in_time = call.not_after().filter(|_| !is_late);
+            done_by = done_by.into_iter().chain(in_time).min();
             answers.push(call.run(&mut key.now, now, is_late));
         }
         let in_time = async {
-            match calls.iter().filter_map(Self::not_after).min() {
+            match done_by {
                 Some(not_after) => turn.in_time(not_after).await,
                 None => Ok(()),
             }

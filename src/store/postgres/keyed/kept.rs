@@ -50,7 +50,7 @@ pub(super) struct Kept {
 impl Kept {
     /// The key in a row of `keyed`, without its answer.
     pub(super) fn read(row: &Row) -> Result<Self, Trouble> {
-        let some_time = |column| Ok::<_, Trouble>(get::<Option<i64>>(row, column)?);
+        let some_time = |column| get::<Option<i64>>(row, column);
         let stage = match get::<i16>(row, "stage")? {
             0 => Stage::Begun,
             1 => Stage::MarkedUnknown,
