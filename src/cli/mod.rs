@@ -78,8 +78,8 @@ enum Command {
     Check(check::Check),
     /// Bring the schema of the store up to this version of hookonce
     ///
-    /// A store that is new needs none. On Postgres, run it once when a new version says so: processes of
-    /// the old version that still run go on beside it. Two at once wait for each other.
+    /// A store that is new needs none. On Postgres, run it once when a new version says so. Two at once
+    /// wait for each other.
     Migrate(migrate::Migrate),
     /// Ask a running server whether it is ready: for containers and load balancers
     Health(health::Health),

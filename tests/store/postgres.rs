@@ -95,6 +95,34 @@ async fn a_password_is_shown_nowhere() {
 }
 
 #[tokio::test]
+async fn sslmode_says_who_is_believed() {
+    let (server, certificate) = PostgresServer::start_with_tls();
+    let plain = server.database();
+    let with = |host: &str, query: &str| {
+        plain.replace("127.0.0.1", host).replace("sslmode=disable", query)
+    };
+    let checked = format!("sslmode=verify-full&sslrootcert={certificate}");
+    for (url, encrypted) in [
+        (with("127.0.0.1", "sslmode=disable"), "f"),
+        (with("127.0.0.1", "sslmode=prefer"), "t"),
+        (with("127.0.0.1", "sslmode=require"), "t"),
+        (with("localhost", &checked), "t"),
+    ] {
+        let bench = bench_at(&url).await;
+        bench.store.ready().await.unwrap_or_else(|error| panic!("{url}: {error}"));
+        let ours = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+            WHERE application_name = 'hookonce'";
+        assert_eq!(server.run(&plain, ours), encrypted, "{url}");
+        drop(bench);
+        wait_for(&server, &plain, "application_name = 'hookonce'", 0).await;
+    }
+    for url in [with("127.0.0.1", &checked), with("localhost", "sslmode=verify-full")] {
+        let error = bench_at(&url).await.store.ready().await.expect_err("it is somebody else");
+        assert!(error.to_string().contains("certificate"), "{url}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn an_older_schema_waits_for_its_migration_and_a_newer_one_is_refused() {
     let server = PostgresServer::shared();
     let url = server.database();

@@ -70,6 +70,25 @@ impl PostgresServer {
         server
     }
 
+    /// A server that speaks TLS, with a certificate for `localhost`, and the file that vouches for it.
+    pub(crate) fn start_with_tls() -> (Self, String) {
+        const REQUEST: &str = "[req]\ndistinguished_name = name\nx509_extensions = extensions\n\
+            [name]\n[extensions]\nsubjectAltName = DNS:localhost\nbasicConstraints = CA:FALSE\n";
+        let folder = fresh_data().path.path();
+        let [request, key, certificate] =
+            ["request", "key.pem", "certificate.pem"].map(|name| text(&folder.join(name)));
+        std::fs::write(&request, REQUEST).expect("the folder is ours");
+        let made = as_postgres("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+            .args(["-subj", "/CN=localhost", "-config", &request])
+            .args(["-keyout", &key, "-out", &certificate])
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.expect("openssl came with postgres").success(), "a certificate is made");
+        let settings = [format!("ssl_key_file={key}"), format!("ssl_cert_file={certificate}")];
+        (Self::start(&["ssl=on", &settings[0], &settings[1]]), certificate)
+    }
+
     /// A database of the shared server. Emptying one that was left is quicker than making one.
     pub(crate) fn shared_database() -> Database {
         const EMPTY: &str = "DO $$

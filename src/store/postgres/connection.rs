@@ -136,7 +136,7 @@ impl Lane {
     fn settings(&self) -> String {
         let patience_ms = self.patience.as_millis();
         let lock_ms = limits::STORE_LOCK_TIMEOUT.as_millis();
-        // What is abandoned ends by itself, before its caller's patience does. The last four see to it
+        // What was abandoned ends by itself. The last three see to it
         // that a plan made while the tables were empty is still right when they are not.
         format!(
             "SET statement_timeout = {patience_ms}; SET lock_timeout = {lock_ms};

@@ -43,16 +43,18 @@ impl From<Error> for Trouble {
         let class = code.code().get(..2).unwrap_or_default();
         let is_session_over =
             matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic) | None);
-        // A primary that became a standby takes no write any more: another may have its address.
-        let is_read_only = *code == SqlState::READ_ONLY_SQL_TRANSACTION;
+        // A primary that became a standby takes no write any more: another may have its address. And
+        // what was prepared before a migration may not fit any more.
+        let is_stale = *code == SqlState::READ_ONLY_SQL_TRANSACTION
+            || *code == SqlState::FEATURE_NOT_SUPPORTED;
         let is_of_one = !matches!(class, "08" | "25" | "28" | "3D" | "53" | "57" | "58" | "XX");
         let error = match class {
             _ if code.code() == LATE => StoreError::Late,
             "53" => StoreError::Full(text),
-            "08" | "25" | "40" | "55" | "57" | "58" => StoreError::Unavailable(text),
+            "08" | "0A" | "25" | "40" | "55" | "57" | "58" => StoreError::Unavailable(text),
             _ => StoreError::Failed(text),
         };
-        Self { error, is_of_one, is_connected: !is_session_over && !is_read_only }
+        Self { error, is_of_one, is_connected: !is_session_over && !is_stale }
     }
 }
 

@@ -113,7 +113,8 @@ impl PostgresStore {
             horizons: Horizons::default(),
             way,
         };
-        match store.ready().await {
+        // Making the tables may take longer than a call may.
+        match probe(&store.chores).await {
             Ok(()) => {}
             Err(StoreError::Unavailable(problem) | StoreError::Full(problem)) => {
                 tracing::warn!(problem, "the store is not there yet; it is used as soon as it is");
@@ -181,6 +182,13 @@ fn reading_lane(way: &Way) -> Lane {
     Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
 }
 
+/// Whether the store can be written to now.
+async fn probe(lane: &Lane) -> Result<(), StoreError> {
+    let turn = lane.turn().await?;
+    let probed = turn.probe().await;
+    turn.end(probed).await
+}
+
 /// Runs a task that ends by itself when the store is dropped, because nobody can call it any more.
 #[expect(
     clippy::disallowed_methods,
@@ -198,9 +206,7 @@ impl Store for PostgresStore {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        let turn = self.work.turn().await?;
-        let probed = turn.probe().await;
-        turn.end(probed).await
+        probe(&self.work).await
     }
 
     async fn admit(

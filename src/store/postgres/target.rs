@@ -7,7 +7,7 @@ use std::{fmt, path::PathBuf};
 
 use tokio_postgres::{Client, Config, NoTls, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use url::Url;
+use url::form_urlencoded;
 
 use super::tls::{self, Trust};
 use crate::{limits, store::StoreError};
@@ -29,9 +29,8 @@ impl Target {
                     .to_owned(),
             )
         };
-        let mut url = Url::parse(url).map_err(|_| not_a_url())?;
-        let (trust, mode) = take_trust(&mut url)?;
-        let mut config: Config = url.as_str().parse().map_err(|_| not_a_url())?;
+        let (url, trust, mode) = take_trust(url)?;
+        let mut config: Config = url.parse().map_err(|_| not_a_url())?;
         config
             .ssl_mode(mode)
             .connect_timeout(limits::STORE_CALL_TIMEOUT)
@@ -73,35 +72,34 @@ fn spawn(connection: impl Future<Output = Result<(), tokio_postgres::Error>> + S
 }
 
 /// Takes what is about TLS out of the URL: the client's own parser does not know all of it.
-fn take_trust(url: &mut Url) -> Result<(Trust, SslMode), StoreError> {
-    let (mut mode, mut roots) = (None, None);
-    let mut others = Vec::new();
-    for (key, value) in url.query_pairs() {
-        match &*key {
-            "sslmode" => mode = Some(value.into_owned()),
-            "sslrootcert" => roots = Some(value.into_owned()),
-            _ => others.push((key.into_owned(), value.into_owned())),
+fn take_trust(url: &str) -> Result<(String, Trust, SslMode), StoreError> {
+    let (server, query) = url.split_once('?').unwrap_or((url, ""));
+    let is_about_tls =
+        |pair: &&str| pair.starts_with("sslmode=") || pair.starts_with("sslrootcert=");
+    let (ours, others): (Vec<_>, Vec<_>) = query.split('&').partition(is_about_tls);
+    let ours = ours.join("&");
+    let value_of = |wanted: &str| {
+        let mut pairs = form_urlencoded::parse(ours.as_bytes());
+        pairs.find(|(key, _)| key == wanted).map(|(_, value)| value.into_owned())
+    };
+    let roots = value_of("sslrootcert");
+    let checked = match roots.as_deref() {
+        None | Some("system") => Trust::System,
+        Some(file) => Trust::File(PathBuf::from(file)),
+    };
+    let (trust, mode) = match value_of("sslmode").as_deref().unwrap_or("prefer") {
+        "disable" => (Trust::Anybody, SslMode::Disable),
+        "prefer" => (Trust::Anybody, SslMode::Prefer),
+        "require" if roots.is_none() => (Trust::Anybody, SslMode::Require),
+        "require" | "verify-ca" | "verify-full" => (checked, SslMode::Require),
+        other => {
+            return Err(StoreError::Failed(format!(
+                "sslmode={other} in its url is none of disable, prefer, require, verify-ca and \
+                 verify-full"
+            )));
         }
-    }
-    url.set_query(None);
-    if !others.is_empty() {
-        url.query_pairs_mut().extend_pairs(others);
-        // A form writes a space as `+`, which Postgres takes for a plus.
-        let query = url.query().map(|query| query.replace('+', "%20"));
-        url.set_query(query.as_deref());
-    }
-    let named = roots.as_deref().filter(|roots| *roots != "system").map(PathBuf::from);
-    let asked = named.is_some() || roots.is_some();
-    let checked = named.map_or(Trust::System, Trust::File);
-    match mode.as_deref().unwrap_or("prefer") {
-        "disable" => Ok((Trust::Anybody, SslMode::Disable)),
-        "prefer" => Ok((Trust::Anybody, SslMode::Prefer)),
-        "require" if !asked => Ok((Trust::Anybody, SslMode::Require)),
-        "require" | "verify-ca" | "verify-full" => Ok((checked, SslMode::Require)),
-        other => Err(StoreError::Failed(format!(
-            "sslmode={other} in its url is none of disable, prefer, require, verify-ca and verify-full"
-        ))),
-    }
+    };
+    Ok((format!("{server}?{}", others.join("&")), trust, mode))
 }
 
 /// Without the password.
@@ -120,7 +118,8 @@ mod tests {
     use super::*;
 
     fn mode(url: &str) -> (Trust, SslMode) {
-        take_trust(&mut Url::parse(url).unwrap()).unwrap()
+        let (_, trust, mode) = take_trust(url).unwrap();
+        (trust, mode)
     }
 
     #[test]
@@ -132,14 +131,19 @@ mod tests {
         let file = Trust::File("/ca.pem".into());
         let url = "postgres://a/b?sslmode=require&sslrootcert=/ca.pem";
         assert_eq!(mode(url), (file, SslMode::Require));
-        assert!(take_trust(&mut Url::parse("postgres://a/b?sslmode=maybe").unwrap()).is_err());
+        assert!(take_trust("postgres://a/b?sslmode=maybe").is_err());
     }
 
     #[test]
     fn what_is_not_about_tls_is_left_alone() {
-        let mut url = Url::parse("postgres://a/b?sslmode=disable&options=-c%20a%3Db").unwrap();
-        take_trust(&mut url).unwrap();
-        assert_eq!(url.as_str(), "postgres://a/b?options=-c%20a%3Db");
+        let url = "postgres://a:1,c:2/b?sslmode=disable&options=-c%20a%3Db";
+        let (url, _, _) = take_trust(url).unwrap();
+        assert_eq!(url, "postgres://a:1,c:2/b?options=-c%20a%3Db");
+        for url in
+            ["postgres://a:1,c:2/b", "postgres://a/b?sslmode=require", "postgresql:///b?host=/run"]
+        {
+            Target::parse(url).unwrap();
+        }
     }
 
     #[test]
