@@ -1,12 +1,13 @@
 //! What the paths share: the sources, the handlers, the store, the clock.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
+    errands::Errands,
     handler::Configured,
     limits,
     source::Source,
@@ -33,6 +34,10 @@ pub struct App {
     pub answer_within: Duration,
     /// How long a claimed delivery is leased.
     pub lease: Duration,
+    /// What is left to be done after the answers.
+    pub errands: Errands,
+    /// The folder for what a person has to look at. `None`: there is none, and nothing is kept for them.
+    pub data_dir: Option<PathBuf>,
     /// Holds back log lines that a sender could multiply.
     pub refusal_lines: Throttle,
     wakers: BTreeMap<Arc<str>, Arc<Notify>>,
@@ -85,6 +90,8 @@ impl App {
             server: Server::default(),
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,
+            errands: Errands::default(),
+            data_dir: None,
             refusal_lines: Throttle::every(Duration::from_secs(1)),
         }
     }

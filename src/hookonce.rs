@@ -1,6 +1,6 @@
 //! The library's front door: build it, mount its routes, start its workers.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::web;
 
@@ -13,7 +13,7 @@ use crate::{
         CommandHandler, Configured, FunctionHandler, Handler, HttpHandler, IntoOutcome, LogHandler,
         SigningKey, http_client,
     },
-    http, limits,
+    http, limits, outbound,
     provider::{self, Settings},
     prune,
     retry::Retry,
@@ -60,6 +60,7 @@ impl Hookonce {
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,
         };
+        app.data_dir = Some(config.server.data_dir);
         app.answer_within = config.server.answer_within;
         app.lease = config.workers.lease;
         let retention = prune::Retention {
@@ -101,6 +102,7 @@ impl Hookonce {
                 tasks.spawn(worker.run());
             }
         });
+        self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
         Workers { tasks: self.tasks.clone() }
     }
@@ -172,6 +174,7 @@ pub struct Builder {
     sources: Vec<(String, SourceSpec)>,
     handlers: Vec<(Configured, Interest)>,
     public_url: Option<String>,
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -236,6 +239,14 @@ impl Builder {
         self
     }
 
+    /// The folder for secrets that providers hand over in tests of the URL: they are kept there for you to
+    /// look at. Without one they are not kept.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(folder.into());
+        self
+    }
+
     /// Opens the store and puts everything together.
     ///
     /// # Errors
@@ -255,6 +266,7 @@ impl Builder {
         };
         let mut app = App::new(sources, handlers, store, clock);
         app.server.public_url = self.public_url;
+        app.data_dir = self.data_dir;
         Ok(Hookonce::new(app, prune::Retention::default()))
     }
 
@@ -323,7 +335,8 @@ pub struct SourceSpec {
 
 /// A source that follows the rules of the provider of this name (`stripe`, `github`, …).
 pub fn from(provider: impl Into<String>) -> SourceSpec {
-    SourceSpec { provider: provider.into(), settings: Settings::default() }
+    let settings = Settings { fetch_keys: true, ..Settings::default() };
+    SourceSpec { provider: provider.into(), settings }
 }
 
 impl SourceSpec {
@@ -338,6 +351,14 @@ impl SourceSpec {
     #[must_use]
     pub fn public_key(mut self, key: impl Into<String>) -> Self {
         self.settings.public_keys.push(key.into());
+        self
+    }
+
+    /// Whether a key that is not among the public keys is fetched from where the provider publishes it, if
+    /// it does. It is, unless told otherwise; [`Hookonce::spawn_workers`] starts what fetches them.
+    #[must_use]
+    pub fn fetch_keys(mut self, fetch_keys: bool) -> Self {
+        self.settings.fetch_keys = fetch_keys;
         self
     }
 

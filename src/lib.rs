@@ -29,6 +29,9 @@
 pub mod receive;
 pub mod work;
 
+// What is left to do after an answer.
+pub mod outbound;
+
 // What work stands on.
 mod leases;
 mod schedule;
@@ -41,9 +44,12 @@ pub mod hookonce;
 pub mod prune;
 
 // The parts.
+pub mod errands;
 pub mod fixture;
+pub mod handed_over;
 pub mod handler;
 pub mod http;
+pub mod keyring;
 pub mod provider;
 pub mod store;
 pub mod verify;

@@ -198,6 +198,47 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Longest body the admin listener takes.
 pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// How long after asking at a place where a provider publishes keys it is left alone: a stranger
+/// must not be able to make us call somebody again and again.
+pub const KEYS_ASKED_EVERY: Duration = Duration::from_mins(1);
+
+/// How many such places one source knows. SNS has a place per certificate, and a stranger can name as
+/// many as he likes.
+pub const KEY_PLACES_MAX: usize = 32;
+
+/// How long fetched keys are used before they are fetched again: one that its provider has withdrawn
+/// must not be trusted for ever.
+pub const KEYS_FRESH: Duration = Duration::from_hours(6);
+
+/// How long fetched keys are used when they cannot be fetched again.
+pub const KEYS_KEPT: Duration = Duration::from_hours(48);
+
+/// Longest page of keys that is read. A certificate with its chain has some 6 KiB.
+pub const KEYS_BYTES_MAX: usize = 256 << 10;
+
+/// How long a call of a provider's own place may take.
+pub const OUTBOUND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many such calls run at once.
+pub const OUTBOUND_AT_ONCE: usize = 4;
+
+/// How long the task that makes them sleeps when nothing wakes it: keys grow old by themselves.
+pub const OUTBOUND_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How many confirmations may wait to be sent.
+pub const CONFIRMATIONS_MAX: usize = 64;
+
+/// How often a confirmation is tried, and how long it waits after the first failure; each wait is five
+/// times the one before it. A token of SNS is good for three days.
+pub const CONFIRMATION_ATTEMPTS: u32 = 5;
+/// See [`CONFIRMATION_ATTEMPTS`].
+pub const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
+
+/// How many secrets that were handed over are kept per source, and how long one may be.
+pub const HANDED_OVER_MAX: usize = 8;
+/// See [`HANDED_OVER_MAX`].
+pub const HANDED_OVER_BYTES_MAX: usize = 512;
+
 const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);
 const _: () = assert!(BODY_BYTES_CEILING <= WAITING_BYTES_MAX, "one body must fit into the queue");
 const _: () = assert!(STORE_CALL_TIMEOUT.as_millis() < ANSWER_DEADLINE.as_millis());
@@ -207,3 +248,5 @@ const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() <= ATTEMPT_TIMEOUT_MAX.as_mill
 const _: () = assert!(EXCERPT_BYTES_MAX <= ANSWER_BYTES_READ_MAX);
 const _: () = assert!(ANSWER_MARGIN.as_millis() * 2 <= ANSWER_DEADLINE_MIN.as_millis());
 const _: () = assert!(LEASE_MIN.as_millis() <= LEASE.as_millis());
+const _: () = assert!(KEYS_ASKED_EVERY.as_secs() < KEYS_FRESH.as_secs());
+const _: () = assert!(KEYS_FRESH.as_secs() < KEYS_KEPT.as_secs());

@@ -117,6 +117,12 @@ fn tell(app: &App, source: &Source, reason: &NotReceived, took: std::time::Durat
                 tracing::error!(source.name = %source.name, %error, lines.held_back = more, "cannot accept: answered 503");
             }
         }
+        NotReceived::KeyNotKnown(place) => {
+            app.metrics.answered(&source.name, "unavailable", took);
+            if let Some(more) = let_through(app, source, "key not known") {
+                tracing::warn!(source.name = %source.name, %place, lines.held_back = more, "{reason}: answered 503");
+            }
+        }
     }
 }
 

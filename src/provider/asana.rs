@@ -4,8 +4,8 @@
 //!
 //! The secret comes with the first request to the URL, in `X-Hook-Secret`, while the call that
 //! creates the webhook is still open. It is sent back, as Asana asks, and never trusted: anybody
-//! can send one. The answer to that call shows the secret to who made it; from there it goes into
-//! `secrets`.
+//! can send one. It is shown to the operator, and so does the answer to that call; from there it goes
+//! into `secrets`.
 //!
 //! A request holds many events, each on its own. They have no id: an event's bytes are its
 //! identity, since they hold what was done to what and when. A heartbeat holds none, so nothing is
@@ -29,6 +29,7 @@ use crate::{
     receipt::Reply,
     refusal::Refusal,
     request::{Unverified, Verified},
+    secret::Secret,
 };
 
 const SECRET: &str = "X-Hook-Secret";
@@ -97,6 +98,10 @@ impl Provider for Asana {
             return Ok(None);
         }
         Ok(Some(Reply { headers: vec![(SECRET.to_owned(), secret.to_owned())], ..Reply::empty() }))
+    }
+
+    fn handed_over(&self, request: &Unverified) -> Option<Secret> {
+        request.headers.only(SECRET).ok().map(Secret::new)
     }
 
     fn events(&self, request: &Verified, _: &Settings) -> Result<Vec<Named>, Refusal> {

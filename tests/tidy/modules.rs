@@ -9,10 +9,11 @@ use crate::project::{self, File};
 const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "secret"],
     &["delivery", "event", "id", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
-    &["handler", "provider", "store"],                                                  // the seams
-    &["leases", "schedule", "source", "telemetry"],
+    &["handed_over", "handler", "provider", "store"],                                   // the seams
+    &["errands", "keyring", "leases", "schedule", "telemetry"],
+    &["source"],
     &["app"],
-    &["receive", "work", "admin", "prune"], // the paths, and what people ask for
+    &["receive", "work", "admin", "outbound", "prune"], // the paths, and what people ask for
     &["config", "fixture", "http", "verify"],
     &["hookonce"],
     &["lib"],

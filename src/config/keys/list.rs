@@ -136,6 +136,13 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "sources.NAME",
+        "fetch_keys",
+        Kind::Flag,
+        Fallback::Told("`true` where the provider publishes its keys"),
+        "Whether a key that is not among `public_keys` is fetched from where the provider publishes it (see [providers.md](providers.md)). `false`: only the configured ones count.",
+    ),
+    key(
+        "sources.NAME",
         "path",
         Kind::Path,
         Fallback::Told("`/webhooks/NAME`"),
