@@ -44,6 +44,7 @@ pub mod hookonce;
 pub mod prune;
 
 // The parts.
+pub mod catalogue;
 pub mod errands;
 pub mod fixture;
 pub mod handed_over;

@@ -73,6 +73,10 @@ impl Provider for Asana {
         "unsigned POST with `X-Hook-Secret`, which is sent back"
     }
 
+    fn batch(&self) -> &'static str {
+        "`/events`"
+    }
+
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
         let recipe = Recipe {
             algorithm: Algorithm::HmacSha256,

@@ -63,6 +63,10 @@ impl Provider for Line {
         Duration::from_hours(24)
     }
 
+    fn batch(&self) -> &'static str {
+        "`/events`"
+    }
+
     fn development_secret(&self, random: [u8; 24]) -> Secret {
         let (half, _) = random.split_at(16);
         Secret::new(hex::encode(half))

@@ -74,6 +74,10 @@ impl Provider for Meta {
         "GET with `hub.challenge`, which is sent back if its `hub.verify_token` is right"
     }
 
+    fn batch(&self) -> &'static str {
+        "`/entry`"
+    }
+
     fn body_bytes_max(&self) -> usize {
         4 << 20
     }

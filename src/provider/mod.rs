@@ -183,6 +183,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
         ""
     }
 
+    /// What holds the events of a request that may have several; empty if each request is one event.
+    fn batch(&self) -> &'static str {
+        ""
+    }
+
     /// The methods it sends events with, in upper case.
     fn methods(&self) -> &'static [&'static str] {
         &["POST"]

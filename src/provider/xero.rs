@@ -69,6 +69,10 @@ impl Provider for Xero {
         "signed request without events (intent to receive)"
     }
 
+    fn batch(&self) -> &'static str {
+        "`/events`"
+    }
+
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
         let recipe = Recipe {
             algorithm: Algorithm::HmacSha256,

@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["source"],
     &["app"],
     &["receive", "work", "admin", "outbound", "prune"], // the paths, and what people ask for
-    &["config", "fixture", "http", "verify"],
+    &["catalogue", "config", "fixture", "http", "verify"],
     &["hookonce"],
     &["lib"],
 ];
