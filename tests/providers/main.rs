@@ -8,6 +8,7 @@
     reason = "tests are no server: they may panic, and they read the clock they need"
 )]
 
+mod case;
 mod identity;
 mod keys;
 mod list;

@@ -299,7 +299,8 @@ fn keys_are_fetched_unless_the_file_says_no_where_the_provider_publishes_them() 
     assert!(source(&format!("{sns}fetch_keys = true\n")).unwrap().keyring.is_some());
     let said = source(&format!("{sns}fetch_keys = false\n")).unwrap_err().to_string();
     assert!(said.contains("sources.aws_sns.public_keys: none is set"), "{said}");
-    let said = source("[sources.stripe]\nsecrets = [\"s\"]\nfetch_keys = true\n").unwrap_err().to_string();
+    let said =
+        source("[sources.stripe]\nsecrets = [\"s\"]\nfetch_keys = true\n").unwrap_err().to_string();
     assert!(said.contains("sources.stripe.fetch_keys: is not possible"), "{said}");
 }
 
