@@ -20,8 +20,10 @@ use crate::case::Case;
 /// Of a longer body every n-th byte is flipped, so that the whole run takes seconds.
 const BODY_BYTES_FLIPPED_MAX: usize = 1024;
 
-/// What is done to each case, and by whom.
-const FORGERS: &[(&str, fn(&Case))] = &[
+/// What is changed, and who changes it in each case.
+type Forger = (&'static str, fn(&Case));
+
+const FORGERS: &[Forger] = &[
     ("a bit of a signing header", flip_signing_headers),
     ("a signing header missing, doubled or not whole", break_signing_headers),
     ("a bit of the body", flip_body),
