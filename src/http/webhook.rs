@@ -65,7 +65,9 @@ async fn unverified(
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<Unverified, Refusal> {
-    if request.method() != Method::POST && request.method() != Method::GET {
+    // GET and HEAD may be tests of the URL; which of them are is decided by the provider's rules.
+    let is_usual = [Method::POST, Method::GET, Method::HEAD].contains(request.method());
+    if !is_usual && !source.provider.methods().contains(&request.method().as_str()) {
         return Err(Refusal::Method);
     }
     let within = app.server.body_within;

@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe},
+    scheme::{Encoding, Recipe},
 };
 use crate::{
     event::{Digest, Named},
@@ -78,14 +78,7 @@ impl Provider for Asana {
     }
 
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Whole { header: SIGNATURE.to_owned(), prefix: String::new() },
-            encoding: Encoding::Hex,
-            time: None,
-            signed: vec![Part::Body],
-        };
+        let recipe = Recipe::of_body(SIGNATURE, "", Encoding::Hex);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 

@@ -103,13 +103,8 @@ impl Provider for AwsSns {
         if cert_url.is_some() && cert_path.is_none() {
             wrong.push("cert_url: is no address of SNS; copy a message's `SigningCertURL`".into());
         }
-        match Signer::new(settings, Certificate::read) {
-            Ok(signer) if wrong.is_empty() => {
-                Ok(Box::new(SnsScheme { signer, topic_arn, cert_path }))
-            }
-            Ok(_) => Err(wrong),
-            Err(more) => Err([wrong, more].concat()),
-        }
+        let signer = public::unless_wrong(wrong, Signer::new(settings, Certificate::read))?;
+        Ok(Box::new(SnsScheme { signer, topic_arn, cert_path }))
     }
 
     fn publishes_keys(&self) -> Option<&'static dyn PublishesKeys> {

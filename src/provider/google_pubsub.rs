@@ -100,14 +100,10 @@ impl Provider for GooglePubSub {
             text
         };
         let (audience, email) = (named("audience"), named("service_account_email"));
-        match Tokens::new(&[TokenAlgorithm::Rs256], settings) {
-            Ok(tokens) if wrong.is_empty() => {
-                let leeway = settings.tolerance.unwrap_or_default();
-                Ok(Box::new(GoogleScheme { tokens, audience, email, leeway }))
-            }
-            Ok(_) => Err(wrong),
-            Err(more) => Err([wrong, more].concat()),
-        }
+        let tokens = Tokens::new(&[TokenAlgorithm::Rs256], settings);
+        let tokens = public::unless_wrong(wrong, tokens)?;
+        let leeway = settings.tolerance.unwrap_or_default();
+        Ok(Box::new(GoogleScheme { tokens, audience, email, leeway }))
     }
 
     fn publishes_keys(&self) -> Option<&'static dyn PublishesKeys> {

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe},
+    scheme::{Encoding, Recipe},
 };
 use crate::{
     event::{Digest, Named},
@@ -73,17 +73,7 @@ impl Provider for Line {
     }
 
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Whole {
-                header: "x-line-signature".to_owned(),
-                prefix: String::new(),
-            },
-            encoding: Encoding::Base64,
-            time: None,
-            signed: vec![Part::Body],
-        };
+        let recipe = Recipe::of_body("x-line-signature", "", Encoding::Base64);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 

@@ -112,13 +112,8 @@ impl Provider for PayPal {
         if cert_url.as_deref().is_some_and(|url| !is_certificate_url(url)) {
             wrong.push("cert_url: is no address of PayPal's; copy a `PAYPAL-CERT-URL`".to_owned());
         }
-        match Signer::new(settings, Certificate::read) {
-            Ok(signer) if wrong.is_empty() => {
-                Ok(Box::new(PayPalScheme { signer, webhook_id, cert_url }))
-            }
-            Ok(_) => Err(wrong),
-            Err(more) => Err([wrong, more].concat()),
-        }
+        let signer = public::unless_wrong(wrong, Signer::new(settings, Certificate::read))?;
+        Ok(Box::new(PayPalScheme { signer, webhook_id, cert_url }))
     }
 
     fn publishes_keys(&self) -> Option<&'static dyn PublishesKeys> {

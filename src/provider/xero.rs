@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe},
+    scheme::{Encoding, Recipe},
 };
 use crate::{
     event::{Digest, Named},
@@ -74,17 +74,7 @@ impl Provider for Xero {
     }
 
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Whole {
-                header: "x-xero-signature".to_owned(),
-                prefix: String::new(),
-            },
-            encoding: Encoding::Base64,
-            time: None,
-            signed: vec![Part::Body],
-        };
+        let recipe = Recipe::of_body("x-xero-signature", "", Encoding::Base64);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 

@@ -89,6 +89,15 @@ impl<K> Signer<K> {
     }
 }
 
+/// What was made, unless something else was `wrong`: then everything that is.
+pub fn unless_wrong<T>(wrong: Vec<String>, made: Result<T, Vec<String>>) -> Result<T, Vec<String>> {
+    match made {
+        Ok(made) if wrong.is_empty() => Ok(made),
+        Ok(_) => Err(wrong),
+        Err(more) => Err([wrong, more].concat()),
+    }
+}
+
 /// A secret for a stand-in of a provider that signs with a private key.
 pub fn stand_in_secret(random: [u8; 24]) -> Secret {
     Secret::new(format!("{STAND_IN}{}", hex::encode(random)))
