@@ -1,6 +1,6 @@
 //! What the paths share: the sources, the handlers, the store, the clock.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::Clock,
     errands::Errands,
+    handed_over::Keeper,
     handler::Configured,
     limits,
     source::Source,
@@ -36,8 +37,8 @@ pub struct App {
     pub lease: Duration,
     /// What is left to be done after the answers.
     pub errands: Errands,
-    /// The folder for what a person has to look at. `None`: there is none, and nothing is kept for them.
-    pub data_dir: Option<PathBuf>,
+    /// Where secrets that are handed over are kept for a person to look at.
+    pub handed_over: Keeper,
     /// Holds back log lines that a sender could multiply.
     pub refusal_lines: Throttle,
     wakers: BTreeMap<Arc<str>, Arc<Notify>>,
@@ -91,7 +92,7 @@ impl App {
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,
             errands: Errands::default(),
-            data_dir: None,
+            handed_over: Keeper::below(None),
             refusal_lines: Throttle::every(Duration::from_secs(1)),
         }
     }

@@ -11,8 +11,10 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::{clock::Timestamp, limits, secret::Secret};
@@ -24,12 +26,48 @@ const HEAD: &str = "# Secrets that were handed over in tests of this source's UR
                     send one:\n# compare it with what the provider shows, write it into the source's `secrets`, \
                     and delete this file.\n";
 
-/// Keeps `secret`, which was handed over to `source`, below `data_dir`, and says in which file. One that
-/// is there already is not written again.
-///
-/// # Errors
-/// When it cannot be kept: the disk says no, or it has not the form of a secret.
-pub fn keep(data_dir: &Path, source: &str, secret: &Secret, now: Timestamp) -> io::Result<PathBuf> {
+/// Keeps them below a data folder.
+#[derive(Debug)]
+pub struct Keeper {
+    data_dir: Option<PathBuf>,
+    at_once: Arc<Semaphore>,
+}
+
+impl Keeper {
+    /// Keeps them below this folder. `None`: there is none, and nothing is kept.
+    pub fn below(data_dir: Option<PathBuf>) -> Self {
+        Self { data_dir, at_once: Arc::new(Semaphore::new(limits::HANDED_OVER_AT_ONCE)) }
+    }
+
+    /// Keeps `secret`, which was handed over to `source`, and says in which file.
+    ///
+    /// # Errors
+    /// When it cannot be kept: the disk says no, it has not the form of a secret, or so many come at once
+    /// that it is somebody making us work.
+    pub async fn keep(
+        &self,
+        source: &Arc<str>,
+        secret: Secret,
+        now: Timestamp,
+    ) -> io::Result<PathBuf> {
+        let Some(data_dir) = self.data_dir.clone() else {
+            return Err(io::Error::other("there is no data folder to keep it in"));
+        };
+        let Ok(permit) = Arc::clone(&self.at_once).try_acquire_owned() else {
+            return Err(io::Error::other("too many come at once"));
+        };
+        let source = Arc::clone(source);
+        let kept = tokio::task::spawn_blocking(move || {
+            let kept = keep(&data_dir, &source, &secret, now);
+            drop(permit);
+            kept
+        });
+        kept.await.unwrap_or_else(|_| Err(io::Error::other("keeping it panicked")))
+    }
+}
+
+/// Keeps one. One that is there already is not written again.
+fn keep(data_dir: &Path, source: &str, secret: &Secret, now: Timestamp) -> io::Result<PathBuf> {
     let folder = data_dir.join(FOLDER);
     let file = folder.join(file_name(source)?);
     let text = secret.expose();

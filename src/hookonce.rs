@@ -9,6 +9,7 @@ use crate::{
     app::{self, App},
     clock::{Clock, SystemClock},
     config::{Config, HandlerConfig, HandlerKind},
+    handed_over::Keeper,
     handler::{
         CommandHandler, Configured, FunctionHandler, Handler, HttpHandler, IntoOutcome, LogHandler,
         SigningKey, http_client,
@@ -60,7 +61,7 @@ impl Hookonce {
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,
         };
-        app.data_dir = Some(config.server.data_dir);
+        app.handed_over = Keeper::below(Some(config.server.data_dir));
         app.answer_within = config.server.answer_within;
         app.lease = config.workers.lease;
         let retention = prune::Retention {
@@ -266,7 +267,7 @@ impl Builder {
         };
         let mut app = App::new(sources, handlers, store, clock);
         app.server.public_url = self.public_url;
-        app.data_dir = self.data_dir;
+        app.handed_over = Keeper::below(self.data_dir);
         Ok(Hookonce::new(app, prune::Retention::default()))
     }
 

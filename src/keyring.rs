@@ -132,7 +132,7 @@ impl Keyring {
         due
     }
 
-    /// Takes what came of asking at `place`, and says how many of its keys are known now.
+    /// Takes what came of asking at `place`.
     ///
     /// # Errors
     /// Why what was found there is not taken. What was known before stays until it is too old, unless

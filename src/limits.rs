@@ -234,6 +234,9 @@ pub const CONFIRMATION_ATTEMPTS: u32 = 5;
 /// See [`CONFIRMATION_ATTEMPTS`].
 pub const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
 
+/// How many secrets that were handed over are written down at once: anybody can send them.
+pub const HANDED_OVER_AT_ONCE: usize = 4;
+
 /// How many secrets that were handed over are kept per source, and how long one may be.
 pub const HANDED_OVER_MAX: usize = 8;
 /// See [`HANDED_OVER_MAX`].

@@ -13,7 +13,7 @@ use crate::{
     delivery::State,
     errands::Errand,
     event::{EventId, NewEvent},
-    handed_over, limits,
+    limits,
     provider::place::{Confirmation, Place},
     receipt::{Admission, Receipt, Reply},
     refusal::Refusal,
@@ -144,26 +144,22 @@ fn confirm(app: &App, source: &Source, confirmation: Confirmation) {
 /// Puts a secret that was handed over where a person finds it. The provider gets its answer all the same:
 /// its own pages show the secret too, or it can be asked for another.
 async fn show(app: &App, source: &Source, secret: Secret, now: Timestamp) {
+    let patience = app.answer_within.saturating_sub(limits::ANSWER_MARGIN);
+    let kept = app.handed_over.keep(&source.name, secret, now);
+    let kept = tokio::time::timeout(patience, kept).await;
     let key = format!("{} handed over", source.name);
-    let let_through = app.refusal_lines.let_through(&key, app.clock.monotonic());
-    let Some(data_dir) = app.data_dir.clone() else {
-        if let_through.is_some() {
-            tracing::warn!(source.name = %source.name, "a secret was handed over, and there is no data folder to keep it in");
-        }
+    if app.refusal_lines.let_through(&key, app.clock.monotonic()).is_none() {
         return;
-    };
-    let name = Arc::clone(&source.name);
-    let kept = move || handed_over::keep(&data_dir, &name, &secret, now);
-    let kept = tokio::task::spawn_blocking(kept).await;
-    match kept.unwrap_or_else(|_| Err(std::io::Error::other("it panicked"))) {
-        _ if let_through.is_none() => {}
+    }
+    match kept.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
         Ok(file) => tracing::warn!(
             source.name = %source.name, file = %file.display(),
             "a secret was handed over in a test of the URL: anybody can send one, so compare it with what the provider shows before you write it into `secrets`"
         ),
-        Err(error) => {
-            tracing::error!(source.name = %source.name, %error, "a secret was handed over and cannot be kept");
-        }
+        Err(error) => tracing::error!(
+            source.name = %source.name, %error,
+            "a secret was handed over in a test of the URL, and is not kept"
+        ),
     }
 }
 

@@ -1,7 +1,12 @@
 //! Keys that are fetched: when, from where, and from nowhere else.
 
 use hookonce::{
-    fixture::Fixture, provider::Settings, receive, request::Unverified, source::Source,
+    fixture::Fixture,
+    handed_over::{self, Keeper},
+    provider::Settings,
+    receive,
+    request::Unverified,
+    source::Source,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -378,11 +383,11 @@ async fn a_secret_that_is_handed_over_is_shown_and_never_trusted() {
         let mut app = Bench::app_of(provider, &fixture, |settings| {
             settings.secrets = vec![hookonce::secret::Secret::new("another_secret_of_ours")];
         });
-        app.data_dir = Some(folder.path().to_owned());
+        app.handed_over = Keeper::below(Some(folder.path().to_owned()));
         let source = app.sources.values().next().unwrap();
         let receipt = receive::receive(&app, source, fixture.request().clone()).await.unwrap();
         assert_eq!(receipt.status(), "handshake");
-        let file = folder.path().join(hookonce::handed_over::FOLDER).join(provider);
+        let file = folder.path().join(handed_over::FOLDER).join(provider);
         assert!(std::fs::read_to_string(file).unwrap().contains(secret), "{provider}");
 
         let event = Fixture::all(provider).into_iter().find(|it| {
