@@ -281,9 +281,24 @@ impl Admin {
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("the store does not answer".to_owned()),
         };
-        let warnings = if error.is_none() { self.warnings().await } else { Vec::new() };
+        let mut warnings = self.sources_in_shadow_mode();
+        if error.is_none() {
+            warnings.extend(self.warnings().await);
+        }
         let survives = self.app.store.survives();
         Readiness { ready: error.is_none(), survives, error, warnings }
+    }
+
+    fn sources_in_shadow_mode(&self) -> Vec<String> {
+        let sources = self.app.sources.values().filter(|source| source.is_in_shadow_mode());
+        let warning = |source: &Arc<Source>| {
+            format!(
+                "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
+                 once no event is marked `shadow` any more, write verify = \"enforce\"",
+                source.name
+            )
+        };
+        sources.map(warning).collect()
     }
 
     /// Work that nobody does: its handler was renamed or taken out of the configuration.

@@ -72,6 +72,10 @@ impl App {
     ) -> Self {
         let named = |handler: Configured| (Arc::clone(&handler.name), handler);
         let handlers: BTreeMap<_, _> = handlers.into_iter().map(named).collect();
+        let metrics = Metrics::default();
+        for source in sources.iter().filter(|source| source.is_in_shadow_mode()) {
+            metrics.in_shadow_mode(&source.name);
+        }
         Self {
             wakers: handlers.keys().map(|name| (Arc::clone(name), Arc::default())).collect(),
             sources: sources
@@ -81,7 +85,7 @@ impl App {
             handlers,
             store,
             clock,
-            metrics: Metrics::default(),
+            metrics,
             server: Server::default(),
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,

@@ -64,6 +64,7 @@ conformance! {
         known_content_under_another_id_is_held_where_the_source_says_so
         a_held_event_sent_again_is_held_again
         a_copy_under_its_own_identity_is_a_duplicate_not_held
+        what_shadow_mode_let_in_is_marked_and_counted_and_hides_nothing
         sources_are_namespaces
         hostile_identities_stay_apart
         a_source_holds_no_more_than_its_cap

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use hookonce::{
     admin::{Changed, EventPage, EventQuery, EventView},
     event::{EventId, EventState},
+    store::EventRow,
 };
 
 use super::{Everywhere, asker::Asker, output::table};
@@ -96,12 +97,17 @@ fn page(page: &EventPage) -> String {
             row.source.to_string(),
             row.event_type.clone().unwrap_or_default(),
             row.event_id.clone().unwrap_or_default(),
-            word(row.state),
+            state(row),
             row.duplicates.to_string(),
         ]);
     }
     let more = page.next.map(|next| format!("\nmore: --before {next}")).unwrap_or_default();
     format!("{table}{more}")
+}
+
+fn state(row: &EventRow) -> String {
+    let shadow = if row.shadow { " SHADOW" } else { "" };
+    format!("{}{shadow}", word(row.state))
 }
 
 fn one(event: &EventView) -> String {
@@ -116,6 +122,10 @@ fn one(event: &EventView) -> String {
     fact("type", event.row.event_type.clone().unwrap_or_default());
     fact("event id", event.row.event_id.clone().unwrap_or_default());
     fact("state", word(event.row.state));
+    if event.row.shadow {
+        let what = "SHADOW: its signature did not hold, so anybody may have sent it";
+        fact("flag", what.to_owned());
+    }
     fact("received", event.row.received_at.to_string());
     fact(
         "identity",

@@ -279,6 +279,7 @@ impl Tables {
         let counts = self.counts(&new.source, "");
         counts.events += 1;
         counts.held += u64::from(held);
+        counts.shadow += u64::from(new.shadow);
         counts.held_now += u64::from(held);
         counts.unrouted += u64::from(!held && new.deliveries.is_empty());
     }
@@ -300,6 +301,7 @@ impl Tables {
                 event_id: new.named.event_id,
                 event_type: new.named.event_type,
                 received_at: new.received_at,
+                shadow: new.shadow,
                 resent_under_new_id: resent,
                 retry_marker: new.retry_marker,
                 query: new.query,
@@ -656,6 +658,7 @@ impl Tables {
             received_at: kept.event.received_at,
             state: self.state(kept),
             duplicates: kept.duplicate_count,
+            shadow: kept.event.shadow,
             resent_under_new_id: kept.event.resent_under_new_id,
             body_bytes: kept.event.body.len(),
         }

@@ -325,6 +325,9 @@ pub struct EventRow {
     pub state: EventState,
     /// How many duplicates came.
     pub duplicates: u64,
+    /// Whether its request did not verify, and shadow mode let it in.
+    #[serde(default)]
+    pub shadow: bool,
     /// Whether the same signed content had come before under another id.
     pub resent_under_new_id: bool,
     /// How long its body is.
@@ -370,6 +373,9 @@ pub struct Counts {
     pub duplicates: u64,
     /// Events that were held when they came.
     pub held: u64,
+    /// Events that shadow mode let in.
+    #[serde(default)]
+    pub shadow: u64,
     /// Events that no handler wanted.
     pub unrouted: u64,
     /// Deliveries settled done.
@@ -457,6 +463,7 @@ impl Counts {
         self.events += other.events;
         self.duplicates += other.duplicates;
         self.held += other.held;
+        self.shadow += other.shadow;
         self.unrouted += other.unrouted;
         self.done += other.done;
         self.dead += other.dead;

@@ -83,6 +83,7 @@ async fn fill(setup: &Setup, count: usize) {
             replay_guard: ReplayGuard::Flag,
             window: Duration::from_hours(24 * 7),
             received_at: now,
+            shadow: false,
             retry_marker: None,
             query: String::new(),
             headers: Arc::clone(&headers),

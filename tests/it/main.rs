@@ -23,3 +23,4 @@ mod outage;
 mod privacy;
 mod receive;
 mod sdk;
+mod shadow;

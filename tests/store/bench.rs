@@ -176,6 +176,7 @@ impl Bench {
             replay_guard: ReplayGuard::Flag,
             window: LONG,
             received_at: self.now(),
+            shadow: false,
             retry_marker: None,
             query: String::new(),
             headers: Arc::new(Headers::default()),

@@ -172,9 +172,9 @@ pub static KEYS: &[Key] = &[
     key(
         "sources.NAME",
         "verify",
-        choice(&["enforce"], &["shadow"]),
+        choice(&["enforce", "shadow"], &[]),
         Fallback::Text("enforce"),
-        "What a bad signature leads to: with `enforce` the request is refused.",
+        "What a bad signature leads to: with `enforce` the request is refused. With `shadow`, for moving an existing endpoint over, its events are admitted all the same, marked `shadow` and under an identity of their own: anybody can then trigger your handlers.",
     ),
     key(
         "sources.NAME",

@@ -5,7 +5,7 @@
 -- completes it under the same id: nothing is lost, and nothing is queued twice. Counters are written
 -- before the marks are cleared: what is unfinished was not counted yet.
 --
--- ARGV: most held per source, duplicates kept; then for each event its 12 fields, the
+-- ARGV: most held per source, duplicates kept; then for each event its 13 fields, the
 -- number of its deliveries, and id and handler of each.
 -- Answers for each: F, H or D with the id · L late · X too many held · E with an error.
 
@@ -87,6 +87,7 @@ end
 
 local function count_event(new, handlers, held)
   count('events', new.source, '', 1)
+  if new.shadow then count('shadow', new.source, '', 1) end
   if held then
     count('held', new.source, '', 1)
     count('held_now', new.source, '', 1)
@@ -139,11 +140,11 @@ while at <= #ARGV do
   local new = {
     id = ARGV[at], source = ARGV[at + 1], not_after = tonumber(ARGV[at + 2]),
     due = math.min(tonumber(ARGV[at + 3]), now), window_ends = ARGV[at + 4], mark = ARGV[at + 5],
-    digest = ARGV[at + 6], hold = ARGV[at + 7] == '1', note = ARGV[at + 8], meta = ARGV[at + 9],
-    headers = ARGV[at + 10], body = ARGV[at + 11],
+    digest = ARGV[at + 6], hold = ARGV[at + 7] == '1', shadow = ARGV[at + 8] == '1',
+    note = ARGV[at + 9], meta = ARGV[at + 10], headers = ARGV[at + 11], body = ARGV[at + 12],
   }
-  local last = at + 12 + 2 * tonumber(ARGV[at + 12])
-  new.deliveries = { unpack(ARGV, at + 13, last) }
+  local last = at + 13 + 2 * tonumber(ARGV[at + 13])
+  new.deliveries = { unpack(ARGV, at + 14, last) }
   answers[#answers + 1] = alone(admit, new)
   at = last + 1
 end

@@ -107,6 +107,7 @@ fn add(
         .arg(mark.unwrap_or_default())
         .arg(digest.unwrap_or_default())
         .arg(u8::from(event.replay_guard == ReplayGuard::Hold))
+        .arg(u8::from(event.shadow))
         .arg(json(&note)?)
         .arg(json(&meta)?)
         .arg(event.headers.to_lines())
@@ -125,6 +126,7 @@ fn without_content(event: &NewEvent) -> Event {
         event_id: event.named.event_id.clone(),
         event_type: event.named.event_type.clone(),
         received_at: event.received_at,
+        shadow: event.shadow,
         resent_under_new_id: false, // the script finds out, and writes it beside
         retry_marker: event.retry_marker.clone(),
         query: event.query.clone(),

@@ -192,6 +192,7 @@ impl Reader<'_> {
                 received_at: event.received_at,
                 state: EventState::of(held.as_deref() == Some("1"), &states),
                 duplicates: duplicates.unwrap_or(0),
+                shadow: event.shadow,
                 resent_under_new_id: resent.as_deref() == Some("1"),
                 body_bytes,
             });
@@ -303,6 +304,7 @@ fn counter<'a>(counts: &'a mut Counts, what: &str) -> Option<&'a mut u64> {
         "events" => &mut counts.events,
         "duplicates" => &mut counts.duplicates,
         "held" => &mut counts.held,
+        "shadow" => &mut counts.shadow,
         "unrouted" => &mut counts.unrouted,
         "done" => &mut counts.done,
         "dead" => &mut counts.dead,

@@ -132,7 +132,8 @@ impl Work<'_> {
         self.connection
             .prepare_cached(
                 "INSERT INTO events VALUES
-                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+                  ?16)",
             )?
             .execute(params![
                 new.id.as_bytes(),
@@ -150,10 +151,12 @@ impl Work<'_> {
                 new.received_at.plus(new.window).as_millis(),
                 new.named.body.len(),
                 content,
+                new.shadow,
             ])?;
         let counted = self.counted.of_events(&new.source);
         counted.events += 1;
         counted.held += i64::from(held);
+        counted.shadow += i64::from(new.shadow);
         counted.held_now += i64::from(held);
         counted.unrouted += i64::from(state == EventState::Unrouted);
         Ok(())

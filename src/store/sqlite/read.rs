@@ -68,7 +68,7 @@ impl Readers {
 }
 
 const ROW_COLUMNS: &str = "id, source, event_id, event_type, received_at, state,
-    (SELECT max(number) FROM duplicates WHERE event = events.id), resent, body_bytes";
+    (SELECT max(number) FROM duplicates WHERE event = events.id), resent, body_bytes, shadow";
 
 /// One page of events, newest first.
 pub(super) fn events(
@@ -123,6 +123,7 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         duplicates: row.get::<_, Option<u64>>(6)?.unwrap_or(0),
         resent_under_new_id: row.get(7)?,
         body_bytes: row.get(8)?,
+        shadow: row.get(9)?,
     })
 }
 
@@ -281,7 +282,7 @@ fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<Event>
     connection
         .prepare_cached(
             "SELECT id, source, event_id, event_type, received_at, resent, retry_marker,
-                 query, headers, body
+                 query, headers, body, shadow
              FROM events JOIN contents ON contents.number = events.content WHERE id = ?1",
         )?
         .query_row([id.as_bytes()], |row| {
@@ -296,6 +297,7 @@ fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<Event>
                 query: row.get(7)?,
                 headers: Headers::from_lines(row.get_ref(8)?.as_blob()?),
                 body: row.get::<_, Vec<u8>>(9)?.into(),
+                shadow: row.get(10)?,
             })
         })
         .optional()
