@@ -18,6 +18,11 @@ id! {
     EventId
 }
 
+id! {
+    /// Our own id of a request that is kept beside its events.
+    RequestId
+}
+
 /// What makes two requests of one source the same event.
 ///
 /// Text that a provider's file puts together from named fields: the fields that stay the same over
@@ -143,8 +148,20 @@ pub struct NewEvent {
     pub query: String,
     /// The headers of the request.
     pub headers: Arc<Headers>,
+    /// The request it came in, where that held more. `None`: its own bytes are all of it.
+    pub request: Option<KeptRequest>,
     /// Where it goes. Empty: it is stored as unrouted.
     pub deliveries: Vec<NewDelivery>,
+}
+
+/// A request that held more than the bytes of one event: a batch. It is kept once, with its headers,
+/// for all of its events that are fresh, and goes with the last of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptRequest {
+    /// Its id, by which its events refer to it. The same id always means the same request.
+    pub id: RequestId,
+    /// Its body, byte for byte as it was received.
+    pub body: Bytes,
 }
 
 /// A delivery to make with an event.

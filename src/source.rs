@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     clock::Timestamp,
     delivery::DeliveryId,
-    event::{EventId, Named, NewDelivery, NewEvent, ReplayGuard},
+    event::{EventId, KeptRequest, Named, NewDelivery, NewEvent, ReplayGuard, RequestId},
     limits,
     provider::{self, Provider, Scheme, Settings},
     receipt::Reply,
@@ -163,6 +163,11 @@ impl Source {
         named: Vec<Named>,
     ) -> impl Iterator<Item = NewEvent> + 'a {
         let headers = Arc::new(request.headers.clone());
+        let is_whole = named.iter().all(|named| named.body == request.body);
+        let kept = (!is_whole).then(|| KeptRequest {
+            id: RequestId::new(request.received_at),
+            body: request.body.clone(),
+        });
         named.into_iter().map(move |named| NewEvent {
             id: EventId::new(request.received_at),
             source: Arc::clone(&self.name),
@@ -175,6 +180,7 @@ impl Source {
             retry_marker: None,
             query: request.query().to_owned(),
             headers: Arc::clone(&headers),
+            request: kept.clone(),
         })
     }
 

@@ -17,6 +17,7 @@ mod store {
     pub(crate) mod read;
     #[cfg(feature = "redis")]
     mod redis;
+    pub(crate) mod request;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]
     mod sqlite;
@@ -124,6 +125,14 @@ conformance! {
         an_event_stands_as_its_deliveries_do
         stats_count_exactly
         the_store_is_ready_and_says_what_it_survives
+    }
+    request {
+        a_request_is_kept_for_all_its_events_and_each_has_its_own_bytes
+        an_event_that_is_its_whole_request_keeps_no_other_one
+        a_partly_known_batch_refers_only_from_what_is_fresh
+        a_batch_sent_again_under_its_own_ids_changes_nothing
+        a_request_goes_with_the_last_event_that_came_in_it
+        more_events_than_one_call_carries_share_their_request
     }
     prune {
         finished_events_go_by_state_and_age

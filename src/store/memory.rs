@@ -22,7 +22,8 @@ use crate::{
         Verdict,
     },
     event::{
-        Digest, Duplicate, Event, EventId, EventState, Identity, NewDelivery, NewEvent, ReplayGuard,
+        Digest, Duplicate, Event, EventId, EventState, Identity, KeptRequest, NewDelivery,
+        NewEvent, ReplayGuard,
     },
     limits,
     receipt::Admission,
@@ -188,6 +189,8 @@ struct Tables {
 #[derive(Debug)]
 struct KeptEvent {
     event: Event,
+    /// Its bytes are shared, so it is there once, and goes with the last event that has it.
+    request: Option<KeptRequest>,
     identity: Option<Identity>,
     digest: Option<Digest>,
     mark_until: Timestamp,
@@ -287,6 +290,7 @@ impl Tables {
     fn keep(&mut self, new: NewEvent, resent: bool, held: bool) {
         let unrouted = new.deliveries.is_empty();
         let kept = KeptEvent {
+            request: new.request,
             identity: new.named.identity,
             digest: new.named.digest,
             mark_until: new.received_at.plus(new.window),
@@ -670,6 +674,7 @@ impl Tables {
         EventRecord {
             row: self.row(kept),
             event: kept.event.clone(),
+            request: kept.request.clone(),
             identity: identity.map(|identity| identity.as_str().to_owned()),
             mark_until: marked.then_some(kept.mark_until),
             duplicates: kept.duplicates.iter().cloned().collect(),

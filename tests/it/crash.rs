@@ -87,6 +87,7 @@ async fn fill(setup: &Setup, count: usize) {
             retry_marker: None,
             query: String::new(),
             headers: Arc::clone(&headers),
+            request: None,
             deliveries: Vec::new(),
         };
         let events = (0..1000).map(stored).collect();

@@ -3,13 +3,14 @@
 
 use std::{
     fmt::{Debug, Write as _},
+    sync::Arc,
     time::Duration,
 };
 
 use hookonce::{
     clock::Timestamp,
     delivery::{Attempt, Claim, Leased, Verdict},
-    event::{Digest, Identity, NewDelivery, NewEvent, ReplayGuard},
+    event::{Digest, Identity, KeptRequest, NewDelivery, NewEvent, ReplayGuard, RequestId},
     store::{
         Claimed, DeliveryFilter, EventFilter, Prune, Release, Store, StoreError, Which, Wish,
         memory::MemoryStore,
@@ -56,6 +57,7 @@ enum Verb {
         hold: bool,
         shadow: bool,
         routes: u8,
+        request: Option<u8>,
     },
     AdmitAgain {
         event: usize,
@@ -123,11 +125,12 @@ enum Verb {
 fn verb() -> impl Strategy<Value = Verb> {
     let at = any::<usize>;
     let one = || proptest::option::weighted(0.5, any::<usize>());
+    let request = || proptest::option::weighted(0.3, 0..3_u8);
     let few = |most: u8| proptest::option::weighted(0.8, 0..most);
     prop_oneof![
-        8 => (at(), few(8), few(4), any::<(bool, bool)>(), any::<u8>()).prop_map(
-            |(source, identity, content, (hold, shadow), routes)| Verb::Admit {
-                source, identity, content, hold, shadow, routes
+        8 => (at(), few(8), few(4), any::<(bool, bool)>(), any::<u8>(), request()).prop_map(
+            |(source, identity, content, (hold, shadow), routes, request)| Verb::Admit {
+                source, identity, content, hold, shadow, routes, request
             }
         ),
         2 => (at(), any::<bool>()).prop_map(|(event, late)| Verb::AdmitAgain { event, late }),
@@ -244,7 +247,7 @@ impl Pair {
     }
 
     fn new_event(&self, verb: &Verb) -> NewEvent {
-        let Verb::Admit { source, identity, content, hold, shadow, routes } = *verb else {
+        let Verb::Admit { source, identity, content, hold, shadow, routes, request } = *verb else {
             unreachable!("the caller looked")
         };
         let mut event = self.bench.event("evt");
@@ -256,6 +259,12 @@ impl Pair {
         event.named.digest = content.map(|number| Digest::of([[number].as_slice()]));
         event.replay_guard = if hold { ReplayGuard::Hold } else { ReplayGuard::Flag };
         event.shadow = shadow;
+        if let Some(number) = request {
+            // The same id always means the same request.
+            let (id, body) = (RequestId::from_bytes([number; 16]), vec![number; 9].into());
+            event.request = Some(KeptRequest { id, body });
+            event.headers = Arc::new([("x-request", vec![number])].into_iter().collect());
+        }
         event.window = if self.bench.knows_the_time() { SHORT * 10 } else { LONG };
         let routed = HANDLERS.iter().enumerate().filter(|(at, _)| routes & (1 << at) != 0);
         event.deliveries = routed.map(|(_, handler)| self.bench.delivery(handler)).collect();

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{Attempt, Delivery, DeliveryId, Lease, Leased, State},
-    event::{Duplicate, Event, EventId, EventState},
+    event::{Duplicate, Event, EventId, EventState, KeptRequest, RequestId},
     request::Headers,
     store::{DeliveryFilter, EventFilter, EventRecord, EventRow, StoreError},
 };
@@ -199,11 +199,25 @@ pub(super) fn record(
     Ok(Some(EventRecord {
         row,
         event,
+        request: request(connection, id)?,
         identity,
         mark_until: mark_until.map(Timestamp::from_millis),
         duplicates: duplicates(connection, id)?,
         deliveries,
     }))
+}
+
+fn request(connection: &Connection, event: EventId) -> rusqlite::Result<Option<KeptRequest>> {
+    connection
+        .prepare_cached(
+            "SELECT requests.id, requests.body
+             FROM events JOIN requests ON requests.id = events.request WHERE events.id = ?1",
+        )?
+        .query_row([event.as_bytes()], |row| {
+            let body = row.get::<_, Vec<u8>>(1)?.into();
+            Ok(KeptRequest { id: RequestId::from_bytes(row.get(0)?), body })
+        })
+        .optional()
 }
 
 fn duplicates(connection: &Connection, id: EventId) -> rusqlite::Result<Vec<Duplicate>> {
@@ -281,9 +295,11 @@ pub(super) fn leases(connection: &Connection) -> rusqlite::Result<Vec<Lease>> {
 fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<Event>> {
     connection
         .prepare_cached(
-            "SELECT id, source, event_id, event_type, received_at, resent, retry_marker,
-                 query, headers, body, shadow
-             FROM events JOIN contents ON contents.number = events.content WHERE id = ?1",
+            "SELECT events.id, source, event_id, event_type, received_at, resent, retry_marker,
+                 query, coalesce(requests.headers, contents.headers), contents.body, shadow
+             FROM events JOIN contents ON contents.number = events.content
+                 LEFT JOIN requests ON requests.id = events.request
+             WHERE events.id = ?1",
         )?
         .query_row([id.as_bytes()], |row| {
             Ok(Event {
