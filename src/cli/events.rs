@@ -27,6 +27,9 @@ enum What {
     Show {
         /// Our id, as in the list
         id: EventId,
+        /// Print the body of the request it came in instead, byte for byte
+        #[arg(long)]
+        request: bool,
     },
     /// Route a held event after all
     Admit {
@@ -63,7 +66,8 @@ impl Events {
         let output = everywhere.output();
         match self.what {
             None => output.show(&asker.events(self.list.into()).await?, page)?,
-            Some(What::Show { id }) => output.show(&asker.event(id).await?, one)?,
+            Some(What::Show { id, request: true }) => output.raw(&asker.request(id).await?)?,
+            Some(What::Show { id, request: false }) => output.show(&asker.event(id).await?, one)?,
             Some(What::Admit { id }) => output.show(&asker.admit(id).await?, changed)?,
         }
         Ok(ExitCode::SUCCESS)
@@ -134,6 +138,9 @@ fn one(event: &EventView) -> String {
     fact("mark until", event.mark_until.map(|until| until.to_string()).unwrap_or_default());
     if event.row.resent_under_new_id {
         fact("flag", "the same signed content had come before under another id".to_owned());
+    }
+    if let Some(request) = event.request_id {
+        fact("request", format!("{request}, which held more: --request prints it"));
     }
     fact("duplicates", event.row.duplicates.to_string());
     for duplicate in &event.duplicates_seen {

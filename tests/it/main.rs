@@ -12,6 +12,7 @@
 mod redis_server;
 mod support;
 
+mod batch;
 mod cli;
 mod config;
 mod crash;
