@@ -110,6 +110,7 @@ conformance! {
         what_is_held_or_unknown_is_not_replayed
         a_redrive_gives_a_fresh_budget_and_numbers_go_on
         a_redrive_sent_again_does_not_renew_the_budget_twice
+        a_redrive_sent_again_means_also_what_was_moved_since
         a_redrive_forgets_the_deaths_before_it
         a_redrive_of_a_handler_takes_its_dead_ones_only
         a_move_takes_what_is_queued_and_dead_and_leaves_the_rest

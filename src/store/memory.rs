@@ -4,7 +4,7 @@
 //! what tests and `demo --store memory:` run on. Nothing survives the process.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -554,9 +554,10 @@ impl Tables {
     }
 
     fn redrive(&mut self, wish: Uuid, which: &Which, now: Timestamp) -> Granted {
-        let redriven = self.which(which, |delivery| {
-            delivery.state == State::Dead || delivery.redriven_by == Some(wish)
-        });
+        // What this wish has redriven before is meant again, also where it was moved since.
+        let again = self.deliveries.values().filter(|known| known.redriven_by == Some(wish));
+        let mut redriven: BTreeSet<DeliveryId> = again.map(|known| known.id).collect();
+        redriven.extend(self.which(which, |delivery| delivery.state == State::Dead));
         for id in &redriven {
             let Some(delivery) = self.deliveries.get_mut(id) else { continue };
             if delivery.redriven_by != Some(wish) {
@@ -566,7 +567,7 @@ impl Tables {
                 self.change(*id, State::Queued, now);
             }
         }
-        Granted::Deliveries(redriven)
+        Granted::Deliveries(redriven.into_iter().collect())
     }
 
     fn reroute(&mut self, which: &Which, to: &Arc<str>) -> Granted {
