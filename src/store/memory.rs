@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Claimed, Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
-    Release, Stats, Store, StoreError, Which, Wish,
+    Release, Stats, Store, StoreError, Which, Wish, keys::KeyModel,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -32,14 +32,15 @@ use crate::{
 /// A store in this process's memory.
 #[derive(Debug)]
 pub struct MemoryStore {
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) keys: KeyModel,
     tables: Mutex<Tables>,
 }
 
 impl MemoryStore {
     /// An empty store that tells the time by `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, tables: Mutex::default() }
+        Self { clock, keys: KeyModel::default(), tables: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -47,7 +48,7 @@ impl MemoryStore {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn not_late(&self, not_after: Timestamp) -> Result<Timestamp, StoreError> {
+    pub(super) fn not_late(&self, not_after: Timestamp) -> Result<Timestamp, StoreError> {
         let now = self.clock.now();
         if now > not_after { Err(StoreError::Late) } else { Ok(now) }
     }
@@ -171,7 +172,7 @@ impl Store for MemoryStore {
     }
 
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
-        Ok(self.lock().prune(prune))
+        Ok(self.lock().prune(prune) + self.keys.prune(prune.now, prune.lot))
     }
 }
 

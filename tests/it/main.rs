@@ -12,6 +12,7 @@
 mod redis_server;
 mod support;
 
+mod at_once;
 mod batch;
 mod cli;
 mod config;
@@ -21,6 +22,7 @@ mod faults;
 mod handlers;
 mod leftovers;
 mod outage;
+mod power_cut;
 mod privacy;
 mod receive;
 mod sdk;
