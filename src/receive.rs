@@ -33,8 +33,9 @@ pub enum NotReceived {
 
 /// Takes one request a provider sent and decides its answer.
 ///
-/// Nothing is stored before the signature holds (P8) unless the source is in shadow mode, and nothing is answered yes before the store has
-/// it (P1). It ends within the app's `answer_within`, whatever the store does (P10).
+/// Nothing is stored before the signature holds (P8), unless the source is in shadow mode, and nothing
+/// is answered yes before the store has it (P1). It ends within the app's `answer_within`, whatever
+/// the store does (P10).
 ///
 /// # Errors
 /// See [`NotReceived`].
