@@ -19,6 +19,8 @@ mod store {
     pub(crate) mod read;
     #[cfg(feature = "redis")]
     mod redis;
+    #[cfg(feature = "redis")]
+    mod redis_keyed;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]
     mod sqlite;
