@@ -12,6 +12,7 @@ mod store {
     pub(crate) mod admit;
     pub(crate) mod bench;
     pub(crate) mod claim;
+    pub(crate) mod keys;
     pub(crate) mod model;
     pub(crate) mod prune;
     pub(crate) mod read;
@@ -132,5 +133,41 @@ conformance! {
         known_content_is_forgotten_with_its_mark
         a_lot_is_not_exceeded
         a_redriven_event_is_open_again_and_stays
+    }
+    keys {
+        a_free_key_is_started_and_shown
+        one_key_at_once_is_started_once
+        what_is_in_flight_says_when_to_come_back
+        begun_again_by_its_owner_is_started_again
+        begun_again_by_its_owner_has_its_lease_from_then_on
+        a_late_begin_does_nothing
+        another_scope_is_another_key
+        another_fingerprint_is_a_mismatch_in_every_state
+        a_completed_key_gives_its_answer_byte_for_byte
+        every_status_and_no_header_is_kept_as_it_is
+        a_completion_sent_twice_is_kept_and_the_first_stands
+        who_is_not_the_owner_is_turned_away
+        of_a_free_key_there_is_nothing_to_hold
+        retention_ends_to_the_millisecond_and_the_key_is_free
+        an_abandoned_key_is_free
+        what_is_completed_is_not_abandoned
+        an_extended_key_stays_in_progress
+        a_lease_that_ran_out_leaves_an_unknown_outcome
+        an_owner_whose_lease_ran_out_still_completes
+        an_owner_whose_lease_ran_out_still_abandons
+        an_outcome_marked_unknown_says_why
+        an_unknown_outcome_is_kept_until_it_is_resolved
+        an_unknown_outcome_is_retried_where_the_caller_says_so
+        an_unknown_outcome_is_retried_once
+        a_person_completes_an_unknown_outcome
+        a_person_frees_an_unknown_outcome
+        work_in_progress_is_not_resolved
+        a_late_resolution_does_nothing
+        keys_are_paged_those_begun_last_first
+        keys_are_filtered
+        gauges_count_what_is_open_by_api
+        prune_takes_what_is_over_and_leaves_the_rest
+        a_key_begun_anew_after_its_retention_is_not_pruned
+        many_keys_at_once_are_begun_and_completed
     }
 }

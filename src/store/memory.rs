@@ -171,7 +171,7 @@ impl Store for MemoryStore {
     }
 
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
-        Ok(self.lock().prune(prune))
+        Ok(self.lock().prune(prune) + self.keys.prune(prune.now, prune.lot))
     }
 }
 

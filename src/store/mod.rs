@@ -181,7 +181,8 @@ pub trait Store: Keys + fmt::Debug + Send + Sync {
     async fn stats(&self) -> Result<Stats, StoreError>;
 
     /// Takes away a lot of events that ended before the times given, and of marks whose window is over.
-    /// A mark outlives its event until its window is over. Says how many events and marks went.
+    /// A mark outlives its event until its window is over. Completed keys whose retention is over go
+    /// too. Says how many of all of them went.
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError>;
 }
 
@@ -397,9 +398,10 @@ pub struct Prune {
     pub dead_before: Timestamp,
     /// Held events received before this go.
     pub held_before: Timestamp,
-    /// Marks whose window ended before this go, where their event is gone.
+    /// Marks whose window ended before this go, where their event is gone, and completed keys whose
+    /// retention is over then.
     pub now: Timestamp,
-    /// How many events, and how many marks, at most.
+    /// How many events, how many marks and how many keys, at most.
     pub lot: usize,
 }
 

@@ -318,9 +318,13 @@ impl Bench {
 
     /// Prunes whatever ended before now, in one lot.
     pub(crate) async fn prune(&self) -> usize {
+        self.prune_lot(10_000).await
+    }
+
+    /// The same, no more than `lot` of each kind.
+    pub(crate) async fn prune_lot(&self, lot: usize) -> usize {
         let now = self.now();
-        let prune =
-            Prune { done_before: now, dead_before: now, held_before: now, now, lot: 10_000 };
+        let prune = Prune { done_before: now, dead_before: now, held_before: now, now, lot };
         self.store.prune(&prune).await.expect("the store prunes")
     }
 }

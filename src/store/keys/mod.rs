@@ -80,7 +80,7 @@ pub trait Keys {
     /// One key, unless it is free.
     async fn key(&self, key: KeyId) -> Result<Option<KeyRecord>, StoreError>;
 
-    /// How many keys of each API are in progress and unknown now; an API without any may be left out.
+    /// How many keys of each API are in progress and unknown now. An API without any is left out.
     async fn key_counts(&self) -> Result<BTreeMap<String, KeyCounts>, StoreError>;
 }
 
@@ -198,12 +198,12 @@ pub struct KeyCounts {
 }
 
 impl KeyCounts {
-    /// The gauge of this state; what is completed has none.
-    pub fn gauge(&mut self, state: KeyState) -> Option<&mut u64> {
+    /// Adds keys in this state; for what is completed there is no gauge.
+    pub fn add(&mut self, state: KeyState, keys: u64) {
         match state {
-            KeyState::InProgress => Some(&mut self.in_progress),
-            KeyState::Unknown => Some(&mut self.unknown),
-            KeyState::Completed => None,
+            KeyState::InProgress => self.in_progress += keys,
+            KeyState::Unknown => self.unknown += keys,
+            KeyState::Completed => {}
         }
     }
 }

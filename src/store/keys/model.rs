@@ -45,14 +45,14 @@ enum Stage {
 impl Keys for MemoryStore {
     async fn begin(&self, begin: &Begin, not_after: Timestamp) -> Result<Begun, StoreError> {
         let now = self.clock.now();
-        let mut keys = self.keys.not_expired(now);
+        let mut keys = self.keys.lock();
         let id = begin.scope.id();
-        if let Some(kept) = keys.get_mut(&id).filter(|kept| kept.was_begun_by(begin, now)) {
+        if let Some(kept) = find(&mut keys, id, now).filter(|kept| kept.was_begun_by(begin, now)) {
             kept.lease_until = now.plus(begin.lease);
             return Ok(Begun::Started);
         }
         self.not_late(not_after)?;
-        match keys.get_mut(&id) {
+        match find(&mut keys, id, now) {
             Some(kept) if !kept.may_be_taken_over(begin, now) => Ok(kept.told_to(begin, now)),
             _ => {
                 keys.insert(id, KeptKey::new(begin, now));
@@ -68,8 +68,8 @@ impl Keys for MemoryStore {
         lease: Duration,
     ) -> Result<Hold, StoreError> {
         let now = self.clock.now();
-        let mut keys = self.keys.not_expired(now);
-        let kept = keys.get_mut(&key).filter(|kept| kept.owner == Some(owner));
+        let mut keys = self.keys.lock();
+        let kept = find(&mut keys, key, now).filter(|kept| kept.owner == Some(owner));
         Ok(match kept {
             Some(kept) if kept.state(now) == KeyState::InProgress => {
                 kept.lease_until = now.plus(lease);
@@ -87,8 +87,8 @@ impl Keys for MemoryStore {
         retention: Duration,
     ) -> Result<Hold, StoreError> {
         let now = self.clock.now();
-        let mut keys = self.keys.not_expired(now);
-        let kept = keys.get_mut(&key).filter(|kept| kept.owner == Some(owner));
+        let mut keys = self.keys.lock();
+        let kept = find(&mut keys, key, now).filter(|kept| kept.owner == Some(owner));
         let Some(kept) = kept else { return Ok(Hold::Lost) };
         if kept.state(now) != KeyState::Completed {
             kept.complete(response, now, retention);
@@ -98,8 +98,8 @@ impl Keys for MemoryStore {
 
     async fn abandon(&self, key: KeyId, owner: Uuid) -> Result<Hold, StoreError> {
         let now = self.clock.now();
-        let mut keys = self.keys.not_expired(now);
-        let Some(kept) = keys.get(&key) else { return Ok(Hold::Kept) };
+        let mut keys = self.keys.lock();
+        let Some(kept) = find(&mut keys, key, now) else { return Ok(Hold::Kept) };
         if kept.owner != Some(owner) || kept.state(now) == KeyState::Completed {
             return Ok(Hold::Lost);
         }
@@ -109,8 +109,8 @@ impl Keys for MemoryStore {
 
     async fn mark_unknown(&self, key: KeyId, owner: Uuid, note: &str) -> Result<Hold, StoreError> {
         let now = self.clock.now();
-        let mut keys = self.keys.not_expired(now);
-        let kept = keys.get_mut(&key).filter(|kept| kept.owner == Some(owner));
+        let mut keys = self.keys.lock();
+        let kept = find(&mut keys, key, now).filter(|kept| kept.owner == Some(owner));
         Ok(match kept {
             Some(kept) if kept.state(now) != KeyState::Completed => {
                 kept.stage = Stage::MarkedUnknown;
@@ -128,8 +128,8 @@ impl Keys for MemoryStore {
         not_after: Timestamp,
     ) -> Result<Resolved, StoreError> {
         let now = self.not_late(not_after)?;
-        let mut keys = self.keys.not_expired(now);
-        let Some(kept) = keys.get_mut(&key) else {
+        let mut keys = self.keys.lock();
+        let Some(kept) = find(&mut keys, key, now) else {
             return Ok(match resolution {
                 Resolution::Free => Resolved::Done,
                 Resolution::Complete { .. } => Resolved::NotFound,
@@ -157,9 +157,9 @@ impl Keys for MemoryStore {
 
     async fn keys(&self, filter: &KeyFilter) -> Result<Vec<KeyRecord>, StoreError> {
         let now = self.clock.now();
-        let keys = self.keys.not_expired(now);
-        let mut rows: Vec<KeyRecord> =
-            keys.iter().map(|(id, kept)| kept.record(*id, now)).collect();
+        let keys = self.keys.lock();
+        let not_free = keys.iter().filter(|(_, kept)| !kept.is_over(now));
+        let mut rows: Vec<KeyRecord> = not_free.map(|(id, kept)| kept.record(*id, now)).collect();
         rows.retain(|row| filter.takes(row));
         rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.begun_at, row.id)));
         rows.truncate(filter.limit);
@@ -168,16 +168,16 @@ impl Keys for MemoryStore {
 
     async fn key(&self, key: KeyId) -> Result<Option<KeyRecord>, StoreError> {
         let now = self.clock.now();
-        Ok(self.keys.not_expired(now).get(&key).map(|kept| kept.record(key, now)))
+        Ok(find(&mut self.keys.lock(), key, now).map(|kept| kept.record(key, now)))
     }
 
     async fn key_counts(&self) -> Result<BTreeMap<String, KeyCounts>, StoreError> {
         let now = self.clock.now();
         let mut counts = BTreeMap::<String, KeyCounts>::new();
-        for kept in self.keys.not_expired(now).values() {
-            let of_api = counts.entry(kept.scope.api.clone()).or_default();
-            if let Some(gauge) = of_api.gauge(kept.state(now)) {
-                *gauge += 1;
+        for kept in self.keys.lock().values() {
+            let state = kept.state(now);
+            if state != KeyState::Completed {
+                counts.entry(kept.scope.api.clone()).or_default().add(state, 1);
             }
         }
         Ok(counts)
@@ -185,13 +185,27 @@ impl Keys for MemoryStore {
 }
 
 impl KeyModel {
-    /// The keys that are not free now. Those whose retention is over are taken away by whoever looks.
-    fn not_expired(&self, now: Timestamp) -> MutexGuard<'_, BTreeMap<KeyId, KeptKey>> {
-        // A panic while it was held has changed one key at most, and each change is one assignment.
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.retain(|_, kept| kept.expires_at().is_none_or(|expires_at| now < expires_at));
-        keys
+    /// Takes away a lot of completed keys whose retention is over. Says how many went.
+    pub(in crate::store) fn prune(&self, now: Timestamp, lot: usize) -> usize {
+        let mut keys = self.lock();
+        let over: Vec<KeyId> = keys
+            .iter()
+            .filter(|(_, kept)| kept.is_over(now))
+            .map(|(id, _)| *id)
+            .take(lot)
+            .collect();
+        over.iter().filter_map(|id| keys.remove(id)).count()
     }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<KeyId, KeptKey>> {
+        // A panic while it was held has changed one key at most, and each change is one assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The key, unless it is free. One whose retention is over is free, pruned or not.
+fn find(keys: &mut BTreeMap<KeyId, KeptKey>, id: KeyId, now: Timestamp) -> Option<&mut KeptKey> {
+    keys.get_mut(&id).filter(|kept| !kept.is_over(now))
 }
 
 impl KeptKey {
@@ -248,6 +262,11 @@ impl KeptKey {
             }
             Stage::Begun | Stage::MarkedUnknown => Begun::Unknown { note: self.note.clone() },
         }
+    }
+
+    /// Whether its retention is over.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at().is_some_and(|expires_at| expires_at <= now)
     }
 
     fn complete(&mut self, response: &SavedResponse, now: Timestamp, retention: Duration) {

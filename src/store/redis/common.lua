@@ -19,6 +19,7 @@
 --   l<worker>     what its last claim got
 --   r<wish>       what a redrive renewed
 --   c             counters: what \0 source \0 handler
+-- and for keyed requests what keyed.lua says: k, i, K, o, O, fk.
 -- All times are milliseconds on the server's clock.
 
 local base = KEYS[1]

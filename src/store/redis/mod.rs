@@ -174,7 +174,8 @@ impl Store for RedisStore {
             .arg(session.to_server(prune.dead_before))
             .arg(session.to_server(prune.held_before))
             .arg(prune.lot);
-        session.call(&call).await
+        let events_and_marks: usize = session.call(&call).await?;
+        Ok(events_and_marks + self.prune_keys(&session, prune).await?)
     }
 }
 

@@ -53,6 +53,7 @@ const CALL_BYTES: usize = 512;
 /// Dropping it waits until the writer has finished what waits, closed the file and let go of its lock.
 #[derive(Debug)]
 pub struct SqliteStore {
+    clock: Arc<dyn Clock>,
     // Dropped in this order: the writer finishes what waits, and only then is the lock free.
     readers: Arc<Readers>,
     writer: Writer,
@@ -83,8 +84,9 @@ impl SqliteStore {
         let lock = lock(path)?;
         let connection = schema::open_writer(path)?;
         let orphans = read::leases(&connection)?;
-        let writer = Writer::start(connection, clock)?;
-        Ok(Self { readers: Readers::new(path.to_owned()), writer, orphans, _lock: lock })
+        keyed::void_leases(&connection)?;
+        let writer = Writer::start(connection, Arc::clone(&clock))?;
+        Ok(Self { clock, readers: Readers::new(path.to_owned()), writer, orphans, _lock: lock })
     }
 
     async fn admit_one(

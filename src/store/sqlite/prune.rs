@@ -28,7 +28,8 @@ impl Work<'_> {
             }
         }
         let marks = self.forget_marks(prune.now, prune.lot)?;
-        Ok(events + marks)
+        let keys = self.prune_keys(prune.now, prune.lot)?;
+        Ok(events + marks + keys)
     }
 
     fn over(
