@@ -59,7 +59,8 @@ pub(super) fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Vec<u8> {
-    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines: String =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut bytes = format!(
         "{method} {target} HTTP/1.1\r\nhost: api.example.com\r\n{lines}content-length: {}\r\n\r\n",
         body.len()
