@@ -11,6 +11,8 @@ mod redis_server;
 mod store {
     pub(crate) mod admit;
     pub(crate) mod bench;
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
+    mod cached;
     pub(crate) mod claim;
     pub(crate) mod key_model;
     pub(crate) mod keys;
@@ -33,6 +35,8 @@ macro_rules! conformance {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
         mod on_redis { conformance!(@on redis $($group { $($test)* })*); }
+        #[cfg(all(feature = "sqlite", feature = "redis"))]
+        mod on_sqlite_behind_a_cache { conformance!(@on cached $($group { $($test)* })*); }
         #[cfg(feature = "sqlite")]
         mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
     };

@@ -54,7 +54,7 @@ async fn metrics(admin: Asked) -> HttpResponse {
     let stats = stats.ok().and_then(Result::ok);
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
-        .body(admin.app.metrics.text(stats.as_ref()))
+        .body(admin.app.metrics.text(stats.as_ref(), admin.app.store.cache()))
 }
 
 async fn stats(admin: Asked) -> HttpResponse {

@@ -8,7 +8,10 @@ use prometheus::{
     Registry, TextEncoder, core::Collector,
 };
 
-use crate::{delivery::State, store::Stats};
+use crate::{
+    delivery::State,
+    store::{CacheCounts, Stats},
+};
 
 /// The metrics of one hookonce. Clones share them.
 #[derive(Clone, Debug)]
@@ -20,6 +23,7 @@ pub struct Metrics {
     deliveries: IntGaugeVec,
     events_held: IntGauge,
     store_up: IntGauge,
+    cache: IntCounterVec,
     ack_seconds: HistogramVec,
     attempt_seconds: HistogramVec,
     keys: IntCounterVec,
@@ -66,6 +70,11 @@ impl Default for Metrics {
             store_up: register(
                 &registry,
                 IntGauge::new("hookonce_store_up", "1 when the store can be written to, else 0."),
+            ),
+            cache: counter(
+                "hookonce_cache_total",
+                "Events asked of the cache in front of the store, by what it knew.",
+                &["outcome"],
             ),
             ack_seconds: seconds(
                 "hookonce_ack_seconds",
@@ -135,7 +144,13 @@ impl Metrics {
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could
     /// not be asked; its gauges are left out rather than told wrong.
-    pub fn text(&self, stats: Option<&Stats>) -> String {
+    pub fn text(&self, stats: Option<&Stats>, cache: Option<CacheCounts>) -> String {
+        if let Some(cache) = cache {
+            self.cache.reset(); // the cache counts by itself
+            for (outcome, count) in cache.by_outcome() {
+                self.cache.with_label_values(&[outcome]).inc_by(count);
+            }
+        }
         self.deliveries.reset();
         self.store_up.set(i64::from(stats.is_some()));
         if let Some(stats) = stats {
@@ -171,7 +186,7 @@ mod tests {
         metrics.attempted("billing", "done", Duration::from_millis(2));
         let mut stats = Stats::default();
         stats.handlers.entry("billing".to_owned()).or_default().queued = 3;
-        let text = metrics.text(Some(&stats));
+        let text = metrics.text(Some(&stats), None);
         for line in [
             "hookonce_requests_total{source=\"stripe\",status=\"accepted\"} 1",
             "hookonce_deliveries_total{handler=\"billing\",outcome=\"done\"} 1",
