@@ -22,6 +22,8 @@ mod store {
     #[cfg(feature = "redis")]
     mod redis;
     pub(crate) mod request;
+    #[cfg(feature = "redis")]
+    mod redis_keyed;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]
     mod sqlite;
@@ -170,6 +172,7 @@ conformance! {
         who_is_not_the_owner_is_turned_away
         of_a_free_key_there_is_nothing_to_hold
         retention_ends_to_the_millisecond_and_the_key_is_free
+        a_key_whose_retention_is_over_is_begun_once
         an_abandoned_key_is_free
         what_is_completed_is_not_abandoned
         an_extended_key_stays_in_progress

@@ -20,6 +20,7 @@ mod crash;
 mod exactly_once;
 mod faults;
 mod handlers;
+mod idempotency;
 mod leftovers;
 mod outage;
 mod power_cut;

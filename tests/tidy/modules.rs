@@ -10,9 +10,9 @@ const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "secret"],
     &["delivery", "event", "id", "key", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
     &["handler", "provider", "store"], // the seams
-    &["leases", "schedule", "source", "telemetry"],
+    &["api", "leases", "schedule", "source", "telemetry"],
     &["app"],
-    &["receive", "work", "admin", "prune"], // the paths, and what people ask for
+    &["receive", "work", "idempotency", "admin", "prune"], // the paths, and what people ask for
     &["config", "fixture", "http", "verify"],
     &["hookonce"],
     &["lib"],
