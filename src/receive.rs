@@ -16,7 +16,7 @@ use crate::{
     limits,
     provider::place::{Confirmation, Place},
     receipt::{Admission, Receipt, Reply},
-    refusal::Refusal,
+    refusal::{Refusal, SignatureProblem},
     request::Unverified,
     secret::Secret,
     source::{OnDeadDuplicate, Proof, Source},
@@ -39,8 +39,9 @@ pub enum NotReceived {
 
 /// Takes one request a provider sent and decides its answer.
 ///
-/// Nothing is stored before the signature holds (P8), and nothing is answered yes before the store has
-/// it (P1). It ends within the app's `answer_within`, whatever the store does (P10).
+/// Nothing is stored before the signature holds (P8), unless the source is in shadow mode, and nothing
+/// is answered yes before the store has it (P1). It ends within the app's `answer_within`, whatever
+/// the store does (P10).
 ///
 /// # Errors
 /// See [`NotReceived`].
@@ -50,7 +51,7 @@ pub async fn receive(
     request: Unverified,
 ) -> Result<Receipt, NotReceived> {
     let now = app.clock.now();
-    let (events, confirmation) = match examine(source, request, now)? {
+    let (events, confirmation, problem) = match examine(source, request, now)? {
         Examined::Handshake { reply, handed_over } => {
             if let Some(secret) = handed_over {
                 show(app, source, secret, now).await;
@@ -61,7 +62,8 @@ pub async fn receive(
             want(app, source, &place, now);
             return Err(NotReceived::KeyNotKnown(place));
         }
-        Examined::Events { events, confirmation } => (events, confirmation),
+        Examined::Events { events, confirmation } => (events, confirmation, None),
+        Examined::Shadow(events, problem) => (events, None, Some(problem)), // the same, marked
     };
     // One step per event: remembered and queued, or neither. A duplicate gets the same yes, and nothing more.
     let admissions = admit(app, source, events, now).await?;
@@ -71,6 +73,9 @@ pub async fn receive(
     }
     if let Some(confirmation) = confirmation {
         confirm(app, source, confirmation);
+    }
+    if let Some(problem) = problem {
+        tell_shadow(app, source, &problem);
     }
     Ok(Receipt::Events(admissions))
 }
@@ -94,6 +99,9 @@ pub enum Examined {
         /// What the provider wants to be called about, once they are admitted.
         confirmation: Option<Confirmation>,
     },
+    /// Events to admit although the signature of their request does not hold, and why it does not:
+    /// the source is in shadow mode.
+    Shadow(Vec<NewEvent>, SignatureProblem),
 }
 
 /// Looks at a request without touching anything: who sent it, and what it says. Pure, so that a
@@ -107,9 +115,15 @@ pub fn examine(source: &Source, request: Unverified, now: Timestamp) -> Result<E
         return Ok(Examined::Handshake { reply, handed_over: source.handed_over(&request) });
     }
     source.check_method(&request)?; // what is left of the other methods was for handshakes only
-    let request = match source.verify(request, now)? {
-        Proof::Holds(request) => request, // Unverified → Verified
-        Proof::KeyNotKnown(place) => return Ok(Examined::KeyNotKnown(place)),
+    let in_shadow = source.is_in_shadow_mode().then(|| request.clone());
+    let request = match (source.verify(request, now), in_shadow) {
+        (Ok(Proof::Holds(request)), _) => request, // Unverified → Verified
+        (Ok(Proof::KeyNotKnown(place)), _) => return Ok(Examined::KeyNotKnown(place)),
+        // It is no handshake, whatever it says: answering one would sign for anybody.
+        (Err(Refusal::Signature(problem)), Some(request)) => {
+            return Ok(Examined::Shadow(source.events_in_shadow(&request)?, problem));
+        }
+        (Err(refusal), _) => return Err(refusal),
     };
     if let Some(reply) = source.signed_handshake(&request)? {
         return Ok(Examined::Handshake { reply, handed_over: None });
@@ -206,6 +220,18 @@ async fn redrive_the_dead(
         }
     }
     Ok(())
+}
+
+/// Counts and logs what shadow mode let in. A sender decides how often, but not how much we write.
+fn tell_shadow(app: &App, source: &Source, problem: &SignatureProblem) {
+    app.metrics.let_in_as_shadow(&source.name);
+    let key = format!("{} shadow", source.name);
+    if let Some(more) = app.refusal_lines.let_through(&key, app.clock.monotonic()) {
+        tracing::warn!(
+            source.name = %source.name, reason = %problem, lines.held_back = more,
+            "SHADOW MODE: admitted a request whose signature does not hold"
+        );
+    }
 }
 
 fn no_answer(patience: Duration) -> StoreError {

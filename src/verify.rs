@@ -40,6 +40,8 @@ fn try_check(source: &Source, request: Unverified, now: Timestamp) -> Result<Che
         // Nothing is fetched for a check, so its word on the key is final.
         Examined::KeyNotKnown(_) => return Err(SignatureProblem::UnknownKey.into()),
         Examined::Events { events, .. } => Checked::Accepted(events, source.reply()),
+        // The question here is whether the signature holds, not whether a server would look away.
+        Examined::Shadow(_, problem) => Checked::Refused(problem.into()),
     })
 }
 

@@ -13,6 +13,7 @@ mod identity;
 mod keys;
 mod list;
 mod publisher;
+mod shadow;
 mod tamper;
 mod verdicts;
 

@@ -8,12 +8,12 @@ use crate::project::{self, File};
 /// own and nothing else. The nouns may use each other, being one picture.
 const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "secret"],
-    &["delivery", "event", "id", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
-    &["handed_over", "handler", "provider", "store"],                                   // the seams
-    &["errands", "keyring", "leases", "schedule", "telemetry"],
+    &["delivery", "event", "id", "key", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
+    &["handed_over", "handler", "provider", "store"], // the seams
+    &["api", "errands", "keyring", "leases", "schedule", "telemetry"],
     &["source"],
     &["app"],
-    &["receive", "work", "admin", "outbound", "prune"], // the paths, and what people ask for
+    &["receive", "work", "idempotency", "admin", "outbound", "prune"], // the paths, and what people ask for
     &["catalogue", "config", "fixture", "http", "verify"],
     &["hookonce"],
     &["lib"],

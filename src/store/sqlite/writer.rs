@@ -8,7 +8,11 @@ use std::{slice, sync::Arc, thread, time::Duration};
 
 use rusqlite::{Connection, params};
 
-use super::{count::Counted, error};
+use super::{
+    count::Counted,
+    error,
+    keyed::{KeyedAnswer, KeyedCall},
+};
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Claim, Lease, Settlement},
@@ -30,6 +34,7 @@ pub(super) enum Call {
     Release(Release),
     Wish(Wish, Timestamp),
     Prune(Prune),
+    Keyed(Box<KeyedCall>),
     Probe,
 }
 
@@ -42,6 +47,7 @@ pub(super) enum Answer {
     Settled(Hold),
     Granted(Granted),
     Pruned(usize),
+    Keyed(KeyedAnswer),
     Done,
 }
 
@@ -189,6 +195,7 @@ impl Work<'_> {
             }
             Call::Wish(wish, not_after) => self.wish(wish, *not_after)?.map(Answer::Granted),
             Call::Prune(prune) => Ok(Answer::Pruned(self.prune(prune)?)),
+            Call::Keyed(call) => self.keyed(call)?.map(Answer::Keyed),
             Call::Probe => {
                 self.probe()?;
                 Ok(Answer::Done)
