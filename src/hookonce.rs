@@ -1,6 +1,6 @@
 //! The library's front door: build it, mount its routes, start its workers.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::web;
 
@@ -9,17 +9,18 @@ use crate::{
     app::{self, App},
     clock::{Clock, SystemClock},
     config::{Config, HandlerConfig, HandlerKind},
+    handed_over::Keeper,
     handler::{
         CommandHandler, Configured, FunctionHandler, Handler, HttpHandler, IntoOutcome, LogHandler,
         SigningKey, http_client,
     },
-    http, limits,
+    http, limits, outbound,
     provider::{self, Settings},
     prune,
     retry::Retry,
     secret::Secret,
     shutdown::Tasks,
-    source::{Route, Source},
+    source::{OnBadSignature, Route, Source},
     store::{self, Durability, Store, StoreError},
     work::{self, Worker},
 };
@@ -40,7 +41,7 @@ impl Hookonce {
 
     /// A receiver around an app that was put together elsewhere.
     pub fn new(app: App, retention: prune::Retention) -> Self {
-        Self { app: Arc::new(app), tasks: Tasks::default(), retention }
+        Self { tasks: app.tasks.clone(), app: Arc::new(app), retention }
     }
 
     /// A receiver as the configuration describes it, its store open.
@@ -56,13 +57,14 @@ impl Hookonce {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }
         let handlers = configured(&config.handlers, &clock);
-        let mut app = App::new(config.sources, handlers, store, clock);
+        let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
         app.server = app::Server {
             public_url: config.server.public_url,
             trusted_proxies: config.server.trusted_proxies,
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,
         };
+        app.handed_over = Keeper::below(Some(config.server.data_dir));
         app.answer_within = config.server.answer_within;
         app.lease = config.workers.lease;
         let retention = prune::Retention {
@@ -104,6 +106,7 @@ impl Hookonce {
                 tasks.spawn(worker.run());
             }
         });
+        self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
         Workers { tasks: self.tasks.clone() }
     }
@@ -175,6 +178,7 @@ pub struct Builder {
     sources: Vec<(String, SourceSpec)>,
     handlers: Vec<(Configured, Interest)>,
     public_url: Option<String>,
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -239,6 +243,14 @@ impl Builder {
         self
     }
 
+    /// The folder for secrets that providers hand over in tests of the URL: they are kept there for you to
+    /// look at. Without one they are not kept.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(folder.into());
+        self
+    }
+
     /// Opens the store and puts everything together.
     ///
     /// # Errors
@@ -258,6 +270,7 @@ impl Builder {
         };
         let mut app = App::new(sources, handlers, store, clock);
         app.server.public_url = self.public_url;
+        app.handed_over = Keeper::below(self.data_dir);
         Ok(Hookonce::new(app, prune::Retention::default()))
     }
 
@@ -272,7 +285,9 @@ impl Builder {
                 mistakes.push(format!("source `{name}` is there twice"));
             }
             match Source::new(name, provider, spec.settings.clone()) {
-                Ok(source) => sources.push(source),
+                Ok(source) => {
+                    sources.push(Source { on_bad_signature: spec.on_bad_signature, ..source });
+                }
                 Err(wrong) => {
                     mistakes
                         .extend(wrong.into_iter().map(|wrong| format!("source `{name}`: {wrong}")));
@@ -322,11 +337,16 @@ impl std::error::Error for BuildError {}
 pub struct SourceSpec {
     provider: String,
     settings: Settings,
+    on_bad_signature: OnBadSignature,
 }
 
 /// A source that follows the rules of the provider of this name (`stripe`, `github`, …).
 pub fn from(provider: impl Into<String>) -> SourceSpec {
-    SourceSpec { provider: provider.into(), settings: Settings::default() }
+    SourceSpec {
+        provider: provider.into(),
+        settings: Settings { fetch_keys: true, ..Settings::default() },
+        on_bad_signature: OnBadSignature::default(),
+    }
 }
 
 impl SourceSpec {
@@ -341,6 +361,24 @@ impl SourceSpec {
     #[must_use]
     pub fn public_key(mut self, key: impl Into<String>) -> Self {
         self.settings.public_keys.push(key.into());
+        self
+    }
+
+    /// Whether a key that is not among the public keys is fetched from where the provider publishes it, if
+    /// it does. It is, unless told otherwise; [`Hookonce::spawn_workers`] starts what fetches them.
+    #[must_use]
+    pub fn fetch_keys(mut self, fetch_keys: bool) -> Self {
+        self.settings.fetch_keys = fetch_keys;
+        self
+    }
+
+    /// Shadow mode: what does not verify is admitted all the same, marked [`Event::shadow`]. It is
+    /// for moving an existing endpoint over, and anybody can trigger the handlers meanwhile.
+    ///
+    /// [`Event::shadow`]: crate::event::Event::shadow
+    #[must_use]
+    pub fn shadow(mut self) -> Self {
+        self.on_bad_signature = OnBadSignature::Shadow;
         self
     }
 

@@ -22,12 +22,16 @@
 //! # }
 //! ```
 //!
-//! To read the code, begin with the two paths, [`receive`] and [`work`]; every other module is a part
+//! To read the code, begin with the three paths, [`receive`], [`work`] and [`idempotency`]; every other module is a part
 //! that one of them names. `docs/ARCHITECTURE.md` draws the house.
 
 // The paths.
+pub mod idempotency;
 pub mod receive;
 pub mod work;
+
+// What is left to do after an answer.
+pub mod outbound;
 
 // What work stands on.
 mod leases;
@@ -41,14 +45,19 @@ pub mod hookonce;
 pub mod prune;
 
 // The parts.
+pub mod catalogue;
+pub mod errands;
 pub mod fixture;
+pub mod handed_over;
 pub mod handler;
 pub mod http;
+pub mod keyring;
 pub mod provider;
 pub mod store;
 pub mod verify;
 
 // The nouns: plain data.
+pub mod api;
 pub mod delivery;
 pub mod event;
 mod id;

@@ -54,6 +54,8 @@ pub enum SignatureProblem {
     Stale(i64),
     /// No signature in the request was made with any of the secrets.
     NoMatch,
+    /// It names a key that is not known, or there is no key at all.
+    UnknownKey,
 }
 
 impl fmt::Display for SignatureProblem {
@@ -74,6 +76,7 @@ impl fmt::Display for SignatureProblem {
                 write!(f, "the signed time is {} s in the future", seconds.unsigned_abs())
             }
             Self::NoMatch => f.write_str("no configured secret made any of its signatures"),
+            Self::UnknownKey => f.write_str("the key that it names is not known"),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! what tests and `demo --store memory:` run on. Nothing survives the process.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,7 +22,8 @@ use crate::{
         Verdict,
     },
     event::{
-        Digest, Duplicate, Event, EventId, EventState, Identity, NewDelivery, NewEvent, ReplayGuard,
+        Digest, Duplicate, Event, EventId, EventState, Identity, KeptRequest, NewDelivery,
+        NewEvent, ReplayGuard,
     },
     limits,
     receipt::Admission,
@@ -189,6 +190,8 @@ struct Tables {
 #[derive(Debug)]
 struct KeptEvent {
     event: Event,
+    /// Its bytes are shared, so it is there once, and goes with the last event that has it.
+    request: Option<KeptRequest>,
     identity: Option<Identity>,
     digest: Option<Digest>,
     mark_until: Timestamp,
@@ -280,6 +283,7 @@ impl Tables {
         let counts = self.counts(&new.source, "");
         counts.events += 1;
         counts.held += u64::from(held);
+        counts.shadow += u64::from(new.shadow);
         counts.held_now += u64::from(held);
         counts.unrouted += u64::from(!held && new.deliveries.is_empty());
     }
@@ -287,6 +291,7 @@ impl Tables {
     fn keep(&mut self, new: NewEvent, resent: bool, held: bool) {
         let unrouted = new.deliveries.is_empty();
         let kept = KeptEvent {
+            request: new.request,
             identity: new.named.identity,
             digest: new.named.digest,
             mark_until: new.received_at.plus(new.window),
@@ -301,6 +306,7 @@ impl Tables {
                 event_id: new.named.event_id,
                 event_type: new.named.event_type,
                 received_at: new.received_at,
+                shadow: new.shadow,
                 resent_under_new_id: resent,
                 retry_marker: new.retry_marker,
                 query: new.query,
@@ -549,9 +555,10 @@ impl Tables {
     }
 
     fn redrive(&mut self, wish: Uuid, which: &Which, now: Timestamp) -> Granted {
-        let redriven = self.which(which, |delivery| {
-            delivery.state == State::Dead || delivery.redriven_by == Some(wish)
-        });
+        // What this wish has redriven before is meant again, also where it was moved since.
+        let again = self.deliveries.values().filter(|known| known.redriven_by == Some(wish));
+        let mut redriven: BTreeSet<DeliveryId> = again.map(|known| known.id).collect();
+        redriven.extend(self.which(which, |delivery| delivery.state == State::Dead));
         for id in &redriven {
             let Some(delivery) = self.deliveries.get_mut(id) else { continue };
             if delivery.redriven_by != Some(wish) {
@@ -561,7 +568,7 @@ impl Tables {
                 self.change(*id, State::Queued, now);
             }
         }
-        Granted::Deliveries(redriven)
+        Granted::Deliveries(redriven.into_iter().collect())
     }
 
     fn reroute(&mut self, which: &Which, to: &Arc<str>) -> Granted {
@@ -657,6 +664,7 @@ impl Tables {
             received_at: kept.event.received_at,
             state: self.state(kept),
             duplicates: kept.duplicate_count,
+            shadow: kept.event.shadow,
             resent_under_new_id: kept.event.resent_under_new_id,
             body_bytes: kept.event.body.len(),
         }
@@ -668,6 +676,7 @@ impl Tables {
         EventRecord {
             row: self.row(kept),
             event: kept.event.clone(),
+            request: kept.request.clone(),
             identity: identity.map(|identity| identity.as_str().to_owned()),
             mark_until: marked.then_some(kept.mark_until),
             duplicates: kept.duplicates.iter().cloned().collect(),

@@ -19,6 +19,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refusals: IntCounterVec,
+    shadow: IntCounterVec,
     deliveries_total: IntCounterVec,
     deliveries: IntGaugeVec,
     events_held: IntGauge,
@@ -26,6 +27,8 @@ pub struct Metrics {
     cache: IntCounterVec,
     ack_seconds: HistogramVec,
     attempt_seconds: HistogramVec,
+    keys: IntCounterVec,
+    key_calls: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -48,6 +51,11 @@ impl Default for Metrics {
                 "hookonce_refusals_total",
                 "Refused webhook requests by the reason.",
                 &["source", "code"],
+            ),
+            shadow: counter(
+                "hookonce_shadow_total",
+                "Webhook requests that were let in although they did not verify: shadow mode.",
+                &["source"],
             ),
             deliveries_total: counter(
                 "hookonce_deliveries_total",
@@ -86,6 +94,16 @@ impl Default for Metrics {
                 &["handler"],
                 &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0],
             ),
+            keys: counter(
+                "hookonce_keys_total",
+                "Requests to APIs by what became of their key.",
+                &["api", "outcome"],
+            ),
+            key_calls: counter(
+                "hookonce_key_calls_total",
+                "Calls under a key by what was written down about them.",
+                &["api", "outcome"],
+            ),
             registry,
         }
     }
@@ -114,10 +132,31 @@ impl Metrics {
         self.refusals.with_label_values(&[source, code]).inc();
     }
 
+    /// This source is in shadow mode: its counter is there from the beginning, so that the mode is
+    /// seen before anything is let in.
+    pub fn in_shadow_mode(&self, source: &str) {
+        self.shadow.with_label_values(&[source]).inc_by(0);
+    }
+
+    /// A webhook request was let in although it did not verify.
+    pub fn let_in_as_shadow(&self, source: &str) {
+        self.shadow.with_label_values(&[source]).inc();
+    }
+
     /// An attempt ended.
     pub fn attempted(&self, handler: &str, outcome: &str, took: Duration) {
         self.deliveries_total.with_label_values(&[handler, outcome]).inc();
         self.attempt_seconds.with_label_values(&[handler]).observe(took.as_secs_f64());
+    }
+
+    /// A request to an API was looked at: how its key stood.
+    pub fn key_begun(&self, api: &str, outcome: &str) {
+        self.keys.with_label_values(&[api, outcome]).inc();
+    }
+
+    /// A call under a key ended: what its key is now.
+    pub fn key_ended(&self, api: &str, outcome: &str) {
+        self.key_calls.with_label_values(&[api, outcome]).inc();
     }
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could

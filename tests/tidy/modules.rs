@@ -9,11 +9,12 @@ use crate::project::{self, File};
 const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "secret"],
     &["delivery", "event", "id", "key", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
-    &["handler", "provider", "store"], // the seams
-    &["leases", "schedule", "source", "telemetry"],
+    &["handed_over", "handler", "provider", "store"], // the seams
+    &["api", "errands", "keyring", "leases", "schedule", "telemetry"],
+    &["source"],
     &["app"],
-    &["receive", "work", "admin", "prune"], // the paths, and what people ask for
-    &["config", "fixture", "http", "verify"],
+    &["receive", "work", "idempotency", "admin", "outbound", "prune"], // the paths, and what people ask for
+    &["catalogue", "config", "fixture", "http", "verify"],
     &["hookonce"],
     &["lib"],
 ];

@@ -63,12 +63,6 @@ impl Asked {
             not_after,
         }
     }
-
-    /// About how many bytes it takes in the queue.
-    pub(super) fn size(&self) -> usize {
-        let headers = self.event.headers.iter().map(|(name, value)| name.len() + value.len() + 3);
-        self.event.named.body.len() + self.event.query.len() + headers.sum::<usize>() + 1024
-    }
 }
 
 impl Call for Asked {

@@ -1,5 +1,7 @@
 //! What a batch of admissions writes: rows gathered, and written in one statement for each table.
 
+use std::collections::BTreeMap;
+
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -11,22 +13,28 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    event::{EventId, EventState, NewEvent},
+    event::{EventId, EventState, KeptRequest, NewEvent, RequestId},
     limits,
 };
 
 /// The statements of this file.
 pub(super) const STATEMENTS: &[&str] =
-    &[EVENTS, CONTENTS, NOTE_DUPLICATES, FORGET_OLD_DUPLICATES, TAKE_BACK_MARKS];
+    &[REQUESTS, EVENTS, CONTENTS, NOTE_DUPLICATES, FORGET_OLD_DUPLICATES, TAKE_BACK_MARKS];
+
+/// The first of its events brings a request. Whoever finds it there locks it, so that prune does not
+/// take it away with the last event before.
+const REQUESTS: &str = "INSERT INTO requests
+    SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS new(id) ORDER BY new.id
+    ON CONFLICT (id) DO UPDATE SET id = excluded.id";
 
 const EVENTS: &str = "INSERT INTO events
-    SELECT id, received_at, ended_at, mark_until, body_bytes, 0, open, 0, state, resent, source,
-        event_id, event_type, retry_marker, identity, mark, digest
+    SELECT id, received_at, ended_at, mark_until, body_bytes, 0, open, 0, state, resent, shadow,
+        source, event_id, event_type, retry_marker, identity, mark, digest, request
     FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
             $7::smallint[], $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[],
-            $13::text[], $14::bytea[], $15::bytea[])
+            $13::text[], $14::bytea[], $15::bytea[], $16::boolean[], $17::uuid[])
         AS new(id, received_at, ended_at, mark_until, body_bytes, open, state, resent, source,
-            event_id, event_type, retry_marker, identity, mark, digest)";
+            event_id, event_type, retry_marker, identity, mark, digest, shadow, request)";
 
 const CONTENTS: &str =
     "INSERT INTO contents SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[])";
@@ -110,6 +118,7 @@ impl<'a> Rows<'a> {
         counted.events += 1;
         counted.held += i64::from(held);
         counted.held_now += i64::from(held);
+        counted.shadow += i64::from(event.shadow);
         counted.unrouted += i64::from(state == EventState::Unrouted);
         for delivery in event.deliveries.iter().take(open) {
             self.changes.queue(Kept::new(delivery, event.id, &event.source, received_at));
@@ -133,6 +142,7 @@ impl<'a> Rows<'a> {
     pub(super) async fn write(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
         tokio::try_join!(
             biased;
+            self.write_requests(turn),
             self.write_events(turn),
             self.write_contents(turn),
             self.write_duplicates(turn),
@@ -143,13 +153,32 @@ impl<'a> Rows<'a> {
         .map(drop)
     }
 
+    async fn write_requests(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
+        let mut requests: BTreeMap<RequestId, (&NewEvent, &KeptRequest)> = BTreeMap::new();
+        for EventRow { event, .. } in &self.events {
+            if let Some(request) = &event.request {
+                requests.entry(request.id).or_insert((event, request));
+            }
+        }
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let requests: Vec<_> = requests.into_values().collect();
+        let values: [&(dyn ToSql + Sync); 3] = [
+            &column(&requests, |(_, request)| Uuid::from_bytes(*request.id.as_bytes())),
+            &column(&requests, |(event, _)| event.headers.to_lines()),
+            &column(&requests, |(_, request)| request.body.as_ref()),
+        ];
+        turn.execute(REQUESTS, &values).await.map(drop)
+    }
+
     async fn write_events(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
         if self.events.is_empty() {
             return Ok(());
         }
         let named = |row: &EventRow<'a>| &row.event.named;
         let mark_until = |row: &EventRow<'_>| row.event.received_at.plus(row.event.window);
-        let values: [&(dyn ToSql + Sync); 15] = [
+        let values: [&(dyn ToSql + Sync); 17] = [
             &column(&self.events, |row| codes::of_event(row.event.id)),
             &column(&self.events, |row| row.event.received_at.as_millis()),
             &column(&self.events, |row| row.ended_at.map(Timestamp::as_millis)),
@@ -167,6 +196,10 @@ impl<'a> Rows<'a> {
             }),
             &column(&self.events, |row| row.mark),
             &column(&self.events, |row| row.digest),
+            &column(&self.events, |row| row.event.shadow),
+            &column(&self.events, |row| {
+                row.event.request.as_ref().map(|request| Uuid::from_bytes(*request.id.as_bytes()))
+            }),
         ];
         turn.execute(EVENTS, &values).await.map(drop)
     }
@@ -178,7 +211,11 @@ impl<'a> Rows<'a> {
         let values: [&(dyn ToSql + Sync); 4] = [
             &column(&self.events, |row| codes::of_event(row.event.id)),
             &column(&self.events, |row| codes::of_text(&row.event.query)),
-            &column(&self.events, |row| row.event.headers.to_lines()),
+            // Those of a request that is kept go with that.
+            &column(&self.events, |row| match row.event.request {
+                Some(_) => Vec::new(),
+                None => row.event.headers.to_lines(),
+            }),
             &column(&self.events, |row| row.event.named.body.as_ref()),
         ];
         turn.execute(CONTENTS, &values).await.map(drop)

@@ -34,6 +34,7 @@ pub(super) struct Change {
     pub(super) leased: i64,
     pub(super) dead_now: i64,
     pub(super) held_now: i64,
+    pub(super) shadow: i64,
 }
 
 /// The statements of this file that a lane which writes needs.
@@ -41,13 +42,13 @@ pub(super) const STATEMENTS: &[&str] = &[ADD];
 
 const ADD: &str = "INSERT INTO counts SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[],
     $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
-    $10::bigint[], $11::bigint[], $12::bigint[])";
+    $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])";
 
 /// Puts one row in the place of all of a source and handler. What is added at the same time stays.
 pub(super) const SUM_UP: &str = "WITH gone AS (DELETE FROM counts RETURNING *)
     INSERT INTO counts
     SELECT source, handler, sum(events), sum(duplicates), sum(held), sum(unrouted), sum(done),
-        sum(dead), sum(queued), sum(leased), sum(dead_now), sum(held_now)
+        sum(dead), sum(queued), sum(leased), sum(dead_now), sum(held_now), sum(shadow)
     FROM gone GROUP BY source, handler";
 
 /// The sums as they are committed.
@@ -55,7 +56,8 @@ pub(super) const STATS: &str = "SELECT source, handler, sum(events)::bigint AS e
         sum(duplicates)::bigint AS duplicates, sum(held)::bigint AS held,
         sum(unrouted)::bigint AS unrouted, sum(done)::bigint AS done, sum(dead)::bigint AS dead,
         sum(queued)::bigint AS queued, sum(leased)::bigint AS leased,
-        sum(dead_now)::bigint AS dead_now, sum(held_now)::bigint AS held_now
+        sum(dead_now)::bigint AS dead_now, sum(held_now)::bigint AS held_now,
+        sum(shadow)::bigint AS shadow
     FROM counts GROUP BY source, handler";
 
 impl Counted {
@@ -72,22 +74,22 @@ impl Counted {
     /// Adds what moved to the table.
     pub(super) async fn add(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
         let changed: Vec<_> =
-            self.0.iter().filter(|(_, change)| change.numbers() != [0; 10]).collect();
+            self.0.iter().filter(|(_, change)| change.numbers() != [0; 11]).collect();
         if changed.is_empty() {
             return Ok(());
         }
         let sources: Vec<&str> = changed.iter().map(|((source, _), _)| &**source).collect();
         let handlers: Vec<&str> =
             changed.iter().map(|((_, handler), _)| handler.as_deref().unwrap_or("")).collect();
-        let mut columns: [Vec<i64>; 10] = Default::default();
+        let mut columns: [Vec<i64>; 11] = Default::default();
         for (_, change) in &changed {
             for (column, number) in columns.iter_mut().zip(change.numbers()) {
                 column.push(number);
             }
         }
-        let [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10] = &columns;
-        let values: [&(dyn ToSql + Sync); 12] =
-            [&sources, &handlers, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10];
+        let [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11] = &columns;
+        let values: [&(dyn ToSql + Sync); 13] =
+            [&sources, &handlers, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11];
         turn.execute(ADD, &values).await.map(drop)
     }
 }
@@ -104,7 +106,7 @@ impl Change {
     }
 
     /// In the order of the table's columns.
-    fn numbers(&self) -> [i64; 10] {
+    fn numbers(&self) -> [i64; 11] {
         [
             self.events,
             self.duplicates,
@@ -116,6 +118,7 @@ impl Change {
             self.leased,
             self.dead_now,
             self.held_now,
+            self.shadow,
         ]
     }
 }
@@ -134,6 +137,7 @@ pub(super) fn stats(rows: &[Row]) -> Result<Stats, Trouble> {
             leased: number(row, "leased")?,
             dead_now: number(row, "dead_now")?,
             held_now: number(row, "held_now")?,
+            shadow: number(row, "shadow")?,
         };
         Ok(((get(row, "source")?, get(row, "handler")?), counts))
     });

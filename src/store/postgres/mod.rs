@@ -135,11 +135,10 @@ impl PostgresStore {
     async fn admit_one(
         &self,
         event: NewEvent,
+        bytes: usize,
         not_after: Timestamp,
     ) -> Result<(EventId, Admission), StoreError> {
-        let asked = Asked::new(event, not_after);
-        let size = asked.size();
-        self.admissions.call(asked, size).await?
+        self.admissions.call(Asked::new(event, not_after), bytes).await?
     }
 
     async fn settle_one(&self, settlement: Settlement) -> Result<Hold, StoreError> {
@@ -214,7 +213,9 @@ impl Store for PostgresStore {
         events: Vec<NewEvent>,
         not_after: Timestamp,
     ) -> Vec<Result<(EventId, Admission), StoreError>> {
-        join_all(events.into_iter().map(|event| self.admit_one(event, not_after))).await
+        let sizes = batch::sizes(&events);
+        let admit_one = |(event, bytes)| self.admit_one(event, bytes, not_after);
+        join_all(events.into_iter().zip(sizes).map(admit_one)).await
     }
 
     async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError> {

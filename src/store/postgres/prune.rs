@@ -31,6 +31,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     FORGET_CONTENTS,
     FORGET_DUPLICATES,
     FORGET_EVENTS,
+    LOCK_REQUESTS,
+    FORGET_REQUESTS,
     FORGET_MARKS,
     FORGET_DIGESTS,
     claim::FORGET_OLD,
@@ -78,7 +80,13 @@ const EXPIRE_DIGESTS: &str = "UPDATE digests SET expires_at = events.mark_until 
 
 const FORGET_CONTENTS: &str = "DELETE FROM contents WHERE event = ANY($1)";
 const FORGET_DUPLICATES: &str = "DELETE FROM duplicates WHERE event = ANY($1)";
-const FORGET_EVENTS: &str = "DELETE FROM events WHERE id = ANY($1) RETURNING source, state";
+const FORGET_EVENTS: &str =
+    "DELETE FROM events WHERE id = ANY($1) RETURNING source, state, request";
+
+/// A request goes with its last event; one that an admission has just referred to stays.
+const LOCK_REQUESTS: &str = "SELECT id FROM requests WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+const FORGET_REQUESTS: &str = "DELETE FROM requests WHERE id = ANY($1)
+    AND NOT EXISTS (SELECT FROM events WHERE events.request = requests.id)";
 
 const FORGET_MARKS: &str = "DELETE FROM marks WHERE key IN (
     SELECT key FROM marks WHERE expires_at IS NOT NULL AND expires_at < $1 LIMIT $2)";
@@ -166,6 +174,13 @@ async fn forget(turn: &Turn<'_>, events: &[Uuid]) -> Result<Counted, Trouble> {
         if codes::event_state(row, "state")? == EventState::Held {
             counted.of_events(&source(row)?).held_now -= 1;
         }
+    }
+    let requests: Vec<Option<Uuid>> =
+        events.iter().map(|row| get(row, "request")).collect::<Result<_, _>>()?;
+    let requests: Vec<Uuid> = requests.into_iter().flatten().collect();
+    if !requests.is_empty() {
+        turn.query(LOCK_REQUESTS, &[&requests]).await?;
+        turn.execute(FORGET_REQUESTS, &[&requests]).await?;
     }
     Ok(counted)
 }

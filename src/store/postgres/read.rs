@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{Attempt, Delivery, DeliveryId, State},
-    event::{Duplicate, Event, EventId, EventState},
+    event::{Duplicate, Event, EventId, EventState, KeptRequest, RequestId},
     request::Headers,
     store::{DeliveryFilter, EventFilter, EventRecord, EventRow, Stats},
 };
@@ -25,11 +25,15 @@ pub(super) const STATEMENTS: &[&str] =
     &[EVENTS_WITH_CONTENT, EVENT, DUPLICATES, DELIVERIES_OF, ATTEMPTS, count::STATS];
 
 /// Events whole, for the worker that handles them.
-pub(super) const EVENTS_WITH_CONTENT: &str =
-    "SELECT * FROM events JOIN contents ON contents.event = events.id WHERE events.id = ANY($1)";
+pub(super) const EVENTS_WITH_CONTENT: &str = "SELECT events.*, query, contents.body,
+        coalesce(requests.headers, contents.headers) AS headers
+    FROM events JOIN contents ON contents.event = events.id
+    LEFT JOIN requests ON requests.id = events.request WHERE events.id = ANY($1)";
 
-const EVENT: &str =
-    "SELECT * FROM events JOIN contents ON contents.event = events.id WHERE events.id = $1";
+const EVENT: &str = "SELECT events.*, query, contents.body,
+        coalesce(requests.headers, contents.headers) AS headers, requests.body AS request_body
+    FROM events JOIN contents ON contents.event = events.id
+    LEFT JOIN requests ON requests.id = events.request WHERE events.id = $1";
 
 const DUPLICATES: &str = "SELECT received_at, retry_marker FROM duplicates
     WHERE event = $1 ORDER BY number DESC";
@@ -134,6 +138,7 @@ pub(super) async fn record(turn: &Turn<'_>, id: EventId) -> Result<Option<EventR
         identity: codes::some_text(row, "identity")?,
         mark_until: is_marked.then_some(codes::time(row, "mark_until")?),
         duplicates: duplicates.iter().map(duplicate).collect::<Result<_, Trouble>>()?,
+        request: request(row)?,
         deliveries: deliveries.iter().map(|row| shown(turn, row)).collect::<Result<_, _>>()?,
     }))
 }
@@ -183,11 +188,23 @@ fn event(row: &Row) -> Result<Event, Trouble> {
         event_type: codes::some_text(row, "event_type")?,
         received_at: codes::time(row, "received_at")?,
         resent_under_new_id: get(row, "resent")?,
+        shadow: get(row, "shadow")?,
         retry_marker: codes::some_text(row, "retry_marker")?,
         query: codes::text(row, "query")?,
         headers: Headers::from_lines(get(row, "headers")?),
         body: get::<Vec<u8>>(row, "body")?.into(),
     })
+}
+
+/// The request an event came in, where that is kept beside it.
+fn request(row: &Row) -> Result<Option<KeptRequest>, Trouble> {
+    let id: Option<Uuid> = get(row, "request")?;
+    let body: Option<Vec<u8>> = get(row, "request_body")?;
+    let request = id.zip(body).map(|(id, body)| KeptRequest {
+        id: RequestId::from_bytes(id.into_bytes()),
+        body: body.into(),
+    });
+    Ok(request)
 }
 
 fn event_row(row: &Row) -> Result<EventRow, Trouble> {
@@ -200,6 +217,7 @@ fn event_row(row: &Row) -> Result<EventRow, Trouble> {
         state: codes::event_state(row, "state")?,
         duplicates: number(row, "duplicates")?,
         resent_under_new_id: get(row, "resent")?,
+        shadow: get(row, "shadow")?,
         body_bytes: number(row, "body_bytes")?,
     })
 }

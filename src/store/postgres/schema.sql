@@ -52,13 +52,15 @@ CREATE TABLE events (
     deliveries_dead bigint   NOT NULL,
     state           smallint NOT NULL,
     resent          boolean  NOT NULL,
+    shadow          boolean  NOT NULL,
     source          text     NOT NULL,
     event_id        text,
     event_type      text,
     retry_marker    text,
     identity        text,
     mark            bytea,
-    digest          bytea
+    digest          bytea,
+    request         uuid
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
 -- What prune looks for.
@@ -66,6 +68,17 @@ CREATE INDEX events_ended ON events (state, ended_at) WHERE ended_at IS NOT NULL
 
 -- The few a person looks for among the many: open, dead and held ones.
 CREATE INDEX events_few ON events (state, id) WHERE state IN (0, 2, 4);
+
+-- So that a request goes with its last event.
+CREATE INDEX events_of_request ON events (request) WHERE request IS NOT NULL;
+
+-- Requests that held more than one event's bytes, each kept once for all its events, whose contents have
+-- no headers of their own.
+CREATE TABLE requests (
+    id      uuid  NOT NULL PRIMARY KEY,
+    headers bytea NOT NULL,
+    body    bytea NOT NULL
+) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
 
 -- The bytes of an event, apart because they are large and never change. What fits into a page stays in
 -- the row: most requests then cost one write, not three.
@@ -161,7 +174,8 @@ CREATE TABLE counts (
     queued     bigint NOT NULL,
     leased     bigint NOT NULL,
     dead_now   bigint NOT NULL,
-    held_now   bigint NOT NULL
+    held_now   bigint NOT NULL,
+    shadow     bigint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.1);
 
 -- Keyed requests. One row per key, small: what is begun and extended never touches the bytes of an answer.

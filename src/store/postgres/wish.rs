@@ -34,7 +34,7 @@ const FIRST: &str = "SELECT DISTINCT ON (handler) handler, id FROM deliveries
 const DEAD_OR_REDRIVEN: &str = "SELECT id FROM (
         SELECT id FROM deliveries WHERE state = 3 AND handler = $1
         UNION
-        SELECT id FROM deliveries WHERE redriven_by = $2 AND handler = $1) AS meant
+        SELECT id FROM deliveries WHERE redriven_by = $2) AS meant
     ORDER BY id LIMIT $3";
 
 const QUEUED_OR_DEAD: &str = "SELECT id FROM (

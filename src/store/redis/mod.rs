@@ -109,8 +109,8 @@ impl Store for RedisStore {
         events: Vec<NewEvent>,
         not_after: Timestamp,
     ) -> Vec<Result<(EventId, Admission), StoreError>> {
-        let asked = events.into_iter().map(|event| async move {
-            let size = admit::size(&event);
+        let sizes = batch::sizes(&events);
+        let asked = events.into_iter().zip(sizes).map(|(event, size)| async move {
             self.admissions.call((event, not_after), size).await?
         });
         join_all(asked).await

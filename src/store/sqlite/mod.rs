@@ -36,7 +36,7 @@ use self::{
 };
 use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
-    Stats, Store, StoreError, Wish,
+    Stats, Store, StoreError, Wish, batch,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -92,11 +92,9 @@ impl SqliteStore {
     async fn admit_one(
         &self,
         event: NewEvent,
+        bytes: usize,
         not_after: Timestamp,
     ) -> Result<(EventId, Admission), StoreError> {
-        let headers: usize =
-            event.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let bytes = CALL_BYTES + event.named.body.len() + event.query.len() + headers;
         match self.writer.call(Call::Admit(Box::new(event), not_after), bytes).await? {
             Answer::Admitted(admitted) => Ok(admitted),
             _ => Err(mixed_up()),
@@ -126,7 +124,9 @@ impl Store for SqliteStore {
         events: Vec<NewEvent>,
         not_after: Timestamp,
     ) -> Vec<Result<(EventId, Admission), StoreError>> {
-        join_all(events.into_iter().map(|event| self.admit_one(event, not_after))).await
+        let sizes = batch::sizes(&events);
+        let admit_one = |(event, bytes)| self.admit_one(event, bytes, not_after);
+        join_all(events.into_iter().zip(sizes).map(admit_one)).await
     }
 
     async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError> {
