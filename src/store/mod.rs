@@ -18,6 +18,7 @@ pub mod batch;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod refusals;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -33,6 +34,8 @@ use crate::{
     event::{Duplicate, Event, EventId, EventState, NewDelivery, NewEvent},
     receipt::Admission,
 };
+
+pub use self::refusals::{Readmission, RefusalFilter, RefusalRow, Refusals, Refused};
 
 /// Opens the store that `url` names: `memory:`, `sqlite:FILE` or `redis://…`.
 ///
@@ -113,7 +116,7 @@ pub enum StoreError {
 
 /// What the rest of hookonce may ask of a store. See the module for what holds for all verbs.
 #[async_trait]
-pub trait Store: fmt::Debug + Send + Sync {
+pub trait Store: Refusals + fmt::Debug + Send + Sync {
     /// In one line, what a yes survives on this store with these settings.
     fn survives(&self) -> String;
 
@@ -393,7 +396,7 @@ pub struct Prune {
     pub done_before: Timestamp,
     /// Dead and unrouted events that ended before this go.
     pub dead_before: Timestamp,
-    /// Held events received before this go.
+    /// Held events and refused requests received before this go.
     pub held_before: Timestamp,
     /// Marks whose window ended before this go, where their event is gone.
     pub now: Timestamp,

@@ -14,8 +14,9 @@ use crate::{
     delivery::{Claim, Lease, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
+    refusal::RefusalId,
     store::{
-        Claimed, Granted, Hold, Prune, Release, StoreError, Wish,
+        Claimed, Granted, Hold, Prune, Readmission, Refused, Release, StoreError, Wish,
         batch::{self, Batches, Calls},
     },
 };
@@ -30,6 +31,8 @@ pub(super) enum Call {
     Release(Release),
     Wish(Wish, Timestamp),
     Prune(Prune),
+    KeepRefusals(Vec<Refused>),
+    NoteReadmitted(RefusalId, Readmission),
     Probe,
 }
 
@@ -189,6 +192,14 @@ impl Work<'_> {
             }
             Call::Wish(wish, not_after) => self.wish(wish, *not_after)?.map(Answer::Granted),
             Call::Prune(prune) => Ok(Answer::Pruned(self.prune(prune)?)),
+            Call::KeepRefusals(refused) => {
+                self.keep_refusals(refused)?;
+                Ok(Answer::Done)
+            }
+            Call::NoteReadmitted(id, readmission) => {
+                self.note_readmitted(*id, readmission)?;
+                Ok(Answer::Done)
+            }
             Call::Probe => {
                 self.probe()?;
                 Ok(Answer::Done)
