@@ -39,6 +39,7 @@ pub mod app;
 pub mod config;
 pub mod hookonce;
 pub mod prune;
+pub mod refusal_log;
 
 // The parts.
 pub mod fixture;
@@ -62,6 +63,7 @@ pub mod source;
 // What everything stands on.
 pub mod clock;
 pub mod limits;
+pub mod seal;
 pub mod shutdown;
 pub mod telemetry;
 

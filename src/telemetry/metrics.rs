@@ -16,6 +16,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refusals: IntCounterVec,
+    refusals_noted: IntCounterVec,
     deliveries_total: IntCounterVec,
     deliveries: IntGaugeVec,
     events_held: IntGauge,
@@ -44,6 +45,11 @@ impl Default for Metrics {
                 "hookonce_refusals_total",
                 "Refused webhook requests by the reason.",
                 &["source", "code"],
+            ),
+            refusals_noted: counter(
+                "hookonce_refusals_noted_total",
+                "Refused webhook requests by whether they were kept for the doctor.",
+                &["source", "outcome"],
             ),
             deliveries_total: counter(
                 "hookonce_deliveries_total",
@@ -103,6 +109,11 @@ impl Metrics {
     pub fn refused(&self, source: &str, code: &str) {
         self.requests.with_label_values(&[source, "refused"]).inc();
         self.refusals.with_label_values(&[source, code]).inc();
+    }
+
+    /// A refused request was `kept`, `left_out` of the sample, or `failed` to be written down.
+    pub fn refusal_noted(&self, source: &str, outcome: &str) {
+        self.refusals_noted.with_label_values(&[source, outcome]).inc();
     }
 
     /// An attempt ended.

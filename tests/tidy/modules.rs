@@ -7,10 +7,11 @@ use crate::project::{self, File};
 /// The modules of the library from the bottom to the top: each may use those of the layers below its
 /// own and nothing else. The nouns may use each other, being one picture.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "limits", "secret"],
+    &["clock", "limits", "seal", "secret"],
     &["delivery", "event", "id", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
     &["handler", "provider", "store"],                                                  // the seams
     &["leases", "schedule", "source", "telemetry"],
+    &["refusal_log"],
     &["app"],
     &["receive", "work", "admin", "prune"], // the paths, and what people ask for
     &["config", "fixture", "http", "verify"],
