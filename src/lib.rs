@@ -37,6 +37,7 @@ mod schedule;
 pub mod admin;
 pub mod app;
 pub mod config;
+pub mod doctor;
 pub mod hookonce;
 pub mod prune;
 pub mod refusal_log;

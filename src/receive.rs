@@ -14,7 +14,7 @@ use crate::{
     event::{EventId, NewEvent},
     limits,
     receipt::{Admission, Receipt, Reply},
-    refusal::Refusal,
+    refusal::{Refusal, RefusalId},
     request::Unverified,
     source::{OnDeadDuplicate, Source},
     store::{StoreError, Which, Wish},
@@ -54,6 +54,32 @@ pub async fn receive(
     if redrives || admissions.iter().any(|(_, admission)| *admission == Admission::Fresh) {
         app.wake(source);
     }
+    Ok(Receipt::Events(admissions))
+}
+
+/// Takes a request that was refused before, as of the time it was received, by the same rules.
+///
+/// Its events have ids that follow from the refusal's, so that doing it twice admits nothing twice, also
+/// where events have no identity.
+///
+/// # Errors
+/// See [`NotReceived`]: what still does not hold is refused again.
+pub async fn readmit(
+    app: &App,
+    source: &Source,
+    request: Unverified,
+    refusal: RefusalId,
+) -> Result<Receipt, NotReceived> {
+    let as_of = request.received_at;
+    let mut events = match examine(source, request, as_of)? {
+        Examined::Handshake(reply) => return Ok(Receipt::Handshake(reply)),
+        Examined::Events(events) => events,
+    };
+    for (number, event) in events.iter_mut().enumerate() {
+        event.id = EventId::derived(refusal.as_bytes(), number);
+    }
+    let admissions = admit(app, source, events, app.clock.now()).await?;
+    app.wake(source);
     Ok(Receipt::Events(admissions))
 }
 

@@ -13,7 +13,9 @@ const LAYERS: &[&[&str]] = &[
     &["leases", "schedule", "source", "telemetry"],
     &["refusal_log"],
     &["app"],
-    &["receive", "work", "admin", "prune"], // the paths, and what people ask for
+    &["receive", "work", "prune"], // the paths
+    &["doctor"],
+    &["admin"], // what people ask for
     &["config", "fixture", "http", "verify"],
     &["hookonce"],
     &["lib"],
