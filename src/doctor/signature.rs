@@ -96,7 +96,7 @@ impl Case<'_> {
         if !self.opened.has_body || self.request.body.is_empty() {
             return None;
         }
-        let (how, _) = bodies::others(&self.request.body).into_iter().find(|(_, body)| {
+        let (how, _) = bodies::others(&self.request.body).find(|(_, body)| {
             self.holds(&Unverified { body: body.clone(), ..self.request.clone() })
         })?;
         let cause = format!("the body was altered on its way: {}", how.altered);
