@@ -15,6 +15,7 @@ mod support;
 mod cli;
 mod config;
 mod crash;
+mod doctor;
 mod exactly_once;
 mod faults;
 mod handlers;
