@@ -134,7 +134,7 @@ fn text(diagnosis: &Diagnosis) -> String {
             let finding = &group.finding;
             let left_out = match group.left_out {
                 0 => String::new(),
-                count => format!(" and {count} more like it"),
+                count => format!(" kept, {count} more not kept,"),
             };
             line(format!(
                 "  {}{left_out} refused at `{}`, last at {}",

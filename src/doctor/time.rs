@@ -86,3 +86,39 @@ fn earlier(time: Timestamp, seconds: i64) -> Timestamp {
     let span = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { time.plus(span) } else { time.minus(span) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{doctor::finding, refusal::Step};
+
+    /// The kinds that come out for requests received and signed at these seconds.
+    fn kinds(requests: &[(i64, i64)]) -> Vec<Kind> {
+        let stale = |(received, signed): &(i64, i64)| {
+            let text = String::new;
+            let mut finding = finding(Step::Stale, Kind::Stale, text(), text());
+            finding.proved = true;
+            finding.stale_seconds = Some(received - signed);
+            (Timestamp::from_seconds(*received), finding)
+        };
+        let mut all: Vec<_> = requests.iter().map(stale).collect();
+        let mut together: Vec<_> = all.iter_mut().map(|(at, finding)| (*at, finding)).collect();
+        tell_skew(&mut together);
+        all.into_iter().map(|(_, finding)| finding.kind).collect()
+    }
+
+    #[test]
+    fn several_that_are_off_by_the_same_are_a_clock_and_others_are_not() {
+        let skewed = [(5000, 1000), (6000, 2010), (7000, 2995), (8000, 7000)];
+        let [same, other] = [Kind::ClockSkew, Kind::Stale];
+        assert_eq!(kinds(&skewed), [same, same, same, other]);
+        assert_eq!(kinds(&[(1000, 5000), (2000, 6000), (3000, 7000)]), [same; 3]);
+    }
+
+    #[test]
+    fn one_request_sent_again_and_again_is_no_clock() {
+        assert_eq!(kinds(&[(5000, 1000), (5001, 1000), (5002, 1000)]), [Kind::Stale; 3]);
+        assert_eq!(kinds(&[(5000, 1000), (9000, 1000)]), [Kind::Stale; 2]);
+        assert_eq!(kinds(&[]), []);
+    }
+}

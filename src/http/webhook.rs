@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use super::{answer, body};
 use crate::{
     app::{App, Place},
+    clock::Timestamp,
     receive::{NotReceived, receive},
     refusal::Refusal,
     refusal_log::Seen,
@@ -35,7 +36,8 @@ pub(super) async fn endpoint(
             return answer::refused(&refusal);
         }
     };
-    let unverified = unverified(&app, &source, &request, body.clone());
+    let received_at = app.clock.now();
+    let unverified = unverified(&app, &source, &request, body.clone(), received_at);
     let begun = app.clock.monotonic();
     // A fault of ours must not look like a no, nor take the connection's other requests with it.
     let received = AssertUnwindSafe(receive(&app, &source, unverified)).catch_unwind().await;
@@ -48,7 +50,7 @@ pub(super) async fn endpoint(
         Ok(Err(reason)) => {
             tell(&app, &source, &reason, took);
             if let NotReceived::Refused(refusal) = &reason {
-                note_refused(&app, &source, refusal, &request, Some(body));
+                note_refused(&app, &source, refusal, &request, Some((body, received_at)));
             }
             answer::not_received(&reason)
         }
@@ -78,7 +80,13 @@ async fn body(
     body::read(request, payload, source.body_bytes_max, app.server.body_within).await
 }
 
-fn unverified(app: &App, source: &Source, request: &HttpRequest, body: Bytes) -> Unverified {
+fn unverified(
+    app: &App,
+    source: &Source,
+    request: &HttpRequest,
+    body: Bytes,
+    received_at: Timestamp,
+) -> Unverified {
     let (target, headers) = (target(request), headers(request));
     let place = Place { target: &target, headers: &headers, peer: peer(request) };
     Unverified {
@@ -86,7 +94,7 @@ fn unverified(app: &App, source: &Source, request: &HttpRequest, body: Bytes) ->
         url: app.server.url(source, &place),
         headers,
         body,
-        received_at: app.clock.now(),
+        received_at,
     }
 }
 
@@ -112,15 +120,19 @@ fn note_refused(
     source: &Source,
     refusal: &Refusal,
     request: &HttpRequest,
-    body: Option<Bytes>,
+    body: Option<(Bytes, Timestamp)>,
 ) {
-    app.refusals.note(&source.name, refusal.step(), app.clock.monotonic(), || Seen {
-        source: Arc::clone(&source.name),
-        refusal: refusal.clone(),
-        body_was_read: body.is_some(),
-        request: unverified(app, source, request, body.unwrap_or_default()),
-        target: target(request),
-        peer: peer(request),
+    app.refusals.note(&source.name, refusal.step(), app.clock.monotonic(), || {
+        let body_was_read = body.is_some();
+        let (body, received_at) = body.unwrap_or_else(|| (Bytes::new(), app.clock.now()));
+        Seen {
+            source: Arc::clone(&source.name),
+            refusal: refusal.clone(),
+            request: unverified(app, source, request, body, received_at),
+            body_was_read,
+            target: target(request),
+            peer: peer(request),
+        }
     });
 }
 

@@ -157,6 +157,38 @@ mod tests {
     }
 
     #[test]
+    fn a_provider_that_sends_its_secret_does_so_in_a_header_that_is_a_credential() {
+        use crate::{
+            clock::Timestamp,
+            provider::{PROVIDERS, Settings},
+            request::Unverified,
+        };
+        let mut signed = 0;
+        for provider in PROVIDERS {
+            let secret = provider.development_secret([7; 24]);
+            let settings = Settings { secrets: vec![secret.clone()], ..Settings::default() };
+            let Ok(scheme) = provider.scheme(&settings) else { continue };
+            let mut draft = Unverified {
+                method: "POST".to_owned(),
+                url: "https://hooks.example.com/x".to_owned(),
+                headers: Headers::default(),
+                body: Bytes::from_static(b"{}"),
+                received_at: Timestamp::default(),
+            };
+            if scheme.sign(&mut draft, Timestamp::default()).is_err() {
+                continue;
+            }
+            signed += 1;
+            let (url, headers) = (draft.url, draft.headers);
+            let mut shown = Parts { target: url.clone(), url, headers, body: None };
+            drop(take(&mut shown, &[]));
+            let text = String::from_utf8_lossy(&shown.headers.to_lines()).into_owned() + &shown.url;
+            assert!(!text.contains(secret.expose()), "{}: {text}", provider.name());
+        }
+        assert!(signed > 20, "{signed}");
+    }
+
+    #[test]
     fn a_secret_of_ours_is_hidden_wherever_it_stands() {
         let mut shown =
             parts("https://a.example/a-secret-of-ours", &[("x", "a-secret-of-ours")], "");

@@ -1,7 +1,11 @@
 //! The doctor, on the real program: each cause told from a real request, the fix, and what was refused
 //! admitted after all, once.
 
-use std::{path::Path, process::ExitStatus, time::Duration};
+use std::{
+    path::Path,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hookonce::{
@@ -46,7 +50,10 @@ impl Request {
         source: &'static str,
         body: &str,
     ) -> Self {
-        let settings = Settings { secrets: vec![Secret::new(secret)], ..Settings::default() };
+        let mut settings = Settings { secrets: vec![Secret::new(secret)], ..Settings::default() };
+        if provider == "gitlab" {
+            settings.extra.insert("scheme".to_owned(), "token".to_owned());
+        }
         let rules = Source::new(source, provider::find(provider).unwrap(), settings).unwrap();
         let content_type = match body.starts_with('{') {
             true => "application/json",
@@ -376,10 +383,15 @@ async fn without_its_key_what_was_sealed_is_not_readmitted_and_says_why() {
     std::fs::write(&key, kept).unwrap();
 
     // No server runs: the command opens the store itself.
-    let program = setup.spawn();
-    program.ready_within(Duration::from_secs(20)).await;
-    let readmitted = program.api("POST", &format!("/api/v1/refusals/{id}/readmit"), None).await;
-    assert_eq!(readmitted["status"], "accepted", "{readmitted}");
+    let config = folder.path().join(format!("hookonce-{}.toml", setup.port));
+    let output = Command::new(env!("CARGO_BIN_EXE_hookonce"))
+        .args(["refusals", "readmit", &id, "--config"])
+        .arg(config)
+        .output()
+        .unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && text.contains("accepted"), "{text}");
+    let _program = setup.start().await;
     until("it is handled", Duration::from_secs(20), || async { sink.count() == 1 }).await;
 }
 
