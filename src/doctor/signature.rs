@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Case, Finding, Kind, bodies, headers, secrets, urls};
-use crate::request::Unverified;
+use crate::{refusal::Step, request::Unverified};
 
 impl Case<'_> {
     /// Tries one thing after the other, the surest first. The first that holds is the cause.
@@ -27,24 +27,15 @@ impl Case<'_> {
             let request = self.today.request(other, self.row, self.opened);
             other.verify(request, self.as_of).is_ok()
         })?;
-        let (here, there) = (&self.source.name, &right.name);
-        let cause = if right.provider.name() == self.source.provider.name() {
-            format!("it was signed with the secret of source `{there}` and sent to `{here}`")
-        } else {
-            format!(
-                "it is {}'s, for source `{there}`, and was sent to `{here}`",
-                right.provider.title()
+        let (here, there, title) = (&self.source.name, &right.name, right.provider.title());
+        let send = format!("have {title} send it to {}", right.path);
+        let (cause, fix) = if right.provider.name() == self.source.provider.name() {
+            (
+                format!("it was signed with the secret of source `{there}` and sent to `{here}`"),
+                format!("{send}, or add that secret to `sources.{here}.secrets`"),
             )
-        };
-        let fix = format!(
-            "have {} send it to {}, or add that secret to `sources.{here}.secrets`",
-            right.provider.title(),
-            right.path
-        );
-        let fix = if right.provider.name() == self.source.provider.name() {
-            fix
         } else {
-            format!("have {} send it to {}", right.provider.title(), right.path)
+            (format!("it is {title}'s, for source `{there}`, and was sent to `{here}`"), send)
         };
         let evidence = format!("source `{there}` accepts it as it is");
         Some(self.proved(Kind::WrongSource, (cause, fix), evidence))
@@ -160,13 +151,16 @@ impl Case<'_> {
             return finding;
         }
         let name = &self.source.name;
-        let (kind, cause) = match self.row.step {
-            crate::refusal::Step::Form => (Kind::HeaderMalformed, format!(
+        let (kind, cause) = if self.row.step == Step::Form {
+            let cause = format!(
                 "{}; likely it is not from {}, or of another version of its signatures",
                 self.row.problem,
                 self.title()
-            )),
-            _ => (Kind::NoMatch, "no secret matched; likely the secret is that of another endpoint or has been rolled, or somebody else sent this".to_owned()),
+            );
+            (Kind::HeaderMalformed, cause)
+        } else {
+            let cause = "no secret matched; likely the secret is that of another endpoint or has been rolled, or somebody else sent this";
+            (Kind::NoMatch, cause.to_owned())
         };
         let fix = format!(
             "compare `sources.{name}` with what {} shows for this endpoint: {}",

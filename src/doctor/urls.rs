@@ -1,5 +1,7 @@
 //! Other URLs that the provider may have called: what the request, a proxy and the configuration name.
 
+use std::collections::HashSet;
+
 use super::Case;
 use crate::app::first_item;
 
@@ -22,6 +24,9 @@ impl<'a> Url<'a> {
     }
 }
 
+/// How many URLs are tried: a sender chooses the headers that name them.
+const URLS_TRIED_MAX: usize = 200;
+
 /// Every other URL to try, the likelier first.
 pub(super) fn others(case: &Case<'_>) -> Vec<String> {
     let Some(used) = Url::of(&case.request.url) else { return Vec::new() };
@@ -30,49 +35,60 @@ pub(super) fn others(case: &Case<'_>) -> Vec<String> {
         Some((path, query)) => (path, Some(query)),
         None => (case.opened.target.as_str(), None),
     };
-
-    let mut authorities = vec![used.authority];
-    authorities.extend(header("x-forwarded-host"));
-    authorities.extend(header("host"));
-    authorities
-        .extend(case.today.server.public_url.as_deref().and_then(Url::of).map(|url| url.authority));
-    let bare: Vec<_> = authorities.iter().filter_map(|all| without_port(all)).collect();
-    authorities.extend(bare);
-
-    let mut paths = vec![used.path.to_owned(), target.to_owned()];
-    paths.extend(
-        header("x-forwarded-prefix")
-            .map(|prefix| format!("{}{target}", prefix.trim_end_matches('/'))),
-    );
-    for name in ["x-original-uri", "x-original-url", "x-rewrite-url", "x-forwarded-uri"] {
-        paths.extend(header(name).map(|uri| uri.split('?').next().unwrap_or_default().to_owned()));
-    }
-    let slashed: Vec<_> = paths
-        .iter()
-        .map(|path| match path.strip_suffix('/') {
-            Some(bare) => bare.to_owned(),
-            None => format!("{path}/"),
-        })
-        .collect();
-    paths.extend(slashed);
-
+    let schemes = [header("x-forwarded-proto").unwrap_or(used.scheme), "https", "http"];
+    let authorities = authorities(case, used.authority);
     let mut queries = vec![used.query, target_query, None];
     queries.dedup();
-    let schemes = [header("x-forwarded-proto").unwrap_or(used.scheme), "https", "http"];
+
+    let mut seen = HashSet::from([case.request.url.clone()]);
     let mut urls = Vec::new();
-    for query in queries {
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        for path in &paths {
+    for path in paths(case, used.path, target) {
+        for query in &queries {
+            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
             for authority in &authorities {
                 for scheme in schemes {
-                    urls.push(format!("{scheme}://{authority}{path}{query}"));
+                    let url = format!("{scheme}://{authority}{path}{query}");
+                    if seen.insert(url.clone()) {
+                        urls.push(url);
+                    }
                 }
             }
         }
     }
-    let mut seen = std::collections::HashSet::from([case.request.url.clone()]);
-    urls.retain(|url| seen.insert(url.clone()));
+    urls.truncate(URLS_TRIED_MAX);
     urls
+}
+
+/// Hosts that it may have been called by, each with its port and without.
+fn authorities<'a>(case: &'a Case<'_>, used: &'a str) -> Vec<&'a str> {
+    let header = |name: &str| case.request.headers.first(name).map(first_item);
+    let public_url = case.today.server.public_url.as_deref().and_then(Url::of);
+    let mut authorities = vec![used];
+    authorities.extend(header("x-forwarded-host"));
+    authorities.extend(header("host"));
+    authorities.extend(public_url.map(|url| url.authority));
+    let bare: Vec<_> = authorities.iter().filter_map(|all| without_port(all)).collect();
+    authorities.extend(bare);
+    authorities
+}
+
+/// Paths that it may have been called by, each with a slash at its end and without.
+fn paths(case: &Case<'_>, used: &str, target: &str) -> Vec<String> {
+    const OF_PROXIES: [&str; 4] =
+        ["x-original-uri", "x-original-url", "x-rewrite-url", "x-forwarded-uri"];
+    let header = |name: &str| case.request.headers.first(name).map(first_item);
+    let behind = |prefix: &str| format!("{}{target}", prefix.trim_end_matches('/'));
+    let without_query = |uri: &str| uri.split('?').next().unwrap_or_default().to_owned();
+    let other_end = |path: &String| match path.strip_suffix('/') {
+        Some(bare) => bare.to_owned(),
+        None => format!("{path}/"),
+    };
+    let mut paths = vec![used.to_owned(), target.to_owned()];
+    paths.extend(header("x-forwarded-prefix").map(behind));
+    paths.extend(OF_PROXIES.iter().filter_map(|name| header(name)).map(without_query));
+    let others: Vec<_> = paths.iter().map(other_end).collect();
+    paths.extend(others);
+    paths
 }
 
 /// What to change so that `url` is the one that is used.
@@ -92,9 +108,9 @@ pub(super) fn fix(case: &Case<'_>, url: &str) -> String {
         && header("x-forwarded-host").or_else(|| header("host")) == Some(url.authority);
     match (&case.today.server.public_url, case.row.peer) {
         (None, Some(peer)) if forwarded => format!(
-            "set `server.public_url` to \"{base}\", or add the proxy's address {peer} to `server.trusted_proxies`"
+            "if that is your address, set `server.public_url` to \"{base}\"; or, if {peer} is your own proxy, add it to `server.trusted_proxies`"
         ),
-        _ => format!("set `server.public_url` to \"{base}\""),
+        _ => format!("if that is your address, set `server.public_url` to \"{base}\""),
     }
 }
 
