@@ -115,10 +115,13 @@ impl App {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let metrics = Metrics::default();
         let secrets = sources.iter().flat_map(|source| source.settings.secrets.clone()).collect();
         let named = |handler: Configured| (Arc::clone(&handler.name), handler);
         let handlers: BTreeMap<_, _> = handlers.into_iter().map(named).collect();
+        let metrics = Metrics::default();
+        for source in sources.iter().filter(|source| source.is_in_shadow_mode()) {
+            metrics.in_shadow_mode(&source.name);
+        }
         Self {
             wakers: handlers.keys().map(|name| (Arc::clone(name), Arc::default())).collect(),
             sources: sources

@@ -54,6 +54,7 @@ pub mod verify;
 pub mod delivery;
 pub mod event;
 mod id;
+pub mod key;
 pub mod receipt;
 pub mod refusal;
 pub mod request;

@@ -19,7 +19,7 @@ use crate::{
     provider::{Provider, Settings},
     receipt::Reply,
     secret::Secret,
-    source::{OnDeadDuplicate, Source, window_min},
+    source::{OnBadSignature, OnDeadDuplicate, Source, window_min},
 };
 
 /// The names of the sources of the file, rightly configured or not.
@@ -109,7 +109,10 @@ impl Endpoint<'_> {
         let Self { name, path, provider, section } = self;
         let own_keys: Vec<&'static str> = provider.settings().iter().map(|(key, _)| *key).collect();
         section.refuse_unknown_keys(&own_keys, found);
-        section.choice("verify", found);
+        let on_bad_signature = match section.choice("verify", found) {
+            "shadow" => OnBadSignature::Shadow,
+            _ => OnBadSignature::Refuse,
+        };
         let replay_guard = match section.choice("replay_guard", found) {
             "hold" => ReplayGuard::Hold,
             _ => ReplayGuard::Flag,
@@ -136,6 +139,7 @@ impl Endpoint<'_> {
         source.url = url;
         source.body_bytes_max = body_bytes_max.unwrap_or(source.body_bytes_max);
         source.window = window;
+        source.on_bad_signature = on_bad_signature;
         source.replay_guard = replay_guard;
         source.on_dead_duplicate = on_dead_duplicate;
         source.response = response;

@@ -20,7 +20,7 @@ pub use self::time::tell_skew;
 use crate::{
     app::{Place, Server},
     clock::Timestamp,
-    receive::examine,
+    receive::{Examined, examine},
     refusal::{Refusal, Step},
     refusal_log::Opened,
     request::Unverified,
@@ -126,7 +126,11 @@ pub fn diagnose(today: Today<'_>, row: &RefusalRow, opened: &Result<Opened, NotO
     let request = &today.request(source, row, opened);
     let as_of = row.received_at;
     let case = Case { today, source, row, opened, request, as_of };
-    if opened.has_body && examine(source, request.clone(), as_of).is_ok() {
+    let accepted = || match examine(source, request.clone(), as_of) {
+        Ok(Examined::Events(_) | Examined::Handshake(_)) => true,
+        Ok(Examined::Shadow(..)) | Err(_) => false,
+    };
+    if opened.has_body && accepted() {
         let cause = "with today's configuration it is accepted".to_owned();
         let fix = "admit it with `hookonce refusals readmit ID`";
         return Finding { proved: true, ..found(Kind::Mended, cause, fix) };

@@ -8,7 +8,10 @@ use prometheus::{
     Registry, TextEncoder, core::Collector,
 };
 
-use crate::{delivery::State, store::Stats};
+use crate::{
+    delivery::State,
+    store::{CacheCounts, Stats},
+};
 
 /// The metrics of one hookonce. Clones share them.
 #[derive(Clone, Debug)]
@@ -17,10 +20,12 @@ pub struct Metrics {
     requests: IntCounterVec,
     refusals: IntCounterVec,
     refusals_noted: IntCounterVec,
+    shadow: IntCounterVec,
     deliveries_total: IntCounterVec,
     deliveries: IntGaugeVec,
     events_held: IntGauge,
     store_up: IntGauge,
+    cache: IntCounterVec,
     ack_seconds: HistogramVec,
     attempt_seconds: HistogramVec,
 }
@@ -51,6 +56,11 @@ impl Default for Metrics {
                 "Refused webhook requests by whether they were kept for the doctor.",
                 &["source", "outcome"],
             ),
+            shadow: counter(
+                "hookonce_shadow_total",
+                "Webhook requests that were let in although they did not verify: shadow mode.",
+                &["source"],
+            ),
             deliveries_total: counter(
                 "hookonce_deliveries_total",
                 "Attempts of deliveries by how they ended.",
@@ -70,6 +80,11 @@ impl Default for Metrics {
             store_up: register(
                 &registry,
                 IntGauge::new("hookonce_store_up", "1 when the store can be written to, else 0."),
+            ),
+            cache: counter(
+                "hookonce_cache_total",
+                "Events asked of the cache in front of the store, by what it knew.",
+                &["outcome"],
             ),
             ack_seconds: seconds(
                 "hookonce_ack_seconds",
@@ -116,6 +131,17 @@ impl Metrics {
         self.refusals_noted.with_label_values(&[source, outcome]).inc();
     }
 
+    /// This source is in shadow mode: its counter is there from the beginning, so that the mode is
+    /// seen before anything is let in.
+    pub fn in_shadow_mode(&self, source: &str) {
+        self.shadow.with_label_values(&[source]).inc_by(0);
+    }
+
+    /// A webhook request was let in although it did not verify.
+    pub fn let_in_as_shadow(&self, source: &str) {
+        self.shadow.with_label_values(&[source]).inc();
+    }
+
     /// An attempt ended.
     pub fn attempted(&self, handler: &str, outcome: &str, took: Duration) {
         self.deliveries_total.with_label_values(&[handler, outcome]).inc();
@@ -124,7 +150,13 @@ impl Metrics {
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could
     /// not be asked; its gauges are left out rather than told wrong.
-    pub fn text(&self, stats: Option<&Stats>) -> String {
+    pub fn text(&self, stats: Option<&Stats>, cache: Option<CacheCounts>) -> String {
+        if let Some(cache) = cache {
+            self.cache.reset(); // the cache counts by itself
+            for (outcome, count) in cache.by_outcome() {
+                self.cache.with_label_values(&[outcome]).inc_by(count);
+            }
+        }
         self.deliveries.reset();
         self.store_up.set(i64::from(stats.is_some()));
         if let Some(stats) = stats {
@@ -160,7 +192,7 @@ mod tests {
         metrics.attempted("billing", "done", Duration::from_millis(2));
         let mut stats = Stats::default();
         stats.handlers.entry("billing".to_owned()).or_default().queued = 3;
-        let text = metrics.text(Some(&stats));
+        let text = metrics.text(Some(&stats), None);
         for line in [
             "hookonce_requests_total{source=\"stripe\",status=\"accepted\"} 1",
             "hookonce_deliveries_total{handler=\"billing\",outcome=\"done\"} 1",

@@ -12,6 +12,8 @@
 mod redis_server;
 mod support;
 
+mod at_once;
+mod batch;
 mod cli;
 mod config;
 mod crash;
@@ -21,6 +23,8 @@ mod faults;
 mod handlers;
 mod leftovers;
 mod outage;
+mod power_cut;
 mod privacy;
 mod receive;
 mod sdk;
+mod shadow;

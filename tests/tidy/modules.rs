@@ -8,8 +8,8 @@ use crate::project::{self, File};
 /// own and nothing else. The nouns may use each other, being one picture.
 const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "seal", "secret"],
-    &["delivery", "event", "id", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
-    &["handler", "provider", "store"],                                                  // the seams
+    &["delivery", "event", "id", "key", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
+    &["handler", "provider", "store"], // the seams
     &["leases", "schedule", "source", "telemetry"],
     &["refusal_log"],
     &["app"],

@@ -84,7 +84,13 @@ pub static KEYS: &[Key] = &[
         Fallback::Text("always"),
         "What a yes survives on Redis. SQLite is always durable, and memory never is.",
     ),
-    key("store", "cache", Kind::Later, Fallback::Unset, "A Redis in front of an SQL store."),
+    key(
+        "store",
+        "cache",
+        Kind::Text,
+        Fallback::Unset,
+        "`redis://…` in front of an SQL store: duplicates are told without asking it. It needs no durability; without it everything is only slower.",
+    ),
     key(
         "store",
         "retention",
@@ -172,9 +178,9 @@ pub static KEYS: &[Key] = &[
     key(
         "sources.NAME",
         "verify",
-        choice(&["enforce"], &["shadow"]),
+        choice(&["enforce", "shadow"], &[]),
         Fallback::Text("enforce"),
-        "What a bad signature leads to: with `enforce` the request is refused.",
+        "What a bad signature leads to: with `enforce` the request is refused. With `shadow`, for moving an existing endpoint over, its events are admitted all the same, marked `shadow` and under an identity of their own: anybody can then trigger your handlers.",
     ),
     key(
         "sources.NAME",

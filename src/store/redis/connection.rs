@@ -83,6 +83,11 @@ impl Connection {
         Ok(Session { open, deadline })
     }
 
+    /// The time by our own clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Where it leads, without user and password.
     pub(super) fn address(&self) -> String {
         self.client.get_connection_info().addr().to_string()

@@ -9,8 +9,10 @@
 //! It asks for Redis 7.0 or Valkey 7.2.
 
 mod admit;
+pub(super) mod cache;
 mod check;
 mod connection;
+mod keyed;
 mod keys;
 mod read;
 mod refusals;
@@ -88,7 +90,7 @@ impl RedisStore {
     clippy::disallowed_methods,
     reason = "it ends with the store, and holds nothing to wait for"
 )]
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(task));
 }
 
@@ -110,8 +112,8 @@ impl Store for RedisStore {
         events: Vec<NewEvent>,
         not_after: Timestamp,
     ) -> Vec<Result<(EventId, Admission), StoreError>> {
-        let asked = events.into_iter().map(|event| async move {
-            let size = admit::size(&event);
+        let sizes = batch::sizes(&events);
+        let asked = events.into_iter().zip(sizes).map(|(event, size)| async move {
             self.admissions.call((event, not_after), size).await?
         });
         join_all(asked).await
@@ -177,7 +179,8 @@ impl Store for RedisStore {
             .arg(session.to_server(prune.held_before))
             .arg(prune.lot);
         refusals::prune(&session, &self.bucket, prune.held_before).await?;
-        session.call(&call).await
+        let events_and_marks: usize = session.call(&call).await?;
+        Ok(events_and_marks + self.prune_keys(&session, prune).await?)
     }
 }
 

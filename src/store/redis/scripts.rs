@@ -6,16 +6,16 @@ use redis::{Cmd, Script, ToRedisArgs};
 
 use super::keys::Bucket;
 
-/// A script: what they all share, then its own file. One that only drains may run when memory is full.
+/// A script: what they all share, then its own files. One that only drains may run when memory is full.
 macro_rules! script {
-    ($flags:literal, $file:literal) => {
+    ($flags:literal, $($file:literal),+) => {
         LazyLock::new(|| {
             Script::new(concat!(
                 "#!lua",
                 $flags,
                 "\n",
                 include_str!("common.lua"),
-                include_str!($file)
+                $(include_str!($file)),+
             ))
         })
     };
@@ -36,6 +36,20 @@ pub(super) static NOTE_READMITTED: LazyLock<Script> =
     script!(" flags=allow-oom", "note_readmitted.lua");
 pub(super) static PRUNE_REFUSALS: LazyLock<Script> =
     script!(" flags=allow-oom", "prune_refusals.lua");
+
+pub(super) static BEGIN: LazyLock<Script> = script!("", "keyed.lua", "begin.lua");
+pub(super) static EXTEND_KEY: LazyLock<Script> =
+    script!(" flags=allow-oom", "keyed.lua", "extend_key.lua");
+pub(super) static COMPLETE: LazyLock<Script> =
+    script!(" flags=allow-oom", "keyed.lua", "complete.lua");
+pub(super) static ABANDON: LazyLock<Script> =
+    script!(" flags=allow-oom", "keyed.lua", "abandon.lua");
+pub(super) static MARK_UNKNOWN: LazyLock<Script> =
+    script!(" flags=allow-oom", "keyed.lua", "mark_unknown.lua");
+pub(super) static RESOLVE: LazyLock<Script> =
+    script!(" flags=allow-oom", "keyed.lua", "resolve.lua");
+pub(super) static PRUNE_KEYS: LazyLock<Script> =
+    script!(" flags=allow-oom", "keyed.lua", "prune_keys.lua");
 
 /// One call of a script, on one bucket.
 pub(super) struct Call {

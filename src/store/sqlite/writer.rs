@@ -8,7 +8,11 @@ use std::{slice, sync::Arc, thread, time::Duration};
 
 use rusqlite::{Connection, params};
 
-use super::{count::Counted, error};
+use super::{
+    count::Counted,
+    error,
+    keyed::{KeyedAnswer, KeyedCall},
+};
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Claim, Lease, Settlement},
@@ -33,6 +37,7 @@ pub(super) enum Call {
     Prune(Prune),
     KeepRefusals(Vec<Refused>),
     NoteReadmitted(RefusalId, Readmission),
+    Keyed(Box<KeyedCall>),
     Probe,
 }
 
@@ -45,6 +50,7 @@ pub(super) enum Answer {
     Settled(Hold),
     Granted(Granted),
     Pruned(usize),
+    Keyed(KeyedAnswer),
     Done,
 }
 
@@ -200,6 +206,7 @@ impl Work<'_> {
                 self.note_readmitted(*id, readmission)?;
                 Ok(Answer::Done)
             }
+            Call::Keyed(call) => self.keyed(call)?.map(Answer::Keyed),
             Call::Probe => {
                 self.probe()?;
                 Ok(Answer::Done)
