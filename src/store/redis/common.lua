@@ -23,7 +23,7 @@
 --   r<wish>       what a redrive renewed
 --   n<id>         refused request: m its line in the list, h headers, z sealed, b body, s source,
 --                 st step, n bytes, ra when it was readmitted, and as which events
---   N<source>, O  refused requests of a source, and all of them, by id
+--   N<source>, P  refused requests of a source, and all of them, by id
 --   c             counters: what \0 source \0 handler
 -- and for keyed requests what keyed.lua says: k, i, K, o, O, fk.
 -- All times are milliseconds on the server's clock.

@@ -10,7 +10,7 @@ local most, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local function forget(source, id)
   call('DEL', base .. 'n' .. id)
   call('ZREM', base .. 'N' .. source, id)
-  call('ZREM', base .. 'O', id)
+  call('ZREM', base .. 'P', id)
 end
 
 -- Newest first, so that the oldest are those that are too many. There are never more than the limits
@@ -36,7 +36,7 @@ end
 local function keep(id, source, step, bytes, line, headers, sealed, body, has_body)
   local key = base .. 'n' .. id
   if call('EXISTS', key) == 1 then return end
-  call('ZADD', base .. 'O', 0, id)
+  call('ZADD', base .. 'P', 0, id)
   call('ZADD', base .. 'N' .. source, 0, id)
   if has_body == '1' then
     call('HSET', key, 'st', step, 'n', bytes, 's', source, 'm', line, 'h', headers, 'z', sealed, 'b', body)

@@ -54,7 +54,7 @@ pub(super) async fn page(
 ) -> Result<Vec<RefusalRow>, StoreError> {
     let key = match &filter.source {
         Some(source) => bucket.key("N", source.as_bytes()),
-        None => bucket.key("O", b""),
+        None => bucket.key("P", b""),
     };
     let mut before = filter.before.map(|id| *id.as_bytes());
     let mut rows = Vec::new();
