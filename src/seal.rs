@@ -31,16 +31,23 @@ pub struct Seal {
 /// Why something sealed cannot be opened here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotOpened {
-    /// There is no key.
+    /// There is no key in the file that should hold it.
     #[error(
-        "the key that sealed its credentials is not here: run this where {0} is, or copy that file"
+        "the key that sealed its credentials is not here: run this where {} is, or copy that file",
+        .0.display()
     )]
-    NoKey(String),
+    NoKey(PathBuf),
+    /// The key was in the memory of a process that has ended.
+    #[error("the key that sealed its credentials is gone with the process that received it")]
+    KeyIsGone,
     /// There is a key, and another one sealed it, or it was changed since.
     #[error(
-        "its credentials were sealed with another key than the one here ({0}): run this where it was received"
+        "its credentials were sealed with another key than the one here: run this where it was received"
     )]
-    OtherKey(String),
+    OtherKey,
+    /// It was never sealed.
+    #[error("its credentials could not be sealed when it came, and were left out")]
+    LeftOut,
 }
 
 impl Seal {
@@ -76,14 +83,18 @@ impl Seal {
     /// # Errors
     /// When the key is not here, or another one sealed it.
     pub fn open(&self, sealed: &[u8], about: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
-        let no_key = || NotOpened::NoKey(self.place());
-        let other = || NotOpened::OtherKey(self.place());
+        let no_key = || match &self.data_dir {
+            Some(data_dir) => NotOpened::NoKey(data_dir.join(KEY_FILE)),
+            None => NotOpened::KeyIsGone,
+        };
         let key = self.key_for_opening().ok().flatten().ok_or_else(no_key)?;
-        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(other)?;
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(NotOpened::OtherKey)?;
         let mut opened = Zeroizing::new(sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let length =
-            key.open_in_place(nonce, Aad::from(about), &mut opened).map_err(|_| other())?.len();
+        let length = key
+            .open_in_place(nonce, Aad::from(about), &mut opened)
+            .map_err(|_| NotOpened::OtherKey)?
+            .len();
         opened.truncate(length);
         Ok(opened)
     }
@@ -107,19 +118,12 @@ impl Seal {
         let key = read(&data_dir.join(KEY_FILE))?;
         Ok(key.map(|key| self.key.get_or_init(|| ready(&key))))
     }
-
-    fn place(&self) -> String {
-        match &self.data_dir {
-            Some(data_dir) => data_dir.join(KEY_FILE).display().to_string(),
-            None => "the memory of the process that received it".to_owned(),
-        }
-    }
 }
 
 /// Where the key is, and never the key.
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Seal({})", self.place())
+        f.debug_struct("Seal").field("data_dir", &self.data_dir).finish_non_exhaustive()
     }
 }
 
@@ -172,7 +176,7 @@ mod tests {
         assert!(!sealed.windows(5).any(|window| window == b"sword"));
         let seal = Seal::kept_in(&data_dir);
         assert_eq!(seal.open(&sealed, b"1").unwrap().as_slice(), b"swordfish");
-        assert!(matches!(seal.open(&sealed, b"2"), Err(NotOpened::OtherKey(_))));
+        assert!(matches!(seal.open(&sealed, b"2"), Err(NotOpened::OtherKey)));
         let mode = fs::metadata(data_dir.join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -186,7 +190,7 @@ mod tests {
         assert!(!there.path().join(KEY_FILE).exists());
         seal.seal(b"another", b"1").unwrap();
         for sealed in [&sealed[..], b"short", b""] {
-            assert!(matches!(seal.open(sealed, b"1"), Err(NotOpened::OtherKey(_))));
+            assert!(matches!(seal.open(sealed, b"1"), Err(NotOpened::OtherKey)));
         }
     }
 
@@ -195,7 +199,7 @@ mod tests {
         let seal = Seal::in_memory();
         let sealed = seal.seal(b"", b"1").unwrap();
         assert_eq!(seal.open(&sealed, b"1").unwrap().as_slice(), b"");
-        assert!(Seal::in_memory().open(&sealed, b"1").is_err());
+        assert_eq!(Seal::in_memory().open(&sealed, b"1"), Err(NotOpened::KeyIsGone));
     }
 
     #[test]

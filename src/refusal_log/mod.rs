@@ -228,9 +228,11 @@ impl RefusalLog {
             body: refused.body.clone(),
         };
         if !refused.sealed.is_empty() {
+            if refused.sealed == UNSEALED {
+                return Err(NotOpened::LeftOut);
+            }
             let taken = self.seal.open(&refused.sealed, row.id.as_bytes())?;
-            let put_back = credentials::put_back(&mut parts, &taken);
-            put_back.ok_or_else(|| NotOpened::OtherKey("of another version".to_owned()))?;
+            credentials::put_back(&mut parts, &taken).ok_or(NotOpened::OtherKey)?;
         }
         Ok(Opened {
             has_body: parts.body.is_some(),
@@ -254,3 +256,109 @@ impl RefusalLog {
 
 /// Stands for credentials that could not be sealed: no key opens it.
 const UNSEALED: &[u8] = b"-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::{ManualClock, Timestamp},
+        refusal::SignatureProblem,
+        store::{RefusalFilter, Refusals as _, memory::MemoryStore},
+    };
+
+    fn seen(body: Bytes) -> Seen {
+        Seen {
+            source: Arc::from("stripe"),
+            refusal: SignatureProblem::NoMatch.into(),
+            request: Unverified {
+                method: "POST".to_owned(),
+                url: "https://hooks.example.com/webhooks/stripe".to_owned(),
+                headers: [("authorization", "Bearer swordfish"), ("a", "1")].into_iter().collect(),
+                body,
+                received_at: Timestamp::from_seconds(1_790_000_000),
+            },
+            body_was_read: true,
+            target: "/webhooks/stripe".to_owned(),
+            peer: None,
+        }
+    }
+
+    /// What a log keeps of these bodies, oldest first.
+    async fn kept(log: &RefusalLog, bodies: &[Bytes]) -> Vec<Refused> {
+        let clock = ManualClock::at(Timestamp::from_seconds(1_790_000_000));
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        for body in bodies {
+            let source = Arc::from("stripe");
+            log.note(&source, Step::NoMatch, Duration::ZERO, || seen(body.clone()));
+        }
+        let tasks = Tasks::default();
+        tasks.stop();
+        log.run(store.clone(), clock, tasks).await;
+        let filter = RefusalFilter { limit: 100, ..RefusalFilter::default() };
+        let mut refused = Vec::new();
+        for row in store.refusals(&filter).await.unwrap().into_iter().rev() {
+            refused.extend(store.refusal(row.id).await.unwrap());
+        }
+        refused
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_kept_before_it_ends_and_opens_as_it_came() {
+        let log = RefusalLog::new(Vec::new(), Metrics::default());
+        let body = Bytes::from_static(b"{}");
+        let refused = kept(&log, &[body.clone()]).await.pop().unwrap();
+        let shown: Vec<_> = refused.headers.iter().map(|(name, _)| name).collect();
+        assert_eq!(shown, ["a"]);
+        let opened = log.open(&refused).unwrap();
+        let came = seen(body).request;
+        assert_eq!((opened.request.headers, opened.request.body), (came.headers, came.body));
+        let other = RefusalLog::new(Vec::new(), Metrics::default());
+        assert_eq!(other.open(&refused).unwrap_err(), NotOpened::KeyIsGone);
+    }
+
+    #[tokio::test]
+    async fn of_a_body_that_is_too_long_only_the_length_is_kept() {
+        let log = RefusalLog::new(Vec::new(), Metrics::default());
+        let long = Bytes::from(vec![b'x'; limits::REFUSAL_BODY_BYTES_MAX + 1]);
+        let refused = kept(&log, &[long.clone(), Bytes::new()]).await;
+        let bodies: Vec<_> = refused
+            .iter()
+            .map(|one| (one.row.body_bytes, one.row.body_kept, one.body.clone()))
+            .collect();
+        assert!(bodies.contains(&(Some(long.len()), false, None)), "{bodies:?}");
+        assert!(bodies.contains(&(Some(0), true, Some(Bytes::new()))), "{bodies:?}");
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_and_the_rest_is_counted() {
+        let metrics = Metrics::default();
+        let log = RefusalLog::new(Vec::new(), metrics.clone());
+        let large = Bytes::from(vec![b'x'; limits::REFUSAL_BODY_BYTES_MAX]);
+        let mut noted = 0;
+        for number in 0..10 {
+            let source: Arc<str> = Arc::from(format!("stripe_{number}"));
+            for _ in 0..limits::REFUSALS_BURST {
+                noted += 1;
+                log.note(&source, Step::NoMatch, Duration::ZERO, || Seen {
+                    source: Arc::clone(&source),
+                    ..seen(large.clone())
+                });
+            }
+        }
+        let taken = limits::REFUSALS_WAITING_MAX - log.queue.capacity();
+        assert!(taken * large.len() <= limits::REFUSALS_WAITING_BYTES_MAX, "{taken}");
+        let left_out: usize = metrics
+            .text(None, None)
+            .lines()
+            .filter(|line| line.contains("outcome=\"left_out\""))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
+            .sum();
+        assert_eq!(taken + left_out, noted);
+    }
+
+    #[test]
+    fn no_debug_output_shows_what_is_kept() {
+        let seen = format!("{:?}", seen(Bytes::from_static(b"a body")));
+        assert!(!seen.contains("swordfish") && !seen.contains("a body"), "{seen}");
+    }
+}
