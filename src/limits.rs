@@ -243,6 +243,10 @@ pub const REFUSALS_WAITING_BYTES_MAX: usize = 8 << 20;
 /// Refused requests on one page: each is looked into, which takes far longer than reading a row.
 pub const REFUSAL_PAGE_ROWS_MAX: usize = 100;
 
+/// Longest body of which the doctor tries other spellings: each is made of every string in it anew, and
+/// a stranger may have written it to take as long as can be.
+pub const RESPELLED_BODY_BYTES_MAX: usize = 64 << 10;
+
 const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_KEPT_BYTES_MAX, "one must fit in");
 const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_WAITING_BYTES_MAX, "one must fit in");
 const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);

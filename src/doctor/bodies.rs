@@ -16,6 +16,7 @@ pub(super) struct Change {
 /// Every other form to try, with what would have happened to it. Each is made only when it is its turn.
 pub(super) fn others(body: &Bytes) -> impl Iterator<Item = (Change, Bytes)> {
     let text = std::str::from_utf8(body).ok();
+    let text = text.filter(|text| text.len() <= limits::RESPELLED_BODY_BYTES_MAX);
     let is_json = |text: &&str| serde_json::from_str::<&RawValue>(text).is_ok();
     let json = text.filter(is_json).into_iter().flat_map(json);
     let form = text.filter(|text| !is_json(text)).into_iter().flat_map(form);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Case, Finding, Kind, bodies, headers, secrets, urls};
-use crate::{refusal::Step, request::Unverified};
+use crate::{limits, refusal::Step, request::Unverified};
 
 impl Case<'_> {
     /// Tries one thing after the other, the surest first. The first that holds is the cause.
@@ -177,6 +177,11 @@ impl Case<'_> {
             finding.evidence.push(
                 "its body was too long to be kept, so no other form of it was tried".to_owned(),
             );
+        }
+        if self.request.body.len() > limits::RESPELLED_BODY_BYTES_MAX {
+            finding
+                .evidence
+                .push("its body is too long for other spellings of it to be tried".to_owned());
         }
         if self.covers_the_url() {
             let used = urls::shown(&self.request.url);

@@ -130,3 +130,123 @@ fn without_port(authority: &str) -> Option<&str> {
     let (host, port) = authority.rsplit_once(':')?;
     port.bytes().all(|byte| byte.is_ascii_digit()).then_some(host)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        clock::Timestamp,
+        doctor::{Finding, Kind, Today, diagnose},
+        provider::{self, Settings},
+        refusal::{RefusalId, Step},
+        refusal_log::Opened,
+        request::{Headers, Unverified},
+        secret::Secret,
+        source::Source,
+        store::RefusalRow,
+    };
+
+    /// What comes out where Twilio has signed for one URL, and the request came to `/webhooks/twilio?a=1`
+    /// with these headers beside its host `10.0.0.1:8080`.
+    fn found(signed: &str, headers: &[(&str, &str)], configured: Option<&str>) -> Finding {
+        let settings = Settings { secrets: vec![Secret::new("token")], ..Settings::default() };
+        let twilio = provider::find("twilio").unwrap();
+        let mut source = Source::new("twilio", twilio, settings).unwrap();
+        source.url = configured.map(str::to_owned);
+        let received_at = Timestamp::from_seconds(1_790_000_000);
+        let all =
+            [("host", "10.0.0.1:8080"), ("content-type", "application/x-www-form-urlencoded")];
+        let mut request = Unverified {
+            method: "POST".to_owned(),
+            url: signed.to_owned(),
+            headers: all
+                .iter()
+                .chain(headers)
+                .map(|(name, value)| (*name, value.to_string()))
+                .collect::<Headers>(),
+            body: "CallStatus=completed".into(),
+            received_at,
+        };
+        source.scheme.sign(&mut request, received_at).unwrap();
+        let target = "/webhooks/twilio?a=1".to_owned();
+        let row = RefusalRow {
+            id: RefusalId::new(received_at),
+            source: "twilio".into(),
+            step: Step::NoMatch,
+            problem: String::new(),
+            received_at,
+            method: "POST".to_owned(),
+            url: String::new(),
+            target: target.clone(),
+            peer: Some([10, 0, 0, 7].into()),
+            body_bytes: Some(request.body.len()),
+            body_kept: true,
+            left_out: 0,
+            readmitted: None,
+        };
+        let sources = [(source.name.clone(), source.into())].into_iter().collect();
+        let server = crate::app::Server::default();
+        let opened = Ok(Opened { request, target, has_body: true });
+        diagnose(Today { sources: &sources, server: &server }, &row, &opened)
+    }
+
+    #[test]
+    fn the_url_that_was_signed_is_found_and_what_to_set() {
+        let host = ("x-forwarded-host", "hooks.example.com");
+        let https = ("x-forwarded-proto", "https");
+        let prefix = ("x-forwarded-prefix", "/api/");
+        let cases = [
+            (
+                "https://10.0.0.1:8080/webhooks/twilio?a=1",
+                vec![],
+                None,
+                "\"https://10.0.0.1:8080\"",
+            ),
+            ("https://10.0.0.1/webhooks/twilio?a=1", vec![], None, "\"https://10.0.0.1"),
+            (
+                "https://hooks.example.com/webhooks/twilio?a=1",
+                vec![host, https],
+                None,
+                "10.0.0.7 is your own proxy",
+            ),
+            (
+                "https://hooks.example.com/webhooks/twilio/?a=1",
+                vec![host],
+                None,
+                "`sources.twilio.url` to \"https://hooks.example.com/webhooks/twilio/\"",
+            ),
+            (
+                "https://hooks.example.com/api/webhooks/twilio?a=1",
+                vec![host, prefix],
+                None,
+                "`sources.twilio.url` to \"https://hooks.example.com/api/webhooks/twilio\"",
+            ),
+            (
+                "https://hooks.example.com/hook?a=1",
+                vec![],
+                Some("http://hooks.example.com/hook"),
+                "`sources.twilio.url` to \"https://hooks.example.com/hook\"",
+            ),
+        ];
+        for (signed, headers, configured, fix) in cases {
+            let found = found(signed, &headers, configured);
+            assert_eq!(
+                (found.kind, found.proved),
+                (Kind::UrlMismatch, true),
+                "{signed}: {found:?}"
+            );
+            assert!(found.fix.contains(fix), "{signed}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_nothing_names_is_not_guessed() {
+        let found = found("https://elsewhere.example.com/webhooks/twilio?a=1", &[], None);
+        assert_eq!((found.kind, found.proved), (Kind::NoMatch, false), "{found:?}");
+    }
+
+    #[test]
+    fn user_password_and_query_are_not_shown() {
+        let shown = super::shown("https://user:pa55@a.example:8443/x?token=1");
+        assert_eq!(shown, "https://a.example:8443/x");
+    }
+}
