@@ -306,7 +306,7 @@ mod tests {
     async fn what_waits_is_kept_before_it_ends_and_opens_as_it_came() {
         let log = RefusalLog::new(Vec::new(), Metrics::default());
         let body = Bytes::from_static(b"{}");
-        let refused = kept(&log, &[body.clone()]).await.pop().unwrap();
+        let refused = kept(&log, std::slice::from_ref(&body)).await.pop().unwrap();
         let shown: Vec<_> = refused.headers.iter().map(|(name, _)| name).collect();
         assert_eq!(shown, ["a"]);
         let opened = log.open(&refused).unwrap();
