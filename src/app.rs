@@ -1,16 +1,18 @@
-//! What the paths share: the sources, the handlers, the store, the clock.
+//! What the paths share: the sources, the handlers, the APIs, the store, the clock.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{
+    api::Api,
     clock::Clock,
     handler::Configured,
     limits,
     refusal_log::RefusalLog,
     request::Headers,
+    shutdown::Tasks,
     source::Source,
     store::Store,
     telemetry::{log::Throttle, metrics::Metrics},
@@ -23,6 +25,8 @@ pub struct App {
     pub sources: BTreeMap<Arc<str>, Arc<Source>>,
     /// The handlers by name.
     pub handlers: BTreeMap<Arc<str>, Configured>,
+    /// The APIs by name.
+    pub apis: BTreeMap<Arc<str>, Arc<Api>>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// The clock.
@@ -39,6 +43,10 @@ pub struct App {
     pub refusals: RefusalLog,
     /// Holds back log lines that a sender could multiply.
     pub refusal_lines: Throttle,
+    /// What runs in the background, and what must outlive the client that asked for it.
+    pub tasks: Tasks,
+    /// Places for requests with a key: each holds its body and its answer in memory.
+    pub calls: Arc<Semaphore>,
     wakers: BTreeMap<Arc<str>, Arc<Notify>>,
 }
 
@@ -81,13 +89,17 @@ impl Server {
         if let Some(base) = &self.public_url {
             return format!("{}{path}{query}", base.trim_end_matches('/'));
         }
-        let trusted = place
-            .peer
-            .is_some_and(|peer| self.trusted_proxies.iter().any(|proxies| proxies.contains(&peer)));
+        let trusted = self.trusts(place.peer);
         let forwarded = |name: &str| place.headers.first(name).filter(|_| trusted).map(first_item);
         let scheme = forwarded("x-forwarded-proto").unwrap_or("http");
         let host = forwarded("x-forwarded-host").or_else(|| place.headers.first("host"));
         format!("{scheme}://{}{path}{query}", host.unwrap_or_default().trim())
+    }
+
+    /// Whether this is the address of a proxy whose `X-Forwarded-*` count.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        let is_in = |peer| self.trusted_proxies.iter().any(|proxies| proxies.contains(&peer));
+        peer.is_some_and(is_in)
     }
 }
 
@@ -129,6 +141,7 @@ impl App {
                 .map(|source| (Arc::clone(&source.name), Arc::new(source)))
                 .collect(),
             handlers,
+            apis: BTreeMap::new(),
             store,
             clock,
             refusals: RefusalLog::new(secrets, metrics.clone()),
@@ -137,7 +150,16 @@ impl App {
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,
             refusal_lines: Throttle::every(Duration::from_secs(1)),
+            tasks: Tasks::default(),
+            calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),
         }
+    }
+
+    /// The same app with these APIs.
+    #[must_use]
+    pub fn with_apis(mut self, apis: Vec<Api>) -> Self {
+        self.apis = apis.into_iter().map(|api| (Arc::clone(&api.name), Arc::new(api))).collect();
+        self
     }
 
     /// Wakes the workers of the handlers that a source feeds: something may be due.

@@ -41,7 +41,7 @@ impl Hookonce {
 
     /// A receiver around an app that was put together elsewhere.
     pub fn new(app: App, retention: prune::Retention) -> Self {
-        Self { app: Arc::new(app), tasks: Tasks::default(), retention }
+        Self { tasks: app.tasks.clone(), app: Arc::new(app), retention }
     }
 
     /// A receiver as the configuration describes it, its store open.
@@ -57,7 +57,7 @@ impl Hookonce {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }
         let handlers = configured(&config.handlers, &clock);
-        let mut app = App::new(config.sources, handlers, store, clock);
+        let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
         app.server = app::Server {
             public_url: config.server.public_url,
             trusted_proxies: config.server.trusted_proxies,

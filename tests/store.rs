@@ -21,6 +21,8 @@ mod store {
     pub(crate) mod read;
     #[cfg(feature = "redis")]
     mod redis;
+    #[cfg(feature = "redis")]
+    mod redis_keyed;
     pub(crate) mod refusals;
     pub(crate) mod request;
     pub(crate) mod settle;
@@ -180,6 +182,7 @@ conformance! {
         who_is_not_the_owner_is_turned_away
         of_a_free_key_there_is_nothing_to_hold
         retention_ends_to_the_millisecond_and_the_key_is_free
+        a_key_whose_retention_is_over_is_begun_once
         an_abandoned_key_is_free
         what_is_completed_is_not_abandoned
         an_extended_key_stays_in_progress

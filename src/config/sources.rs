@@ -191,7 +191,7 @@ fn settings(
 }
 
 /// The texts of a list; each `file:PATH` is what is in that file, less the newline at its end.
-fn texts_or_files(
+pub(super) fn texts_or_files(
     section: &Section<'_>,
     name: &'static str,
     around: &Surroundings<'_>,
@@ -238,7 +238,7 @@ fn window(section: &Section<'_>, provider: &dyn Provider, found: &mut Findings) 
 }
 
 /// The path, if it can only ever mean itself.
-fn path(text: &str) -> Option<String> {
+pub(super) fn path(text: &str) -> Option<String> {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "/-_.~".contains(char);
     let is_path = text.starts_with('/') && text.len() > 1 && text.chars().all(is_plain);
     // What proxies and clients rewrite before it arrives would never be found here.

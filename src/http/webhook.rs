@@ -98,7 +98,8 @@ fn unverified(
     }
 }
 
-fn headers(request: &HttpRequest) -> Headers {
+/// The headers of a request, in the project's own form.
+pub(super) fn headers(request: &HttpRequest) -> Headers {
     let copied = |value: &header::HeaderValue| Bytes::copy_from_slice(value.as_bytes());
     request.headers().iter().map(|(name, value)| (name.as_str(), copied(value))).collect()
 }

@@ -28,6 +28,8 @@ pub struct Metrics {
     cache: IntCounterVec,
     ack_seconds: HistogramVec,
     attempt_seconds: HistogramVec,
+    keys: IntCounterVec,
+    key_calls: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -98,6 +100,16 @@ impl Default for Metrics {
                 &["handler"],
                 &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0],
             ),
+            keys: counter(
+                "hookonce_keys_total",
+                "Requests to APIs by what became of their key.",
+                &["api", "outcome"],
+            ),
+            key_calls: counter(
+                "hookonce_key_calls_total",
+                "Calls under a key by what was written down about them.",
+                &["api", "outcome"],
+            ),
             registry,
         }
     }
@@ -146,6 +158,16 @@ impl Metrics {
     pub fn attempted(&self, handler: &str, outcome: &str, took: Duration) {
         self.deliveries_total.with_label_values(&[handler, outcome]).inc();
         self.attempt_seconds.with_label_values(&[handler]).observe(took.as_secs_f64());
+    }
+
+    /// A request to an API was looked at: how its key stood.
+    pub fn key_begun(&self, api: &str, outcome: &str) {
+        self.keys.with_label_values(&[api, outcome]).inc();
+    }
+
+    /// A call under a key ended: what its key is now.
+    pub fn key_ended(&self, api: &str, outcome: &str) {
+        self.key_calls.with_label_values(&[api, outcome]).inc();
     }
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could

@@ -21,6 +21,7 @@ mod doctor;
 mod exactly_once;
 mod faults;
 mod handlers;
+mod idempotency;
 mod leftovers;
 mod outage;
 mod power_cut;

@@ -10,10 +10,10 @@ const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "seal", "secret"],
     &["delivery", "event", "id", "key", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
     &["handler", "provider", "store"], // the seams
-    &["leases", "schedule", "source", "telemetry"],
+    &["api", "leases", "schedule", "source", "telemetry"],
     &["refusal_log"],
     &["app"],
-    &["receive", "work", "prune"], // the paths
+    &["receive", "work", "idempotency", "prune"], // the paths
     &["doctor"],
     &["admin"], // what people ask for
     &["config", "fixture", "http", "verify"],
