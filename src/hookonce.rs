@@ -18,6 +18,7 @@ use crate::{
     provider::{self, Settings},
     prune,
     retry::Retry,
+    seal::Seal,
     secret::Secret,
     shutdown::Tasks,
     source::{OnBadSignature, Route, Source},
@@ -64,7 +65,8 @@ impl Hookonce {
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,
         };
-        app.handed_over = Keeper::below(Some(config.server.data_dir));
+        app.handed_over = Keeper::below(Some(config.server.data_dir.clone()));
+        app.refusals = app.refusals.sealed_by(Seal::kept_in(&config.server.data_dir));
         app.answer_within = config.server.answer_within;
         app.lease = config.workers.lease;
         let retention = prune::Retention {
@@ -95,8 +97,9 @@ impl Hookonce {
         Arc::new(Admin { app: Arc::clone(&self.app) })
     }
 
-    /// Starts the workers of every handler, as tasks of the runtime this is called in. They first take
-    /// over what a process before this one has left, where the store can tell.
+    /// Starts the workers of every handler, and what prunes and what keeps refused requests, as tasks
+    /// of the runtime this is called in. The workers first take over what a process before this one
+    /// has left, where the store can tell.
     pub fn spawn_workers(&self) -> Workers {
         let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
         self.tasks.spawn(async move {
@@ -108,6 +111,11 @@ impl Hookonce {
         });
         self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
+        let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
+        self.tasks.spawn(async move {
+            let (store, clock) = (Arc::clone(&app.store), Arc::clone(&app.clock));
+            app.refusals.run(store, clock, tasks).await;
+        });
         Workers { tasks: self.tasks.clone() }
     }
 }
