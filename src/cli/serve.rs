@@ -100,6 +100,10 @@ async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
     }
     let sources = hookonce.app().sources.len();
     tracing::info!("{sources} sources at {base}/webhooks/…");
+    for api in hookonce.app().apis.values() {
+        let upstream = api.upstream.as_ref().map(|url| url.origin().ascii_serialization());
+        tracing::info!(api.name = %api.name, "keys are honoured at {base}{}, in front of {}", api.path, upstream.unwrap_or_default());
+    }
     if let Ok(address) = admin.local_addr() {
         tracing::info!("admin API and metrics at http://{address}");
     }

@@ -36,7 +36,8 @@ pub(super) fn ok(body: &str) -> Reply {
 
 /// The bytes of an answer.
 pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines: String =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = match status {
         204 | 304 => String::new(),
         _ => format!("content-length: {}\r\n", body.len()),
