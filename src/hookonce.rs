@@ -51,7 +51,10 @@ impl Hookonce {
     pub async fn open(config: Config) -> Result<Self, StoreError> {
         let clock = SystemClock::start();
         let (url, durability) = (&config.store.url, config.store.durability);
-        let store = store::connect(url.expose(), durability, &clock).await?;
+        let mut store = store::connect(url.expose(), durability, &clock).await?;
+        if let Some(cache) = &config.store.cache {
+            store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
+        }
         let handlers = configured(&config.handlers, &clock);
         let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
         app.server = app::Server {

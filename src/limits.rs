@@ -65,6 +65,25 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// server that hangs is told apart from one that works.
 pub const STORE_CALL_TIMEOUT: Duration = Duration::from_millis(800);
 
+/// How long the cache of marks is waited for. A store answers in a few milliseconds: beyond that the
+/// cache has nothing to save.
+pub const CACHE_TIMEOUT: Duration = Duration::from_millis(30);
+
+/// For how long a cache that did not answer is not asked.
+pub const CACHE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a mark is cached, at most: nearly all retries come within a day, and a mark that is not
+/// cached any more is in the store.
+pub const CACHE_LIFE_MAX: Duration = Duration::from_hours(24);
+
+/// How many duplicates that the cache knew may wait to be noted, and how many bytes they may hold.
+pub const CACHE_NOTES_MAX: usize = 10_000;
+/// See [`CACHE_NOTES_MAX`].
+pub const CACHE_NOTES_BYTES_MAX: usize = 32 << 20;
+
+/// How long who reads waits for the duplicates answered before to be noted.
+pub const CACHE_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a claimed delivery is leased. A worker that dies is noticed after this time.
 pub const LEASE: Duration = Duration::from_secs(30);
 

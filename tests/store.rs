@@ -11,13 +11,18 @@ mod redis_server;
 mod store {
     pub(crate) mod admit;
     pub(crate) mod bench;
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
+    mod cached;
     pub(crate) mod claim;
+    pub(crate) mod key_model;
     pub(crate) mod keys;
     pub(crate) mod model;
     pub(crate) mod prune;
     pub(crate) mod read;
     #[cfg(feature = "redis")]
     mod redis;
+    #[cfg(feature = "redis")]
+    mod redis_keyed;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]
     mod sqlite;
@@ -30,6 +35,8 @@ macro_rules! conformance {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
         mod on_redis { conformance!(@on redis $($group { $($test)* })*); }
+        #[cfg(all(feature = "sqlite", feature = "redis"))]
+        mod on_sqlite_behind_a_cache { conformance!(@on cached $($group { $($test)* })*); }
         #[cfg(feature = "sqlite")]
         mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
     };
@@ -44,6 +51,11 @@ macro_rules! conformance {
         #[test]
         fn random_sequences_of_verbs_agree_with_the_model() {
             crate::store::model::agrees(crate::store::bench::$backend);
+        }
+
+        #[test]
+        fn random_sequences_of_keyed_verbs_agree_with_the_model() {
+            crate::store::key_model::agrees(crate::store::bench::$backend);
         }
     };
 }

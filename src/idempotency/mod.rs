@@ -7,6 +7,7 @@ mod fingerprint;
 pub mod forward;
 mod header;
 mod hop;
+pub mod once;
 pub mod policy;
 mod problem;
 mod scope;

@@ -15,20 +15,24 @@
 //! The conformance suite in `tests/store.rs` is the contract, and [`memory`] the model it is compared with.
 
 pub mod batch;
+#[cfg(feature = "redis")]
+pub mod cached;
 pub mod keys;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod stats;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::keys::Keys;
+pub use self::stats::{CacheCounts, Counts, Stats};
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
@@ -58,6 +62,20 @@ pub async fn connect(
             "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…` or `memory:`"
         ))),
     }
+}
+
+/// Puts the Redis at `cache` in front of the store at `url`: see [`cached`].
+///
+/// # Errors
+/// When `cache` is not the URL of a Redis. One that cannot be reached is no error.
+#[cfg(feature = "redis")]
+pub fn with_cache(
+    store: Arc<dyn Store>,
+    url: &str,
+    cache: &str,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(cached::CachedStore::new(store, url, cache, Arc::clone(clock))?))
 }
 
 /// What a yes survives, on a store that has a choice.
@@ -121,6 +139,11 @@ pub trait Store: Keys + fmt::Debug + Send + Sync {
 
     /// Whether the store can be written to now.
     async fn ready(&self) -> Result<(), StoreError>;
+
+    /// How its cache of marks fares, where it has one.
+    fn cache(&self) -> Option<CacheCounts> {
+        None
+    }
 
     /// Remembers and queues: mark, event and deliveries of each, all of it or nothing.
     ///
@@ -351,44 +374,6 @@ pub struct EventRecord {
     pub deliveries: Vec<Delivery>,
 }
 
-/// Counted since the store began, and as it is now: in all, per source, per handler.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stats {
-    /// Over everything.
-    #[serde(flatten)]
-    pub total: Counts,
-    /// Per source: what came in.
-    pub sources: BTreeMap<String, Counts>,
-    /// Per handler: what went out.
-    pub handlers: BTreeMap<String, Counts>,
-}
-
-/// Counters and gauges. Under a source they are about its events and their deliveries; under a handler,
-/// `events` is how many were routed to it, and what is about events only reads 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Events admitted: fresh and held.
-    pub events: u64,
-    /// Duplicates answered.
-    pub duplicates: u64,
-    /// Events that were held when they came.
-    pub held: u64,
-    /// Events that no handler wanted.
-    pub unrouted: u64,
-    /// Deliveries settled done.
-    pub done: u64,
-    /// Times a delivery became dead.
-    pub dead: u64,
-    /// Deliveries queued now.
-    pub queued: u64,
-    /// Deliveries leased now; also those whose lease has run out and that nobody has claimed again.
-    pub leased: u64,
-    /// Dead deliveries now.
-    pub dead_now: u64,
-    /// Held events now.
-    pub held_now: u64,
-}
-
 /// What prune takes away.
 #[derive(Clone, Copy, Debug)]
 pub struct Prune {
@@ -426,47 +411,5 @@ impl DeliveryFilter {
         self.before.is_none_or(|before| row.id < before)
             && self.handler.as_deref().is_none_or(|handler| *row.handler == *handler)
             && self.state.is_none_or(|state| row.state == state)
-    }
-}
-
-impl Stats {
-    /// The sums of what a store counts by source and handler; an empty handler means that it is about
-    /// events only.
-    pub fn summed(counted: impl IntoIterator<Item = ((String, String), Counts)>) -> Self {
-        let mut stats = Self::default();
-        for ((source, handler), mut counts) in counted {
-            if !handler.is_empty() {
-                stats.handlers.entry(handler).or_default().add(&counts);
-                counts.events = 0; // already counted where the event came in
-            }
-            stats.total.add(&counts);
-            stats.sources.entry(source).or_default().add(&counts);
-        }
-        stats
-    }
-}
-
-impl Counts {
-    /// The gauge or counter of deliveries that are in this state.
-    pub fn gauge(&mut self, state: State) -> &mut u64 {
-        match state {
-            State::Queued => &mut self.queued,
-            State::Leased => &mut self.leased,
-            State::Done => &mut self.done,
-            State::Dead => &mut self.dead_now,
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.events += other.events;
-        self.duplicates += other.duplicates;
-        self.held += other.held;
-        self.unrouted += other.unrouted;
-        self.done += other.done;
-        self.dead += other.dead;
-        self.queued += other.queued;
-        self.leased += other.leased;
-        self.dead_now += other.dead_now;
-        self.held_now += other.held_now;
     }
 }

@@ -11,7 +11,7 @@ use prometheus::{
 use crate::{
     delivery::State,
     key::KeyState,
-    store::{Stats, keys::KeyCounts},
+    store::{CacheCounts, Stats, keys::KeyCounts},
 };
 
 /// The metrics of one hookonce. Clones share them.
@@ -24,6 +24,7 @@ pub struct Metrics {
     deliveries: IntGaugeVec,
     events_held: IntGauge,
     store_up: IntGauge,
+    cache: IntCounterVec,
     ack_seconds: HistogramVec,
     attempt_seconds: HistogramVec,
     keys: IntCounterVec,
@@ -71,6 +72,11 @@ impl Default for Metrics {
             store_up: register(
                 &registry,
                 IntGauge::new("hookonce_store_up", "1 when the store can be written to, else 0."),
+            ),
+            cache: counter(
+                "hookonce_cache_total",
+                "Events asked of the cache in front of the store, by what it knew.",
+                &["outcome"],
             ),
             ack_seconds: seconds(
                 "hookonce_ack_seconds",
@@ -147,7 +153,17 @@ impl Metrics {
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could
     /// not be asked; its gauges are left out rather than told wrong.
-    pub fn text(&self, now: Option<(&Stats, &BTreeMap<String, KeyCounts>)>) -> String {
+    pub fn text(
+        &self,
+        now: Option<(&Stats, &BTreeMap<String, KeyCounts>)>,
+        cache: Option<CacheCounts>,
+    ) -> String {
+        if let Some(cache) = cache {
+            self.cache.reset(); // the cache counts by itself
+            for (outcome, count) in cache.by_outcome() {
+                self.cache.with_label_values(&[outcome]).inc_by(count);
+            }
+        }
         self.deliveries.reset();
         self.keys_now.reset();
         self.store_up.set(i64::from(now.is_some()));
@@ -196,7 +212,7 @@ mod tests {
         metrics.key_ended("payments", "completed");
         let keys =
             BTreeMap::from([("payments".to_owned(), KeyCounts { in_progress: 0, unknown: 2 })]);
-        let text = metrics.text(Some((&stats, &keys)));
+        let text = metrics.text(Some((&stats, &keys)), None);
         for line in [
             "hookonce_requests_total{source=\"stripe\",status=\"accepted\"} 1",
             "hookonce_deliveries_total{handler=\"billing\",outcome=\"done\"} 1",

@@ -12,6 +12,7 @@
 mod redis_server;
 mod support;
 
+mod at_once;
 mod cli;
 mod config;
 mod crash;
@@ -21,6 +22,7 @@ mod handlers;
 mod idempotency;
 mod leftovers;
 mod outage;
+mod power_cut;
 mod privacy;
 mod receive;
 mod sdk;

@@ -36,7 +36,7 @@ pub(crate) struct Bench {
     clock: BenchClock,
     numbers: AtomicU64,
     /// What must live as long as the store: its folder, its server.
-    _kept: Box<dyn Any + Send + Sync>,
+    kept: Box<dyn Any + Send + Sync>,
 }
 
 /// Whose time the store goes by.
@@ -81,6 +81,18 @@ pub(crate) async fn sqlite() -> Bench {
     Bench::manual(Arc::new(store), clock, folder)
 }
 
+/// The embedded store with a cache in front of it.
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+pub(crate) async fn cached() -> Bench {
+    let mut bench = sqlite().await;
+    let server = crate::redis_server::RedisServer::start_with(&["--appendonly", "no"]);
+    let clock = bench.clock();
+    let store = hookonce::store::with_cache(bench.store, "sqlite:", &server.url(), &clock);
+    bench.store = store.expect("the url is one");
+    bench.kept = Box::new((bench.kept, server));
+    bench
+}
+
 /// A clock for a store that goes by the test's time.
 pub(crate) fn manual_clock() -> Arc<ManualClock> {
     ManualClock::at(Timestamp::from_seconds(1_790_000_000))
@@ -94,7 +106,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Manual(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), _kept: Box::new(kept) }
+        Self { store, clock, numbers: AtomicU64::new(0), kept: Box::new(kept) }
     }
 
     /// A bench around a store with a clock of its own, about the same as `clock`.
@@ -105,7 +117,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Own(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), _kept: Box::new(kept) }
+        Self { store, clock, numbers: AtomicU64::new(0), kept: Box::new(kept) }
     }
 
     /// A lease or delay that is over with the next verb, and not before: where the clock is real, a

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::bench::{Bench, LONG, SHORT};
 
 /// A begin of this key by an owner of its own, with the same request as every other.
-fn begin_of(bench: &Bench, key: &str) -> Begin {
+pub(super) fn begin_of(bench: &Bench, key: &str) -> Begin {
     Begin {
         scope: KeyScope::new("payments", "POST", "/charges", b"alice", key),
         fingerprint: Fingerprint::of([b"amount=10".as_slice()]),
@@ -32,7 +32,7 @@ fn other_fingerprint() -> Fingerprint {
     Fingerprint::of([b"amount=11".as_slice()])
 }
 
-fn response(body: &str) -> SavedResponse {
+pub(super) fn response(body: &str) -> SavedResponse {
     let headers = [("content-type", "text/plain"), ("set-cookie", "a=1"), ("set-cookie", "b=2")];
     SavedResponse {
         status: 201,
@@ -41,12 +41,12 @@ fn response(body: &str) -> SavedResponse {
     }
 }
 
-async fn begin(bench: &Bench, begin: &Begin) -> Begun {
+pub(super) async fn begin(bench: &Bench, begin: &Begin) -> Begun {
     bench.store.begin(begin, bench.in_time()).await.expect("the store lets begin")
 }
 
 /// Begins a key that is free.
-async fn start(bench: &Bench, key: &str) -> Begin {
+pub(super) async fn start(bench: &Bench, key: &str) -> Begin {
     let first = begin_of(bench, key);
     assert_eq!(begin(bench, &first).await, Begun::Started);
     first
@@ -60,26 +60,31 @@ async fn start_and_die(bench: &Bench, key: &str) -> Begin {
     first
 }
 
-async fn complete(bench: &Bench, begun: &Begin, body: &str, retention: Duration) -> Hold {
+pub(super) async fn complete(
+    bench: &Bench,
+    begun: &Begin,
+    body: &str,
+    retention: Duration,
+) -> Hold {
     let response = response(body);
     let done = bench.store.complete(begun.scope.id(), begun.owner, &response, retention);
     done.await.expect("the store completes")
 }
 
-async fn abandon(bench: &Bench, begun: &Begin) -> Hold {
+pub(super) async fn abandon(bench: &Bench, begun: &Begin) -> Hold {
     bench.store.abandon(begun.scope.id(), begun.owner).await.expect("the store abandons")
 }
 
-async fn extend(bench: &Bench, begun: &Begin, lease: Duration) -> Hold {
+pub(super) async fn extend(bench: &Bench, begun: &Begin, lease: Duration) -> Hold {
     bench.store.extend_key(begun.scope.id(), begun.owner, lease).await.expect("the store extends")
 }
 
-async fn mark_unknown(bench: &Bench, begun: &Begin) -> Hold {
+pub(super) async fn mark_unknown(bench: &Bench, begun: &Begin) -> Hold {
     let marked = bench.store.mark_unknown(begun.scope.id(), begun.owner, "it timed out");
     marked.await.expect("the store marks")
 }
 
-async fn resolve(bench: &Bench, key: KeyId, resolution: &Resolution) -> Resolved {
+pub(super) async fn resolve(bench: &Bench, key: KeyId, resolution: &Resolution) -> Resolved {
     bench.store.resolve(key, resolution, bench.in_time()).await.expect("the store resolves")
 }
 
@@ -96,7 +101,7 @@ async fn state(bench: &Bench, begun: &Begin) -> Option<KeyState> {
 }
 
 /// The body that a begin of this key by somebody else is told.
-async fn told(bench: &Bench, key: &str) -> Option<Bytes> {
+pub(super) async fn told(bench: &Bench, key: &str) -> Option<Bytes> {
     match begin(bench, &begin_of(bench, key)).await {
         Begun::Completed { response, .. } => Some(response.body),
         _ => None,

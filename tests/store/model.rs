@@ -350,7 +350,7 @@ async fn everything(store: &dyn Store, exact: bool) -> Result<String, StoreError
 }
 
 /// Fails, and shows both, when the store's answer is not the model's.
-fn same(verb: &str, told: impl Debug, wanted: impl Debug) -> Result<(), TestCaseError> {
+pub(crate) fn same(verb: &str, told: impl Debug, wanted: impl Debug) -> Result<(), TestCaseError> {
     let (told, wanted) = (format!("{told:#?}"), format!("{wanted:#?}"));
     if told == wanted {
         return Ok(());

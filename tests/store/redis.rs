@@ -18,7 +18,7 @@ use crate::redis_server::RedisServer;
 
 impl RedisServer {
     /// Its URL for another user.
-    fn url_for(&self, user: &str, password: &str) -> String {
+    pub(super) fn url_for(&self, user: &str, password: &str) -> String {
         self.url().replace("redis://", &format!("redis://{user}:{password}@"))
     }
 
@@ -28,7 +28,7 @@ impl RedisServer {
     }
 
     /// Runs one command beside the store.
-    fn run<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> T {
+    pub(super) fn run<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> T {
         let mut parts = redis::Cmd::new();
         parts.arg(command);
         parts.query(&mut self.connection()).expect("the command runs")
@@ -37,7 +37,7 @@ impl RedisServer {
 
 const HANDLERS: [&str; 2] = ["audit", "billing"];
 
-async fn bench_at(url: &str) -> Bench {
+pub(super) async fn bench_at(url: &str) -> Bench {
     let clock = SystemClock::start();
     let store = RedisStore::connect(url, Durability::Always, clock.clone()).await;
     Bench::own(Arc::new(store.expect("redis is there")), clock, ())

@@ -9,12 +9,19 @@ use hookonce::{
     delivery::{Attempt, Settlement, Verdict},
     event::EventState,
     receipt::Admission,
-    store::{Hold, StoreError, sqlite::SqliteStore},
+    store::{
+        Hold, StoreError,
+        keys::{Begun, Resolution, Resolved},
+        sqlite::SqliteStore,
+    },
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::bench::{Bench, LONG, SHORT, manual_clock};
+use super::{
+    bench::{Bench, LONG, SHORT, manual_clock},
+    keys,
+};
 
 /// A folder with a store in it that can be closed and opened again.
 struct Folder {
@@ -69,7 +76,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     drop(folder.open());
     folder.meddle("PRAGMA user_version = 99");
     let refused = folder.try_open().expect_err("it is newer");
-    assert_eq!(refused, StoreError::Newer { found: 99, known: 1 });
+    assert_eq!(refused, StoreError::Newer { found: 99, known: 2 });
     assert_eq!(folder.number("PRAGMA user_version"), 99);
 }
 
@@ -261,4 +268,40 @@ async fn verbs_of_all_kinds_share_a_batch() {
     let now_leased = u64::try_from(claimed.len()).expect("a small number");
     assert_eq!((total.events, total.done), (16, 8));
     assert_eq!((total.leased, total.queued), (now_leased, 8 - now_leased));
+}
+
+#[tokio::test]
+async fn a_key_in_progress_when_the_process_ended_is_unknown_at_once() {
+    let folder = Folder::new();
+    let (begun, done) = {
+        let bench = folder.open();
+        let begun = keys::start(&bench, "k1").await;
+        let done = keys::start(&bench, "k2").await;
+        assert_eq!(keys::complete(&bench, &done, "done", LONG).await, Hold::Kept);
+        (begun, done)
+    };
+    let bench = folder.open();
+    let told = keys::begin(&bench, &keys::begin_of(&bench, "k1")).await;
+    let Begun::Unknown { note: Some(note) } = told else { panic!("it is unknown: {told:?}") };
+    assert!(note.contains("ended before it could say"), "{note}");
+    let answer = keys::told(&bench, "k2").await;
+    assert_eq!(answer.as_deref(), Some(b"done".as_slice()), "{:?}", done.scope);
+    let freed = keys::resolve(&bench, begun.scope.id(), &Resolution::Free).await;
+    assert_eq!(freed, Resolved::Done);
+    keys::start(&bench, "k1").await;
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_gets_what_is_new_and_keeps_what_it_has() {
+    let folder = Folder::new();
+    folder.meddle(include_str!("../../src/store/sqlite/schema.sql"));
+    folder.meddle("PRAGMA application_id = 1752133483; PRAGMA user_version = 1;");
+    folder.meddle(
+        "INSERT INTO marks VALUES ('stripe', 'evt_1', x'00000000000000000000000000000001', NULL)",
+    );
+    let bench = folder.open();
+    let known = bench.admit(&bench.event("evt_1")).await;
+    assert_eq!(known.1, Admission::Duplicate);
+    keys::start(&bench, "k1").await;
+    assert_eq!(folder.number("PRAGMA user_version"), 2);
 }

@@ -84,7 +84,13 @@ pub static KEYS: &[Key] = &[
         Fallback::Text("always"),
         "What a yes survives on Redis. SQLite is always durable, and memory never is.",
     ),
-    key("store", "cache", Kind::Later, Fallback::Unset, "A Redis in front of an SQL store."),
+    key(
+        "store",
+        "cache",
+        Kind::Text,
+        Fallback::Unset,
+        "`redis://…` in front of an SQL store: duplicates are told without asking it. It needs no durability; without it everything is only slower.",
+    ),
     key(
         "store",
         "retention",

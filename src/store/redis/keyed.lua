@@ -11,7 +11,7 @@
 -- The key's own value is one string: its stage (b begun, u marked unknown, c completed), its owner
 -- (16 bytes, zeros once a person resolved it), its fingerprint (32 bytes), then when its lease ends
 -- or, once it is completed, when it is over. Writing it is the turning point of every verb: what comes
--- before can be written twice, and what comes after is completed by the next call. Whether a begun key
+-- before can be written twice, and what comes after is tidied up by prune. Whether a begun key
 -- is still in progress follows from the time, so nothing is written when a lease runs out.
 
 local now = time()
@@ -65,17 +65,16 @@ end
 local function save(kept, owner, status, headers, body, retention)
   kept.stage, kept.owner, kept.ends = 'c', owner, now + retention
   local key, info = base .. 'k' .. kept.id, base .. 'i' .. kept.id
-  local open = open_keys(kept.id)
   call('HSET', info, 't', digits(now), 'st', status, 'h', headers, 'y', body)
   call('ZADD', base .. 'fk', kept.ends, kept.id)
+  call('ZREM', open_keys(kept.id), kept.id)
   call('SET', key, value_of(kept), 'PXAT', digits(kept.ends - 1))
   call('PEXPIREAT', info, digits(kept.ends - 1))
-  call('ZREM', open, kept.id)
 end
 
 -- Makes the key free.
 local function free(kept)
   call('ZREM', open_keys(kept.id), kept.id)
-  call('ZREM', base .. 'K', kept.id)
   call('DEL', base .. 'k' .. kept.id, base .. 'i' .. kept.id)
+  call('ZREM', base .. 'K', kept.id)
 end

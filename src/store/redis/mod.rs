@@ -9,6 +9,7 @@
 //! It asks for Redis 7.0 or Valkey 7.2.
 
 mod admit;
+pub(super) mod cache;
 mod check;
 mod connection;
 mod keyed;
@@ -86,7 +87,7 @@ impl RedisStore {
     clippy::disallowed_methods,
     reason = "it ends with the store, and holds nothing to wait for"
 )]
-fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(task));
 }
 

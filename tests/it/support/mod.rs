@@ -1,5 +1,6 @@
 //! What the tests stand on: a running program, a provider that sends, a handler that counts.
 
+pub(crate) mod disk;
 pub(crate) mod program;
 pub(crate) mod sender;
 pub(crate) mod sink;

@@ -102,6 +102,11 @@ impl Program {
         begun.elapsed()
     }
 
+    /// SIGSTOP: it stands still, and its connections stay open.
+    pub(crate) fn freeze(&self) {
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::STOP).unwrap();
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
