@@ -4,6 +4,7 @@ mod answers;
 mod client;
 mod concurrent;
 mod crash;
+mod middleware;
 mod operators;
 mod outcomes;
 mod scope;
