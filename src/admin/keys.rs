@@ -141,12 +141,16 @@ fn saved(
             "{status} is no status: write one from 200 to 599"
         )));
     }
-    if headers.iter().any(|(name, value)| !is_name(name) || !is_value(value)) {
+    let frames = |name: &str| FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing));
+    if headers.iter().any(|(name, value)| !is_name(name) || !is_value(value) || frames(name)) {
         return Err(AdminError::Invalid("a header is not one that can be sent".to_owned()));
     }
     let headers: Headers = headers.into_iter().collect();
     Ok(SavedResponse { status, headers, body: body.into() })
 }
+
+/// Headers that the server writes itself.
+const FRAMING: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
 
 fn no_key(id: KeyId) -> AdminError {
     AdminError::NotFound(format!("there is no key {id}: it is free, or was never sent"))
@@ -208,5 +212,6 @@ mod tests {
         assert!(saved(100, Vec::new(), String::new()).is_err());
         assert!(saved(200, header("a b", ""), String::new()).is_err());
         assert!(saved(200, header("a", "b\r\nc: d"), String::new()).is_err());
+        assert!(saved(200, header("Transfer-Encoding", "chunked"), String::new()).is_err());
     }
 }
