@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod events;
 mod health;
+mod keys;
 mod load;
 mod output;
 mod providers;
@@ -96,6 +97,8 @@ enum Command {
     Redrive(redrive::Redrive),
     /// List refused requests, show one, or admit some after all
     Refusals(refusals::Refusals),
+    /// List the keys of your APIs, show one, or resolve one whose outcome is unknown
+    Keys(keys::Keys),
     /// Show the providers: scheme, identity, window, handshake
     Providers(providers::Providers),
     /// Print a completion script for a shell
@@ -124,6 +127,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
         Command::Refusals(refusals) => refusals.run(&everywhere).await,
+        Command::Keys(keys) => keys.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -11,6 +11,8 @@ pub const EXAMPLE: &str = include_str!("example.toml");
 pub fn reference() -> String {
     let mut page = String::new();
     write(&mut page).expect("a string takes everything");
+    page.truncate(page.trim_end().len());
+    page.push('\n');
     page
 }
 
