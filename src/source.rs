@@ -5,12 +5,17 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     clock::Timestamp,
     delivery::DeliveryId,
-    event::{EventId, NewDelivery, NewEvent, ReplayGuard},
+    event::{EventId, KeptRequest, Named, NewDelivery, NewEvent, ReplayGuard, RequestId},
+    keyring::Keyring,
     limits,
-    provider::{self, Provider, Scheme, Settings},
+    provider::{
+        self, Provider, Scheme, Settings,
+        place::{Confirmation, Place},
+    },
     receipt::Reply,
     refusal::Refusal,
     request::{Unverified, Verified},
+    secret::Secret,
 };
 
 /// A configured endpoint, ready to use.
@@ -22,6 +27,8 @@ pub struct Source {
     pub provider: &'static dyn Provider,
     /// The provider's scheme with this source's keys in it.
     pub scheme: Box<dyn Scheme>,
+    /// The keys it learned from where the provider publishes them. `None`: it fetches none.
+    pub keyring: Option<Keyring>,
     /// What the provider needs to know besides.
     pub settings: Settings,
     /// The path it answers at.
@@ -33,6 +40,8 @@ pub struct Source {
     pub body_bytes_max: usize,
     /// How long a mark lives.
     pub window: Duration,
+    /// What is done with a request whose signature does not hold.
+    pub on_bad_signature: OnBadSignature,
     /// What is done with a copy under a fresh id.
     pub replay_guard: ReplayGuard,
     /// What is done with a duplicate of an event that has dead deliveries.
@@ -43,6 +52,17 @@ pub struct Source {
     pub routes: Vec<Route>,
 }
 
+/// What is done with a request whose signature does not hold: `verify` in the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadSignature {
+    /// It is refused, and nothing of it is looked at.
+    #[default]
+    Refuse,
+    /// Shadow mode, for moving an existing endpoint over: its events are admitted all the same, each
+    /// marked as `shadow` and under an identity of its own.
+    Shadow,
+}
+
 /// What is done with a duplicate of an event that has dead deliveries. It makes no new one either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDeadDuplicate {
@@ -51,6 +71,15 @@ pub enum OnDeadDuplicate {
     Ignore,
     /// They are redriven: a person has asked the provider to send again, and means just that.
     Redrive,
+}
+
+/// What a request's signature says.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// It holds.
+    Holds(Verified),
+    /// Nothing yet: the key it names is not known, and may be found here.
+    KeyNotKnown(Place),
 }
 
 /// One handler's interest in a source.
@@ -77,22 +106,30 @@ impl Source {
     pub fn new(
         name: &str,
         provider: &'static dyn Provider,
-        settings: Settings,
+        mut settings: Settings,
     ) -> Result<Self, Vec<String>> {
+        settings.fetch_keys &= provider.publishes_keys().is_some();
         Ok(Self {
             name: Arc::from(name),
             provider,
             scheme: provider.scheme(&settings)?,
+            keyring: Keyring::of(provider, &settings),
             settings,
             path: format!("/webhooks/{name}"),
             url: None,
             body_bytes_max: provider.body_bytes_max(),
             window: window_min(provider),
+            on_bad_signature: OnBadSignature::default(),
             replay_guard: ReplayGuard::default(),
             on_dead_duplicate: OnDeadDuplicate::default(),
             response: None,
             routes: Vec::new(),
         })
+    }
+
+    /// Whether it lets in what does not verify.
+    pub fn is_in_shadow_mode(&self) -> bool {
+        self.on_bad_signature == OnBadSignature::Shadow
     }
 
     /// Answers a test of the URL that is not signed. See [`Provider::unsigned_handshake`].
@@ -106,9 +143,31 @@ impl Source {
         if is_allowed { Ok(()) } else { Err(Refusal::Method) }
     }
 
-    /// Checks the signature.
-    pub fn verify(&self, request: Unverified, now: Timestamp) -> Result<Verified, Refusal> {
-        provider::verify(self.scheme.as_ref(), request, now)
+    /// Checks the signature: with the keys of the configuration, then with those that were learned.
+    pub fn verify(&self, request: Unverified, now: Timestamp) -> Result<Proof, Refusal> {
+        let Some(keyring) = &self.keyring else {
+            return provider::verify(self.scheme.as_ref(), request, now).map(Proof::Holds);
+        };
+        let place = keyring.place(&request);
+        let scheme = keyring.beside(self.scheme.as_ref(), place.as_ref());
+        match (provider::verify(&scheme, request, now), place) {
+            (Err(Refusal::Signature(problem)), Some(place))
+                if keyring.may_tell(&place, &problem, now) =>
+            {
+                Ok(Proof::KeyNotKnown(place))
+            }
+            (verdict, _) => verdict.map(Proof::Holds),
+        }
+    }
+
+    /// The secret that a test of the URL hands over. See [`Provider::handed_over`].
+    pub fn handed_over(&self, request: &Unverified) -> Option<Secret> {
+        self.provider.handed_over(request)
+    }
+
+    /// What the request asks to be confirmed. See [`Provider::confirmation`].
+    pub fn confirmation(&self, request: &Verified) -> Option<Confirmation> {
+        self.provider.confirmation(request, &self.settings)
     }
 
     /// Answers a test of the URL that is signed. See [`Provider::signed_handshake`].
@@ -119,9 +178,37 @@ impl Source {
     /// The events in a request, each with its identity, its deliveries and all their ids.
     pub fn events(&self, request: &Verified) -> Result<Vec<NewEvent>, Refusal> {
         let named = self.provider.events(request, &self.settings)?;
-        let headers = Arc::new(request.headers.clone());
         let retry_marker = self.provider.retry_marker(request);
-        let events = named.into_iter().map(|named| NewEvent {
+        let new = self
+            .new_events(request, named)
+            .map(|new| NewEvent { retry_marker: retry_marker.clone(), ..new });
+        Ok(new.collect())
+    }
+
+    /// The same of a request whose signature does not hold, each marked as `shadow`.
+    pub fn events_in_shadow(&self, request: &Unverified) -> Result<Vec<NewEvent>, Refusal> {
+        let named = provider::named_in_shadow(self.provider, request, &self.settings)?;
+        let new = self.new_events(request, named).map(|new| NewEvent { shadow: true, ..new });
+        Ok(new.collect())
+    }
+
+    /// The answer to an accepted request: the configured one, the provider's, or `None` for our JSON.
+    pub fn reply(&self) -> Option<Reply> {
+        self.response.clone().or_else(|| self.provider.reply())
+    }
+
+    fn new_events<'a>(
+        &'a self,
+        request: &'a Unverified,
+        named: Vec<Named>,
+    ) -> impl Iterator<Item = NewEvent> + 'a {
+        let headers = Arc::new(request.headers.clone());
+        let is_whole = named.iter().all(|named| named.body == request.body);
+        let kept = (!is_whole).then(|| KeptRequest {
+            id: RequestId::new(request.received_at),
+            body: request.body.clone(),
+        });
+        named.into_iter().map(move |named| NewEvent {
             id: EventId::new(request.received_at),
             source: Arc::clone(&self.name),
             deliveries: self.deliveries(named.event_type.as_deref(), request.received_at),
@@ -129,16 +216,12 @@ impl Source {
             replay_guard: self.replay_guard,
             window: self.window,
             received_at: request.received_at,
-            retry_marker: retry_marker.clone(),
+            shadow: false,
+            retry_marker: None,
             query: request.query().to_owned(),
             headers: Arc::clone(&headers),
-        });
-        Ok(events.collect())
-    }
-
-    /// The answer to an accepted request: the configured one, the provider's, or `None` for our JSON.
-    pub fn reply(&self) -> Option<Reply> {
-        self.response.clone().or_else(|| self.provider.reply())
+            request: kept.clone(),
+        })
     }
 
     fn deliveries(&self, event_type: Option<&str>, now: Timestamp) -> Vec<NewDelivery> {

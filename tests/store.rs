@@ -23,6 +23,8 @@ mod store {
     mod redis;
     #[cfg(feature = "redis")]
     mod redis_keyed;
+    pub(crate) mod refusals;
+    pub(crate) mod request;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]
     mod sqlite;
@@ -77,6 +79,7 @@ conformance! {
         known_content_under_another_id_is_held_where_the_source_says_so
         a_held_event_sent_again_is_held_again
         a_copy_under_its_own_identity_is_a_duplicate_not_held
+        what_shadow_mode_let_in_is_marked_and_counted_and_hides_nothing
         sources_are_namespaces
         hostile_identities_stay_apart
         a_source_holds_no_more_than_its_cap
@@ -121,6 +124,7 @@ conformance! {
         what_is_held_or_unknown_is_not_replayed
         a_redrive_gives_a_fresh_budget_and_numbers_go_on
         a_redrive_sent_again_does_not_renew_the_budget_twice
+        a_redrive_sent_again_means_also_what_was_moved_since
         a_redrive_forgets_the_deaths_before_it
         a_redrive_of_a_handler_takes_its_dead_ones_only
         a_move_takes_what_is_queued_and_dead_and_leaves_the_rest
@@ -136,6 +140,23 @@ conformance! {
         an_event_stands_as_its_deliveries_do
         stats_count_exactly
         the_store_is_ready_and_says_what_it_survives
+    }
+    refusals {
+        a_refused_request_is_kept_byte_for_byte
+        refused_requests_are_paged_and_filtered
+        the_newest_of_each_source_and_step_stay
+        a_source_holds_no_more_bytes_than_its_cap
+        one_that_is_kept_again_stays_as_it_is
+        a_readmission_is_noted_once
+        refused_requests_are_pruned_as_held_events_are
+    }
+    request {
+        a_request_is_kept_for_all_its_events_and_each_has_its_own_bytes
+        an_event_that_is_its_whole_request_keeps_no_other_one
+        a_partly_known_batch_refers_only_from_what_is_fresh
+        a_batch_sent_again_under_its_own_ids_changes_nothing
+        a_request_goes_with_the_last_event_that_came_in_it
+        more_events_than_one_call_carries_share_their_request
     }
     prune {
         finished_events_go_by_state_and_age
@@ -161,6 +182,7 @@ conformance! {
         who_is_not_the_owner_is_turned_away
         of_a_free_key_there_is_nothing_to_hold
         retention_ends_to_the_millisecond_and_the_key_is_free
+        a_key_whose_retention_is_over_is_begun_once
         an_abandoned_key_is_free
         what_is_completed_is_not_abandoned
         an_extended_key_stays_in_progress

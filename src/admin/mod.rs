@@ -2,10 +2,12 @@
 //! open the store themselves when no server runs: one shape, whoever asks.
 
 pub mod keys;
+mod refusals;
 
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -13,13 +15,18 @@ use crate::{
     app::App,
     clock::Timestamp,
     delivery::{Attempt, Delivery, DeliveryId, State},
-    event::{Duplicate, EventId, EventState, NewDelivery},
+    event::{Duplicate, EventId, EventState, NewDelivery, RequestId},
     handler::is_credential,
     limits,
+    request::Headers,
     source::Source,
     store::{
         DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError, Which, Wish,
     },
+};
+
+pub use self::refusals::{
+    Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
 
 /// Answers a person's questions about one app, and does what they wish.
@@ -109,6 +116,9 @@ pub struct EventView {
     pub query: String,
     /// The headers of the request; the values of credentials are left out.
     pub headers: Vec<(String, String)>,
+    /// The request it came in, where that held more than this body: other events, say.
+    #[serde(default)]
+    pub request_id: Option<RequestId>,
     /// The body, where it is text.
     pub body: Option<String>,
     /// The body in base64, where it is not.
@@ -214,6 +224,12 @@ impl Admin {
         Ok(view(record, deliveries))
     }
 
+    /// The body of the request an event came in, byte for byte as it was received.
+    pub async fn request(&self, id: EventId) -> Result<Bytes, AdminError> {
+        let record = self.app.store.event(id).await?.ok_or_else(|| no_event(id))?;
+        Ok(record.request_body().clone())
+    }
+
     /// One page of deliveries.
     pub async fn deliveries(&self, query: DeliveryQuery) -> Result<DeliveryPage, AdminError> {
         let limit = page_rows(query.limit);
@@ -283,9 +299,24 @@ impl Admin {
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("the store does not answer".to_owned()),
         };
-        let warnings = if error.is_none() { self.warnings().await } else { Vec::new() };
+        let mut warnings = self.sources_in_shadow_mode();
+        if error.is_none() {
+            warnings.extend(self.warnings().await);
+        }
         let survives = self.app.store.survives();
         Readiness { ready: error.is_none(), survives, error, warnings }
+    }
+
+    fn sources_in_shadow_mode(&self) -> Vec<String> {
+        let sources = self.app.sources.values().filter(|source| source.is_in_shadow_mode());
+        let warning = |source: &Arc<Source>| {
+            format!(
+                "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
+                 once no event is marked `shadow` any more, write verify = \"enforce\"",
+                source.name
+            )
+        };
+        sources.map(warning).collect()
     }
 
     /// Work that nobody does: its handler was renamed or taken out of the configuration.
@@ -375,10 +406,15 @@ fn which(ids: Vec<DeliveryId>, handler: Option<String>) -> Result<Which, AdminEr
     }
 }
 
-fn view(record: EventRecord, deliveries: Vec<DeliveryView>) -> EventView {
-    let event = record.event;
-    let text = std::str::from_utf8(&event.body).ok().map(str::to_owned);
-    let body_base64 = text.is_none().then(|| BASE64_STANDARD.encode(&event.body));
+/// The body as text, or else in base64.
+fn shown_body(body: &[u8]) -> (Option<String>, Option<String>) {
+    let text = std::str::from_utf8(body).ok().map(str::to_owned);
+    let base64 = text.is_none().then(|| BASE64_STANDARD.encode(body));
+    (text, base64)
+}
+
+/// The headers; the values of credentials are left out.
+fn shown_headers(headers: &Headers) -> Vec<(String, String)> {
     let shown = |(name, value): (&str, &[u8])| {
         let value = if is_credential(name) {
             "…".to_owned()
@@ -387,14 +423,21 @@ fn view(record: EventRecord, deliveries: Vec<DeliveryView>) -> EventView {
         };
         (name.to_owned(), value)
     };
+    headers.iter().map(shown).collect()
+}
+
+fn view(record: EventRecord, deliveries: Vec<DeliveryView>) -> EventView {
+    let event = record.event;
+    let (body, body_base64) = shown_body(&event.body);
     EventView {
         row: record.row,
         identity: record.identity,
         mark_until: record.mark_until,
         retry_marker: event.retry_marker,
         query: event.query,
-        headers: event.headers.iter().map(shown).collect(),
-        body: text,
+        headers: shown_headers(&event.headers),
+        request_id: record.request.map(|request| request.id),
+        body,
         body_base64,
         duplicates_seen: record.duplicates,
         deliveries,

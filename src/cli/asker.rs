@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
         Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, MoveRequest,
-        ReplayRequest, Selection,
+        Readmitted, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     config::Config,
@@ -15,6 +16,7 @@ use hookonce::{
     event::EventId,
     handler::http_client,
     key::{KeyId, KeyRecord},
+    refusal::RefusalId,
     secret::Secret,
     store::Stats,
 };
@@ -86,6 +88,13 @@ impl Asker {
         }
     }
 
+    pub(crate) async fn request(&self, id: EventId) -> anyhow::Result<Bytes> {
+        match self {
+            Self::Server(client) => client.bytes(&format!("events/{id}/request")).await,
+            Self::Store(admin) => Ok(admin.request(id).await?),
+        }
+    }
+
     pub(crate) async fn replay(&self, id: EventId, ask: ReplayRequest) -> anyhow::Result<Changed> {
         match self {
             Self::Server(client) => client.post(&format!("events/{id}/replay"), &ask).await,
@@ -97,6 +106,27 @@ impl Asker {
         match self {
             Self::Server(client) => client.post(&format!("events/{id}/admit"), &()).await,
             Self::Store(admin) => Ok(admin.admit(id).await?),
+        }
+    }
+
+    pub(crate) async fn refusals(&self, query: RefusalQuery) -> anyhow::Result<RefusalPage> {
+        match self {
+            Self::Server(client) => client.get("refusals", &query).await,
+            Self::Store(admin) => Ok(admin.refusals(query).await?),
+        }
+    }
+
+    pub(crate) async fn refusal(&self, id: RefusalId) -> anyhow::Result<RefusalRecord> {
+        match self {
+            Self::Server(client) => client.get(&format!("refusals/{id}"), &()).await,
+            Self::Store(admin) => Ok(admin.refusal(id).await?),
+        }
+    }
+
+    pub(crate) async fn readmit(&self, id: RefusalId) -> anyhow::Result<Readmitted> {
+        match self {
+            Self::Server(client) => client.post(&format!("refusals/{id}/readmit"), &()).await,
+            Self::Store(admin) => Ok(admin.readmit(id).await?),
         }
     }
 
@@ -203,6 +233,10 @@ impl Client {
         self.ask(self.http.get(self.url(path)).query(query)).await
     }
 
+    async fn bytes(&self, path: &str) -> anyhow::Result<Bytes> {
+        Ok(self.answer(self.http.get(self.url(path))).await?.bytes().await?)
+    }
+
     async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -216,6 +250,12 @@ impl Client {
     }
 
     async fn ask<T: DeserializeOwned>(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let answer = self.answer(asked).await?;
+        answer.json().await.context("the server's answer is not what this version expects")
+    }
+
+    /// The answer, if it is a yes.
+    async fn answer(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
         let asked = match &self.token {
             Some(token) => asked.bearer_auth(token.expose()),
             None => asked,
@@ -228,7 +268,7 @@ impl Client {
             let said = problem.detail.or(problem.code).unwrap_or_default();
             anyhow::bail!("the server says {status}: {said}");
         }
-        answer.json().await.context("the server's answer is not what this version expects")
+        Ok(answer)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     provider::{Provider, Settings},
     receipt::Reply,
     secret::Secret,
-    source::{OnDeadDuplicate, Source, window_min},
+    source::{OnBadSignature, OnDeadDuplicate, Source, window_min},
 };
 
 /// The names of the sources of the file, rightly configured or not.
@@ -109,7 +109,10 @@ impl Endpoint<'_> {
         let Self { name, path, provider, section } = self;
         let own_keys: Vec<&'static str> = provider.settings().iter().map(|(key, _)| *key).collect();
         section.refuse_unknown_keys(&own_keys, found);
-        section.choice("verify", found);
+        let on_bad_signature = match section.choice("verify", found) {
+            "shadow" => OnBadSignature::Shadow,
+            _ => OnBadSignature::Refuse,
+        };
         let replay_guard = match section.choice("replay_guard", found) {
             "hold" => ReplayGuard::Hold,
             _ => ReplayGuard::Flag,
@@ -136,6 +139,7 @@ impl Endpoint<'_> {
         source.url = url;
         source.body_bytes_max = body_bytes_max.unwrap_or(source.body_bytes_max);
         source.window = window;
+        source.on_bad_signature = on_bad_signature;
         source.replay_guard = replay_guard;
         source.on_dead_duplicate = on_dead_duplicate;
         source.response = response;
@@ -181,9 +185,21 @@ fn settings(
     Settings {
         secrets,
         public_keys: public_keys.into_iter().map(|(text, _)| text).collect(),
+        fetch_keys: fetch_keys(section, provider, found),
         tolerance: section.duration_if_written("tolerance", found),
         extra,
     }
+}
+
+/// Whether keys are fetched: wherever the provider publishes them, unless the file says no.
+fn fetch_keys(section: &Section<'_>, provider: &dyn Provider, found: &mut Findings) -> bool {
+    let written = section.flag_if_written("fetch_keys", found);
+    let publishes = provider.publishes_keys().is_some();
+    if written == Some(true) && !publishes {
+        let message = "is not possible: this provider publishes its keys nowhere. Take it out";
+        section.mistake("fetch_keys", message, found);
+    }
+    publishes && written.unwrap_or(true)
 }
 
 /// The texts of a list; each `file:PATH` is what is in that file, less the newline at its end.

@@ -10,12 +10,14 @@ use serde::Serialize;
 use super::answer;
 use crate::{
     admin::{
-        Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, ReplayRequest, Selection,
+        Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
+        Selection,
         keys::{KeyQuery, ResolveRequest},
     },
     delivery::DeliveryId,
     event::EventId,
     key::KeyId,
+    refusal::RefusalId,
     store::StoreError,
 };
 
@@ -30,8 +32,12 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/stats", web::get().to(stats))
         .route("/api/v1/events", web::get().to(events))
         .route("/api/v1/events/{id}", web::get().to(event))
+        .route("/api/v1/events/{id}/request", web::get().to(request))
         .route("/api/v1/events/{id}/replay", web::post().to(replay))
         .route("/api/v1/events/{id}/admit", web::post().to(admit))
+        .route("/api/v1/refusals", web::get().to(refusals))
+        .route("/api/v1/refusals/{id}", web::get().to(refusal))
+        .route("/api/v1/refusals/{id}/readmit", web::post().to(readmit))
         .route("/api/v1/deliveries", web::get().to(deliveries))
         .route("/api/v1/deliveries/redrive", web::post().to(redrive))
         .route("/api/v1/deliveries/move", web::post().to(move_to))
@@ -80,6 +86,20 @@ async fn event(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
     told(admin.event(id.into_inner()).await)
 }
 
+/// A download, whatever is in it: no browser shows what a stranger may have sent.
+async fn request(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
+    let id = id.into_inner();
+    match admin.request(id).await {
+        Ok(body) => HttpResponse::Ok()
+            .content_type("application/octet-stream")
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}\"")))
+            .body(body),
+        Err(error) => not_told(&error),
+    }
+}
+
 async fn replay(
     admin: Asked,
     id: web::Path<EventId>,
@@ -91,6 +111,18 @@ async fn replay(
 
 async fn admit(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
     told(admin.admit(id.into_inner()).await)
+}
+
+async fn refusals(admin: Asked, query: web::Query<RefusalQuery>) -> HttpResponse {
+    told(admin.refusals(query.into_inner()).await)
+}
+
+async fn refusal(admin: Asked, id: web::Path<RefusalId>) -> HttpResponse {
+    told(admin.refusal(id.into_inner()).await)
+}
+
+async fn readmit(admin: Asked, id: web::Path<RefusalId>) -> HttpResponse {
+    told(admin.readmit(id.into_inner()).await)
 }
 
 async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpResponse {
@@ -134,14 +166,16 @@ fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {
         Ok(answer) => {
             HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(answer)
         }
-        Err(error) => {
-            let (status, code) = match &error {
-                AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-                AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
-                AdminError::Store(StoreError::Full(_)) => (StatusCode::SERVICE_UNAVAILABLE, "full"),
-                AdminError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            };
-            answer::problem_with(status, code, &error.to_string())
-        }
+        Err(error) => not_told(&error),
     }
+}
+
+fn not_told(error: &AdminError) -> HttpResponse {
+    let (status, code) = match error {
+        AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+        AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+        AdminError::Store(StoreError::Full(_)) => (StatusCode::SERVICE_UNAVAILABLE, "full"),
+        AdminError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
+    answer::problem_with(status, code, &error.to_string())
 }

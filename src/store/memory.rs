@@ -4,7 +4,7 @@
 //! what tests and `demo --store memory:` run on. Nothing survives the process.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::{
     Claimed, Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
-    Release, Stats, Store, StoreError, Which, Wish, keys::KeyModel,
+    Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError,
+    Which, Wish, keys::KeyModel, refusals,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -22,10 +23,12 @@ use crate::{
         Verdict,
     },
     event::{
-        Digest, Duplicate, Event, EventId, EventState, Identity, NewDelivery, NewEvent, ReplayGuard,
+        Digest, Duplicate, Event, EventId, EventState, Identity, KeptRequest, NewDelivery,
+        NewEvent, ReplayGuard,
     },
     limits,
     receipt::Admission,
+    refusal::RefusalId,
 };
 
 /// A store in this process's memory.
@@ -171,7 +174,34 @@ impl Store for MemoryStore {
     }
 
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
-        Ok(self.lock().prune(prune) + self.keys.prune(prune.now, prune.lot))
+        let mut tables = self.lock();
+        tables.refusals.prune(prune.held_before);
+        Ok(tables.prune(prune) + self.keys.prune(prune.now, prune.lot))
+    }
+}
+
+#[async_trait]
+impl Refusals for MemoryStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        self.lock().refusals.keep(refused);
+        Ok(())
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        Ok(self.lock().refusals.page(filter))
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        Ok(self.lock().refusals.one(id))
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        self.lock().refusals.note(id, readmission);
+        Ok(())
     }
 }
 
@@ -184,11 +214,14 @@ struct Tables {
     last_claims: HashMap<Uuid, LastClaim>,
     /// By source and handler; the handler is empty for what is about events only.
     counts: BTreeMap<(String, String), Counts>,
+    refusals: refusals::Table,
 }
 
 #[derive(Debug)]
 struct KeptEvent {
     event: Event,
+    /// Its bytes are shared, so it is there once, and goes with the last event that has it.
+    request: Option<KeptRequest>,
     identity: Option<Identity>,
     digest: Option<Digest>,
     mark_until: Timestamp,
@@ -280,6 +313,7 @@ impl Tables {
         let counts = self.counts(&new.source, "");
         counts.events += 1;
         counts.held += u64::from(held);
+        counts.shadow += u64::from(new.shadow);
         counts.held_now += u64::from(held);
         counts.unrouted += u64::from(!held && new.deliveries.is_empty());
     }
@@ -287,6 +321,7 @@ impl Tables {
     fn keep(&mut self, new: NewEvent, resent: bool, held: bool) {
         let unrouted = new.deliveries.is_empty();
         let kept = KeptEvent {
+            request: new.request,
             identity: new.named.identity,
             digest: new.named.digest,
             mark_until: new.received_at.plus(new.window),
@@ -301,6 +336,7 @@ impl Tables {
                 event_id: new.named.event_id,
                 event_type: new.named.event_type,
                 received_at: new.received_at,
+                shadow: new.shadow,
                 resent_under_new_id: resent,
                 retry_marker: new.retry_marker,
                 query: new.query,
@@ -549,9 +585,10 @@ impl Tables {
     }
 
     fn redrive(&mut self, wish: Uuid, which: &Which, now: Timestamp) -> Granted {
-        let redriven = self.which(which, |delivery| {
-            delivery.state == State::Dead || delivery.redriven_by == Some(wish)
-        });
+        // What this wish has redriven before is meant again, also where it was moved since.
+        let again = self.deliveries.values().filter(|known| known.redriven_by == Some(wish));
+        let mut redriven: BTreeSet<DeliveryId> = again.map(|known| known.id).collect();
+        redriven.extend(self.which(which, |delivery| delivery.state == State::Dead));
         for id in &redriven {
             let Some(delivery) = self.deliveries.get_mut(id) else { continue };
             if delivery.redriven_by != Some(wish) {
@@ -561,7 +598,7 @@ impl Tables {
                 self.change(*id, State::Queued, now);
             }
         }
-        Granted::Deliveries(redriven)
+        Granted::Deliveries(redriven.into_iter().collect())
     }
 
     fn reroute(&mut self, which: &Which, to: &Arc<str>) -> Granted {
@@ -657,6 +694,7 @@ impl Tables {
             received_at: kept.event.received_at,
             state: self.state(kept),
             duplicates: kept.duplicate_count,
+            shadow: kept.event.shadow,
             resent_under_new_id: kept.event.resent_under_new_id,
             body_bytes: kept.event.body.len(),
         }
@@ -668,6 +706,7 @@ impl Tables {
         EventRecord {
             row: self.row(kept),
             event: kept.event.clone(),
+            request: kept.request.clone(),
             identity: identity.map(|identity| identity.as_str().to_owned()),
             mark_until: marked.then_some(kept.mark_until),
             duplicates: kept.duplicates.iter().cloned().collect(),

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod refusals;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod stats;
@@ -28,6 +29,7 @@ mod stats;
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -36,9 +38,11 @@ pub use self::stats::{CacheCounts, Counts, Stats};
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
-    event::{Duplicate, Event, EventId, EventState, NewDelivery, NewEvent},
+    event::{Duplicate, Event, EventId, EventState, KeptRequest, NewDelivery, NewEvent},
     receipt::Admission,
 };
+
+pub use self::refusals::{Readmission, RefusalFilter, RefusalRow, Refusals, Refused};
 
 /// Opens the store that `url` names: `memory:`, `sqlite:FILE` or `redis://…`.
 ///
@@ -133,7 +137,7 @@ pub enum StoreError {
 
 /// What the rest of hookonce may ask of a store. See the module for what holds for all verbs.
 #[async_trait]
-pub trait Store: Keys + fmt::Debug + Send + Sync {
+pub trait Store: Keys + Refusals + fmt::Debug + Send + Sync {
     /// In one line, what a yes survives on this store with these settings.
     fn survives(&self) -> String;
 
@@ -153,7 +157,8 @@ pub trait Store: Keys + fmt::Debug + Send + Sync {
     /// time and retry marker. An event whose `digest` is known under another identity of the same
     /// source is flagged `resent_under_new_id`, or held, as its `replay_guard` says; when the source
     /// holds [`HELD_PER_SOURCE_MAX`](crate::limits::HELD_PER_SOURCE_MAX) already it is `Full`.
-    /// Events without an identity are always fresh.
+    /// Events without an identity are always fresh. A [`KeptRequest`] is kept once for all fresh and
+    /// held events that refer to it.
     async fn admit(
         &self,
         events: Vec<NewEvent>,
@@ -204,8 +209,8 @@ pub trait Store: Keys + fmt::Debug + Send + Sync {
     async fn stats(&self) -> Result<Stats, StoreError>;
 
     /// Takes away a lot of events that ended before the times given, and of marks whose window is over.
-    /// A mark outlives its event until its window is over. Completed keys whose retention is over go
-    /// too. Says how many of all of them went.
+    /// A mark outlives its event until its window is over; a kept request goes with its last event.
+    /// Completed keys whose retention is over go too. Says how many events, marks and keys went.
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError>;
 }
 
@@ -351,6 +356,9 @@ pub struct EventRow {
     pub state: EventState,
     /// How many duplicates came.
     pub duplicates: u64,
+    /// Whether its request did not verify, and shadow mode let it in.
+    #[serde(default)]
+    pub shadow: bool,
     /// Whether the same signed content had come before under another id.
     pub resent_under_new_id: bool,
     /// How long its body is.
@@ -364,6 +372,8 @@ pub struct EventRecord {
     pub row: EventRow,
     /// The event itself.
     pub event: Event,
+    /// The request it came in, where that held more than the event's own bytes.
+    pub request: Option<KeptRequest>,
     /// What made it this event, if anything does.
     pub identity: Option<String>,
     /// Until when its mark lives, at least.
@@ -381,13 +391,20 @@ pub struct Prune {
     pub done_before: Timestamp,
     /// Dead and unrouted events that ended before this go.
     pub dead_before: Timestamp,
-    /// Held events received before this go.
+    /// Held events and refused requests received before this go.
     pub held_before: Timestamp,
     /// Marks whose window ended before this go, where their event is gone, and completed keys whose
     /// retention is over then.
     pub now: Timestamp,
     /// How many events, how many marks and how many keys, at most.
     pub lot: usize,
+}
+
+impl EventRecord {
+    /// The body of the request it came in, byte for byte as it was received.
+    pub fn request_body(&self) -> &Bytes {
+        self.request.as_ref().map_or(&self.event.body, |request| &request.body)
+    }
 }
 
 impl EventFilter {

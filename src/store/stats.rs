@@ -28,6 +28,9 @@ pub struct Counts {
     pub duplicates: u64,
     /// Events that were held when they came.
     pub held: u64,
+    /// Events that shadow mode let in.
+    #[serde(default)]
+    pub shadow: u64,
     /// Events that no handler wanted.
     pub unrouted: u64,
     /// Deliveries settled done.
@@ -89,6 +92,7 @@ impl Counts {
         self.events += other.events;
         self.duplicates += other.duplicates;
         self.held += other.held;
+        self.shadow += other.shadow;
         self.unrouted += other.unrouted;
         self.done += other.done;
         self.dead += other.dead;

@@ -20,6 +20,8 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refusals: IntCounterVec,
+    refusals_noted: IntCounterVec,
+    shadow: IntCounterVec,
     deliveries_total: IntCounterVec,
     deliveries: IntGaugeVec,
     events_held: IntGauge,
@@ -52,6 +54,16 @@ impl Default for Metrics {
                 "hookonce_refusals_total",
                 "Refused webhook requests by the reason.",
                 &["source", "code"],
+            ),
+            refusals_noted: counter(
+                "hookonce_refusals_noted_total",
+                "Refused webhook requests by whether they were kept for the doctor.",
+                &["source", "outcome"],
+            ),
+            shadow: counter(
+                "hookonce_shadow_total",
+                "Webhook requests that were let in although they did not verify: shadow mode.",
+                &["source"],
             ),
             deliveries_total: counter(
                 "hookonce_deliveries_total",
@@ -133,6 +145,22 @@ impl Metrics {
     pub fn refused(&self, source: &str, code: &str) {
         self.requests.with_label_values(&[source, "refused"]).inc();
         self.refusals.with_label_values(&[source, code]).inc();
+    }
+
+    /// A refused request was `kept`, `left_out` of the sample, or `failed` to be written down.
+    pub fn refusal_noted(&self, source: &str, outcome: &str) {
+        self.refusals_noted.with_label_values(&[source, outcome]).inc();
+    }
+
+    /// This source is in shadow mode: its counter is there from the beginning, so that the mode is
+    /// seen before anything is let in.
+    pub fn in_shadow_mode(&self, source: &str) {
+        self.shadow.with_label_values(&[source]).inc_by(0);
+    }
+
+    /// A webhook request was let in although it did not verify.
+    pub fn let_in_as_shadow(&self, source: &str) {
+        self.shadow.with_label_values(&[source]).inc();
     }
 
     /// An attempt ended.

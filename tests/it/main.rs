@@ -13,9 +13,11 @@ mod redis_server;
 mod support;
 
 mod at_once;
+mod batch;
 mod cli;
 mod config;
 mod crash;
+mod doctor;
 mod exactly_once;
 mod faults;
 mod handlers;
@@ -26,3 +28,4 @@ mod power_cut;
 mod privacy;
 mod receive;
 mod sdk;
+mod shadow;

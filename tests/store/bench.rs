@@ -13,7 +13,10 @@ use bytes::Bytes;
 use hookonce::{
     clock::{Clock, ManualClock, Timestamp},
     delivery::{Attempt, AttemptOutcome, Claim, DeliveryId, Lease, Leased, Settlement, Verdict},
-    event::{Digest, EventId, Identity, Named, NewDelivery, NewEvent, ReplayGuard},
+    event::{
+        Digest, EventId, Identity, KeptRequest, Named, NewDelivery, NewEvent, ReplayGuard,
+        RequestId,
+    },
     receipt::Admission,
     request::Headers,
     store::{
@@ -188,9 +191,11 @@ impl Bench {
             replay_guard: ReplayGuard::Flag,
             window: LONG,
             received_at: self.now(),
+            shadow: false,
             retry_marker: None,
             query: String::new(),
             headers: Arc::new(Headers::default()),
+            request: None,
             deliveries: Vec::new(),
         }
     }
@@ -205,6 +210,21 @@ impl Bench {
         let mut event = self.event(identity);
         event.deliveries = handlers.iter().map(|handler| self.delivery(handler)).collect();
         event
+    }
+
+    /// New events for `billing` that came in one request, whose body lists them.
+    pub(crate) fn batch(&self, identities: &[&str]) -> Vec<NewEvent> {
+        let body = Bytes::from(format!("[{}]", identities.join(", ")));
+        let id = RequestId::from_bytes(self.number().to_be_bytes());
+        let headers: Arc<Headers> = Arc::new([("X-Of-The", "whole request")].into_iter().collect());
+        let part = |identity: &&str| {
+            let mut event = self.routed(identity);
+            event.named.body = Bytes::copy_from_slice(identity.as_bytes());
+            event.headers = Arc::clone(&headers);
+            event.request = Some(KeptRequest { id, body: body.clone() });
+            event
+        };
+        identities.iter().map(part).collect()
     }
 
     /// A new event whose content is `content`, to be held if that came before.

@@ -269,6 +269,18 @@ pub(crate) async fn retention_ends_to_the_millisecond_and_the_key_is_free(bench:
     assert_eq!(state(&bench, &other).await, Some(KeyState::InProgress));
 }
 
+pub(crate) async fn a_key_whose_retention_is_over_is_begun_once(bench: Bench) {
+    let first = start(&bench, "k1").await;
+    assert_eq!(complete(&bench, &first, "done", SHORT).await, Hold::Kept);
+    bench.pass(SHORT).await;
+    let begins: Vec<Begin> = (0..50).map(|_| begin_of(&bench, "k1")).collect();
+    let all = join_all(begins.iter().map(|one| begin(&bench, one)));
+    let (answers, _) = tokio::join!(all, bench.prune());
+    assert_eq!(answers.iter().filter(|answer| **answer == Begun::Started).count(), 1);
+    let again = begin(&bench, &begin_of(&bench, "k1")).await;
+    assert!(matches!(again, Begun::InFlight { .. }), "{again:?}");
+}
+
 pub(crate) async fn an_abandoned_key_is_free(bench: Bench) {
     let first = start(&bench, "k1").await;
     assert_eq!(abandon(&bench, &first).await, Hold::Kept);

@@ -1,7 +1,10 @@
 //! What can go wrong with keyed requests on Redis and nowhere else: scripts that break off, a server
 //! that is full, expiries.
 
+use std::time::Duration;
+
 use hookonce::{
+    idempotency::once::{Consumer, Once, OnceError},
     key::KeyState,
     store::{
         Hold, StoreError,
@@ -136,6 +139,36 @@ async fn a_full_server_begins_nothing_and_ends_what_was_begun() {
     assert_eq!(freed, Resolved::Done);
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
     start(&bench, "k4").await;
+}
+
+#[tokio::test]
+async fn a_server_that_hung_does_not_begin_late_what_nobody_waits_for() {
+    let server = RedisServer::start();
+    let bench = bench_at(&server.url()).await;
+    let first = begin_of(&bench, "k1");
+    server.freeze();
+    let answer = bench.store.begin(&first, bench.now().plus(Duration::from_millis(300))).await;
+    server.thaw();
+    assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+    start(&bench, "k1").await; // which also waits for what the server has still to do
+    assert_eq!(complete(&bench, &first, "forged", LONG).await, Hold::Lost);
+}
+
+#[tokio::test]
+async fn a_consumer_that_could_not_begin_leaves_its_key_free() {
+    let server = RedisServer::start();
+    let bench = bench_at(&server.url()).await;
+    let orders = Consumer::new("orders", bench.store.clone(), bench.clock());
+    let work = || async { Ok::<u32, std::io::Error>(1) };
+    server.freeze();
+    let thaw = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        server.thaw();
+    };
+    let (refused, ()) = tokio::join!(orders.once("m1", LONG, work()), thaw);
+    assert!(matches!(refused, Err(OnceError::Store(_))), "{refused:?}");
+    let done = orders.once("m1", LONG, work()).await.expect("the server is back");
+    assert_eq!(done, Once::Done(1));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ local function take(known)
   -- What is left of a retention that is over, or of an owner that is taken over from.
   call('DEL', info)
   call('ZREM', base .. 'fk', id)
-  call('HSET', info, 'a', api, 'sc', scope, 'f', fingerprint, 'b', begun_at,
+  call('HSET', info, 'a', api, 'sc', scope, 'b', begun_at,
     'l', digits(ends), 'n', 0)
   call('SADD', base .. 'O', api)
   call('ZADD', base .. 'K', begun_at, id)

@@ -5,7 +5,10 @@
 --   g<20 bytes>   digest: the id of the first event with this content
 --   e<id>         event: m meta, h headers, b body, s source, ds ids of its deliveries, hs handlers
 --                 of the first of them, k and g keys of mark and digest, w when its window ends,
---                 r resent, held, n duplicates, u unfinished (where there is no mark to say so)
+--                 r resent, held, n duplicates, u unfinished (where there is no mark to say so),
+--                 rq the request it came in, where that is kept: then h is empty
+--   R<id>         request: h headers, b body
+--   S<id>         the events that came in it
 --   u<id>         its duplicates, newest first
 --   d<id>         delivery: e event, h handler, src source, s state (q l d x), t due, k token,
 --                 n attempts, b attempts before redrive, w deaths in a row, la leased at,
@@ -18,6 +21,9 @@
 --   fd, fx, fh    events that are done; dead or unrouted; held: by when they ended
 --   l<worker>     what its last claim got
 --   r<wish>       what a redrive renewed
+--   n<id>         refused request: m its line in the list, h headers, z sealed, b body, s source,
+--                 st step, n bytes, ra when it was readmitted, and as which events
+--   N<source>, P  refused requests of a source, and all of them, by id
 --   c             counters: what \0 source \0 handler
 -- and for keyed requests what keyed.lua says: k, i, K, o, O, fk.
 -- All times are milliseconds on the server's clock.

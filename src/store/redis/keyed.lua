@@ -1,7 +1,7 @@
 -- What the scripts for keyed requests share. A key is in one hash group, as everything is:
 --
 --   k<32 bytes>   the key: how it stands. It expires once it is completed, and never before.
---   i<32 bytes>   beside it, what is read: a API, sc scope, f fingerprint, b begun at, l lease until,
+--   i<32 bytes>   beside it, what is read: a API, sc scope, b begun at, l lease until,
 --                 t completed at, n replays, no note, st status, h headers, y body
 --   K             all keys, by when they were begun
 --   o<api>        those in progress, by their lease's end, and unknown ones, by 0 where marked so

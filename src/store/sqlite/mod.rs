@@ -14,6 +14,7 @@ mod error;
 mod keyed;
 mod prune;
 mod read;
+mod refusals;
 mod schema;
 mod settle;
 mod wish;
@@ -35,14 +36,15 @@ use self::{
     writer::{Answer, Call, Writer},
 };
 use super::{
-    Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
-    Stats, Store, StoreError, Wish,
+    Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
+    RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish, batch,
 };
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
+    refusal::RefusalId,
 };
 
 /// About how many bytes a call takes in the queue, beside what it carries.
@@ -92,11 +94,9 @@ impl SqliteStore {
     async fn admit_one(
         &self,
         event: NewEvent,
+        bytes: usize,
         not_after: Timestamp,
     ) -> Result<(EventId, Admission), StoreError> {
-        let headers: usize =
-            event.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let bytes = CALL_BYTES + event.named.body.len() + event.query.len() + headers;
         match self.writer.call(Call::Admit(Box::new(event), not_after), bytes).await? {
             Answer::Admitted(admitted) => Ok(admitted),
             _ => Err(mixed_up()),
@@ -126,7 +126,9 @@ impl Store for SqliteStore {
         events: Vec<NewEvent>,
         not_after: Timestamp,
     ) -> Vec<Result<(EventId, Admission), StoreError>> {
-        join_all(events.into_iter().map(|event| self.admit_one(event, not_after))).await
+        let sizes = batch::sizes(&events);
+        let admit_one = |(event, bytes)| self.admit_one(event, bytes, not_after);
+        join_all(events.into_iter().zip(sizes).map(admit_one)).await
     }
 
     async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError> {
@@ -191,6 +193,32 @@ impl Store for SqliteStore {
             Answer::Pruned(pruned) => Ok(pruned),
             _ => Err(mixed_up()),
         }
+    }
+}
+
+#[async_trait]
+impl Refusals for SqliteStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        let bytes = refused.iter().map(Refused::bytes).sum();
+        self.writer.call(Call::KeepRefusals(refused), bytes).await.map(drop)
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| refusals::page(connection, &filter)).await
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        self.readers.read(move |connection| refusals::one(connection, id)).await
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        let call = Call::NoteReadmitted(id, readmission.clone());
+        self.writer.call(call, CALL_BYTES).await.map(drop)
     }
 }
 

@@ -1,5 +1,25 @@
 -- What version 2 adds to version 1.
 
+-- Shadow mode ----------------------------------------------------------------------------------
+
+-- Which events it let in, and how many of each source.
+ALTER TABLE events ADD COLUMN shadow INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE counts ADD COLUMN shadow INTEGER NOT NULL DEFAULT 0;
+
+-- Whole requests -------------------------------------------------------------------------------
+
+-- Requests that held more than one event's bytes, each kept once for all its events, whose contents
+-- have no headers of their own. One goes with the last event that refers to it.
+CREATE TABLE requests (
+    id      BLOB NOT NULL PRIMARY KEY,
+    headers BLOB NOT NULL,
+    body    BLOB NOT NULL
+) STRICT;
+
+ALTER TABLE events ADD COLUMN request BLOB;
+
+CREATE INDEX events_of_request ON events (request) WHERE request IS NOT NULL;
+
 -- Keyed requests -------------------------------------------------------------------------------
 
 -- One row per key, small: what is begun, extended and counted never touches the bytes of an answer.
@@ -41,3 +61,22 @@ CREATE TABLE saved_responses (
     headers BLOB    NOT NULL,
     body    BLOB    NOT NULL
 ) STRICT;
+
+-- Refused requests -----------------------------------------------------------------------------
+
+-- `kept` is the line in the list as JSON, less `readmitted`, which is written later. `bytes` stands
+-- before what may be long, so that adding it up reads nothing else.
+CREATE TABLE refusals (
+    id          BLOB    NOT NULL PRIMARY KEY,
+    source      TEXT    NOT NULL,
+    step        TEXT    NOT NULL,
+    received_at INTEGER NOT NULL,
+    bytes       INTEGER NOT NULL,
+    readmitted  TEXT,
+    kept        TEXT    NOT NULL,
+    headers     BLOB    NOT NULL,
+    sealed      BLOB    NOT NULL,
+    body        BLOB
+) STRICT;
+
+CREATE INDEX refusals_of_source ON refusals (source, id);
