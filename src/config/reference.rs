@@ -55,7 +55,7 @@ fn write(page: &mut String) -> fmt::Result {
 
 fn section(page: &mut String, keys: &[Key]) -> fmt::Result {
     let name = keys.first().map_or("", |key| key.section);
-    writeln!(page, "## `[{name}]`\n")?;
+    writeln!(page, "\n## `[{name}]`\n")?;
     writeln!(
         page,
         "| key | value | if it is left out | what it does |\n| --- | --- | --- | --- |"
@@ -64,7 +64,7 @@ fn section(page: &mut String, keys: &[Key]) -> fmt::Result {
         let (value, fallback) = (key.kind.to_string(), fallback(key));
         writeln!(page, "| `{}` | {value} | {fallback} | {} |", key.name, key.doc)?;
     }
-    writeln!(page)
+    Ok(())
 }
 
 fn fallback(key: &Key) -> String {
