@@ -46,7 +46,7 @@ configuration file. Whatever is run or written (`command`, `data_dir`) begins at
 ";
 
 fn write(page: &mut String) -> fmt::Result {
-    writeln!(page, "{HEAD}\n## An example\n\n```toml\n{EXAMPLE}```\n\n{HOW_TO_WRITE}")?;
+    write!(page, "{HEAD}\n## An example\n\n```toml\n{EXAMPLE}```\n\n{HOW_TO_WRITE}")?;
     for keys in KEYS.chunk_by(|one, next| one.section == next.section) {
         section(page, keys)?;
     }
