@@ -41,8 +41,10 @@ mod schedule;
 pub mod admin;
 pub mod app;
 pub mod config;
+pub mod doctor;
 pub mod hookonce;
 pub mod prune;
+pub mod refusal_log;
 
 // The parts.
 pub mod catalogue;
@@ -72,6 +74,7 @@ pub mod source;
 // What everything stands on.
 pub mod clock;
 pub mod limits;
+pub mod seal;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -16,7 +16,7 @@ use crate::{
     limits,
     provider::place::{Confirmation, Place},
     receipt::{Admission, Receipt, Reply},
-    refusal::{Refusal, SignatureProblem},
+    refusal::{Refusal, RefusalId, SignatureProblem},
     request::Unverified,
     secret::Secret,
     source::{OnDeadDuplicate, Proof, Source},
@@ -76,6 +76,41 @@ pub async fn receive(
     }
     if let Some(problem) = problem {
         tell_shadow(app, source, &problem);
+    }
+    Ok(Receipt::Events(admissions))
+}
+
+/// Takes a request that was refused before, as of the time it was received, by the same rules.
+///
+/// Its events have ids that follow from the refusal's, so that doing it twice admits nothing twice, also
+/// where events have no identity.
+///
+/// # Errors
+/// See [`NotReceived`]: what still does not hold is refused again.
+pub async fn readmit(
+    app: &App,
+    source: &Source,
+    request: Unverified,
+    refusal: RefusalId,
+) -> Result<Receipt, NotReceived> {
+    let as_of = request.received_at;
+    let (mut events, confirmation) = match examine(source, request, as_of)? {
+        Examined::Handshake { reply, .. } => return Ok(Receipt::Handshake(reply)),
+        Examined::KeyNotKnown(place) => {
+            want(app, source, &place, app.clock.now());
+            return Err(NotReceived::KeyNotKnown(place));
+        }
+        Examined::Events { events, confirmation } => (events, confirmation),
+        // It was refused when it came, and shadow mode is about what comes now.
+        Examined::Shadow(_, problem) => return Err(Refusal::from(problem).into()),
+    };
+    for (number, event) in events.iter_mut().enumerate() {
+        event.id = EventId::derived(refusal.as_bytes(), number);
+    }
+    let admissions = admit(app, source, events, app.clock.now()).await?;
+    app.wake(source);
+    if let Some(confirmation) = confirmation {
+        confirm(app, source, confirmation);
     }
     Ok(Receipt::Events(admissions))
 }

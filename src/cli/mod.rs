@@ -4,13 +4,16 @@ mod asker;
 mod check;
 mod deliveries;
 mod demo;
+mod doctor;
 mod events;
 mod health;
+mod keys;
 mod load;
 mod migrate;
 mod output;
 mod providers;
 mod redrive;
+mod refusals;
 mod replay;
 mod send;
 mod sender;
@@ -81,6 +84,11 @@ enum Command {
     /// A store that is new needs none. On Postgres, run it once when a new version says so. Two at once
     /// wait for each other.
     Migrate(migrate::Migrate),
+    /// Find out what is wrong: the configuration, the store, and why requests were refused
+    ///
+    /// The exit code is 0 if nothing is wrong, 1 if requests were refused, 64 for a mistake in the
+    /// configuration and 69 when the store is not available.
+    Doctor(doctor::Doctor),
     /// Ask a running server whether it is ready: for containers and load balancers
     Health(health::Health),
     /// Show what was counted, and what waits now
@@ -93,6 +101,10 @@ enum Command {
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
     Redrive(redrive::Redrive),
+    /// List refused requests, show one, or admit some after all
+    Refusals(refusals::Refusals),
+    /// List the keys of your APIs, show one, or resolve one whose outcome is unknown
+    Keys(keys::Keys),
     /// Show the providers: scheme, identity, window, handshake
     Providers(providers::Providers),
     /// Print a completion script for a shell
@@ -114,12 +126,15 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Verify(verify) => verify.run(&everywhere),
         Command::Check(check) => check.run(&everywhere).await,
         Command::Migrate(migrate) => migrate.run(&everywhere).await,
+        Command::Doctor(doctor) => doctor.run(&everywhere).await,
         Command::Health(health) => health.run(&everywhere).await,
         Command::Stats(stats) => stats.run(&everywhere).await,
         Command::Events(events) => events.run(&everywhere).await,
         Command::Deliveries(deliveries) => deliveries.run(&everywhere).await,
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
+        Command::Refusals(refusals) => refusals.run(&everywhere).await,
+        Command::Keys(keys) => keys.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -47,7 +47,7 @@ pub static KEYS: &[Key] = &[
         "data_dir",
         Kind::Directory,
         Fallback::Text(DEFAULT_DATA_DIR),
-        "The folder of the SQLite file and of development secrets, relative to the working directory.",
+        "The folder of the SQLite file, of development secrets and of the key that seals credentials in refused requests, relative to the working directory.",
     ),
     key(
         "server",
@@ -110,7 +110,7 @@ pub static KEYS: &[Key] = &[
         "retention_held",
         span(MINUTE, limits::WINDOW_MAX),
         Fallback::Duration(limits::RETENTION_HELD),
-        "The same for held events.",
+        "The same for held events, and for refused requests.",
     ),
     key(
         "workers",
@@ -349,7 +349,7 @@ pub static KEYS: &[Key] = &[
     key(
         "apis.NAME",
         "header",
-        Kind::Text,
+        Kind::Header,
         Fallback::Text("Idempotency-Key"),
         "The header that the key is in.",
     ),
