@@ -326,6 +326,6 @@ async fn insert(turn: &Turn<'_>, new: &[Kept]) -> Result<(), Trouble> {
 }
 
 /// One value of each row: what `unnest` makes rows of again.
-pub(super) fn column<Row, T>(rows: &[Row], value: impl Fn(&Row) -> T) -> Vec<T> {
+pub(super) fn column<'a, Row, T>(rows: &'a [Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }

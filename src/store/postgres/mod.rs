@@ -20,6 +20,7 @@ mod keyed;
 mod mark;
 mod prune;
 mod read;
+mod refusals;
 mod schema;
 mod serve;
 mod settle;
@@ -47,8 +48,8 @@ use self::{
     target::Target,
 };
 use super::{
-    Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
-    Stats, Store, StoreError, Wish,
+    Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
+    RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish,
     batch::{self, Calls},
 };
 use crate::{
@@ -57,6 +58,7 @@ use crate::{
     event::{EventId, NewEvent},
     limits,
     receipt::Admission,
+    refusal::RefusalId,
 };
 
 /// How many batches of admissions may be under way: while one waits for the disk, the next is written.
@@ -171,13 +173,19 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
         delivery::STATEMENTS,
         count::STATEMENTS,
         wish::STATEMENTS,
+        refusals::STATEMENTS,
         prune::STATEMENTS,
     ];
     Lane::new(way, patience, &statements)
 }
 
 fn reading_lane(way: &Way) -> Lane {
-    let statements = [connection::STATEMENTS, read::STATEMENTS, keyed::READING_STATEMENTS];
+    let statements = [
+        connection::STATEMENTS,
+        read::STATEMENTS,
+        refusals::READING_STATEMENTS,
+        keyed::READING_STATEMENTS,
+    ];
     Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
 }
 
@@ -286,6 +294,37 @@ impl Store for PostgresStore {
         let turn = self.chores.turn().await?;
         let pruned = prune::prune(&turn, prune).await;
         turn.end(pruned).await
+    }
+}
+
+#[async_trait]
+impl Refusals for PostgresStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        let turn = self.chores.turn().await?;
+        let kept = refusals::keep(&turn, &refused).await;
+        turn.end(kept).await
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        let turn = self.reading.turn().await?;
+        let page = refusals::page(&turn, filter).await;
+        turn.end(page).await
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        let turn = self.reading.turn().await?;
+        let refused = refusals::one(&turn, id).await;
+        turn.end(refused).await
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        let turn = self.chores.turn().await?;
+        let noted = refusals::note_readmitted(&turn, id, readmission).await;
+        turn.end(noted).await
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     count::{self, Counted},
     delivery::column,
     error::Trouble,
-    keyed,
+    keyed, refusals,
 };
 use crate::{delivery::State, event::EventState, limits, store::Prune};
 
@@ -37,6 +37,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     FORGET_DIGESTS,
     claim::FORGET_OLD,
     keyed::FORGET_OVER,
+    refusals::FORGET_OLD,
     count::SUM_UP,
 ];
 
@@ -120,12 +121,16 @@ pub(super) async fn prune(turn: &Turn<'_>, prune: &Prune) -> Result<usize, Troub
     let old = [&last_leases_ended as &(dyn ToSql + Sync)];
     let now = turn.to_server(prune.now).as_millis();
     let over = [&now as &(dyn ToSql + Sync), &lot];
-    let (marks, _, keys, _, (), _, ()) = tokio::try_join!(
+    // Refused requests keep the time of the process that refused them.
+    let held_before = prune.held_before.as_millis();
+    let refused = [&held_before as &(dyn ToSql + Sync)];
+    let (marks, _, keys, _, _, (), _, ()) = tokio::try_join!(
         biased;
         turn.execute(FORGET_MARKS, &expired),
         turn.execute(FORGET_DIGESTS, &expired),
         turn.execute(keyed::FORGET_OVER, &over),
         turn.execute(claim::FORGET_OLD, &old),
+        turn.execute(refusals::FORGET_OLD, &refused),
         counted.add(turn),
         turn.execute(count::SUM_UP, &[]),
         turn.commit(),

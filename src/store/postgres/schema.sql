@@ -217,6 +217,23 @@ CREATE TABLE saved_responses (
     body    bytea   NOT NULL
 ) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
 
+-- Refused requests, the newest few. What a list shows is JSON; whether one was admitted after all is apart,
+-- because it is written later. The bytes count towards the share of its source.
+CREATE TABLE refusals (
+    id          uuid   NOT NULL PRIMARY KEY,
+    received_at bigint NOT NULL,
+    bytes       bigint NOT NULL,
+    source      text   NOT NULL,
+    step        text   NOT NULL,
+    kept        text   NOT NULL,
+    readmitted  text,
+    headers     bytea  NOT NULL,
+    sealed      bytea  NOT NULL,
+    body        bytea
+) WITH (autovacuum_vacuum_scale_factor = 0.1);
+
+CREATE INDEX refusals_of_source ON refusals (source, id);
+
 -- One row, written to learn whether the store can be written to.
 CREATE TABLE probe (at bigint NOT NULL);
 
