@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crate::redis_server::RedisServer;
 use crate::support::{
     alone,
     program::{Program, Setup},
@@ -13,6 +12,7 @@ use crate::support::{
     sink::Sink,
     until,
 };
+use crate::{postgres_server::PostgresServer, redis_server::RedisServer};
 
 /// How many events; each is sent three times over these connections.
 const EVENTS: usize = 20_000;
@@ -62,6 +62,18 @@ async fn copies_spread_over_two_processes_on_one_redis_are_handled_once() {
     let folder = tempfile::tempdir().unwrap();
     let (redis, sink) = (RedisServer::start(), Sink::start());
     let setup = || Setup::new(folder.path(), &config(&redis.url(), &sink));
+    let programs = [setup().start().await, setup().start().await];
+    send_everything(&[&programs[0], &programs[1]]).await;
+    check_handled_once(&programs[1], &sink).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_spread_over_two_processes_on_one_postgres_are_handled_once() {
+    let _alone = alone().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (postgres, sink) = (PostgresServer::start(&[]), Sink::start());
+    let url = postgres.database();
+    let setup = || Setup::new(folder.path(), &config(&url, &sink));
     let programs = [setup().start().await, setup().start().await];
     send_everything(&[&programs[0], &programs[1]]).await;
     check_handled_once(&programs[1], &sink).await;
