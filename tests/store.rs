@@ -4,6 +4,9 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
+#[cfg(feature = "postgres")]
+#[path = "support/postgres_server.rs"]
+mod postgres_server;
 #[cfg(feature = "redis")]
 #[path = "support/redis_server.rs"]
 mod redis_server;
@@ -17,6 +20,8 @@ mod store {
     pub(crate) mod key_model;
     pub(crate) mod keys;
     pub(crate) mod model;
+    #[cfg(feature = "postgres")]
+    mod postgres;
     pub(crate) mod prune;
     pub(crate) mod read;
     #[cfg(feature = "redis")]
@@ -35,6 +40,8 @@ mod store {
 macro_rules! conformance {
     ($($group:ident { $($test:ident)* })*) => {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
+        #[cfg(feature = "postgres")]
+        mod on_postgres { conformance!(@on postgres $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
         mod on_redis { conformance!(@on redis $($group { $($test)* })*); }
         #[cfg(all(feature = "sqlite", feature = "redis"))]

@@ -23,11 +23,11 @@ pub struct Store {
     pub retention_held: Duration,
 }
 
-const STORES: [&str; 3] = ["memory:", "sqlite:", "redis://"];
+const STORES: [&str; 5] = ["memory:", "sqlite:", "redis://", "postgres://", "postgresql://"];
 /// Where marks can be cached, and which stores gain by it.
 const CACHES: [&str; 2] = ["redis://", "rediss://"];
-const CACHED_STORES: [&str; 2] = ["sqlite:", "postgres://"];
-const STORES_NOT_YET: [&str; 3] = ["rediss://", "redis-cluster://", "postgres://"];
+const CACHED_STORES: [&str; 3] = ["sqlite:", "postgres://", "postgresql://"];
+const STORES_NOT_YET: [&str; 2] = ["rediss://", "redis-cluster://"];
 
 pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findings) -> Store {
     section.refuse_unknown_keys(&[], found);
@@ -37,7 +37,7 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         let instead = "is a store that is not in this version yet: write \"sqlite:hookonce.db\" or \"redis://127.0.0.1:6379\"";
         section.mistake("url", instead, found);
     } else if !is_one_of(&STORES) || url == "sqlite:" {
-        let instead = "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\" or \"memory:\"";
+        let instead = "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\", \"postgres://user:password@host/database\" or \"memory:\"";
         section.mistake("url", instead, found);
     }
     let cache = section.text("cache", found).map(|cache| {

@@ -19,6 +19,8 @@ pub mod batch;
 pub mod cached;
 pub mod keys;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod refusals;
@@ -44,7 +46,7 @@ use crate::{
 
 pub use self::refusals::{Readmission, RefusalFilter, RefusalRow, Refusals, Refused};
 
-/// Opens the store that `url` names: `memory:`, `sqlite:FILE` or `redis://…`.
+/// Opens the store that `url` names: `memory:`, `sqlite:FILE`, `redis://…` or `postgres://…`.
 ///
 /// A server that cannot be reached just now is no error: its calls say so until it can.
 ///
@@ -62,8 +64,12 @@ pub async fn connect(
         ("sqlite", file) => Ok(Arc::new(sqlite::SqliteStore::open(file.as_ref(), clock)?)),
         #[cfg(feature = "redis")]
         ("redis", _) => Ok(Arc::new(redis::RedisStore::connect(url, durability, clock).await?)),
+        #[cfg(feature = "postgres")]
+        ("postgres" | "postgresql", _) => {
+            Ok(Arc::new(postgres::PostgresStore::connect(url, clock).await?))
+        }
         (scheme, _) => Err(StoreError::Failed(format!(
-            "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…` or `memory:`"
+            "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…`, `postgres://…` or `memory:`"
         ))),
     }
 }

@@ -48,7 +48,7 @@ enum BenchClock {
     Manual(Arc<ManualClock>),
     /// The store's own: the test sleeps, and knows the time about.
     #[cfg_attr(
-        not(feature = "redis"),
+        not(any(feature = "postgres", feature = "redis")),
         expect(dead_code, reason = "no store without a server has one")
     )]
     Own(Arc<dyn Clock>),
@@ -58,6 +58,16 @@ enum BenchClock {
 pub(crate) async fn memory() -> Bench {
     let clock = manual_clock();
     Bench::manual(Arc::new(MemoryStore::new(clock.clone())), clock, ())
+}
+
+/// Postgres, in a database of its own.
+#[cfg(feature = "postgres")]
+pub(crate) async fn postgres() -> Bench {
+    use hookonce::{clock::SystemClock, store::postgres::PostgresStore};
+    let database = crate::postgres_server::PostgresServer::shared_database();
+    let clock = SystemClock::start();
+    let store = PostgresStore::connect(&database.url, clock.clone()).await;
+    Bench::own(Arc::new(store.expect("postgres is there")), clock, database)
 }
 
 /// Redis, on a server of its own.
@@ -113,7 +123,7 @@ impl Bench {
     }
 
     /// A bench around a store with a clock of its own, about the same as `clock`.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn own(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
