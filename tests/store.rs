@@ -13,6 +13,7 @@ mod store {
     pub(crate) mod bench;
     pub(crate) mod claim;
     pub(crate) mod model;
+    pub(crate) mod moving;
     pub(crate) mod prune;
     pub(crate) mod read;
     #[cfg(feature = "redis")]
@@ -132,5 +133,19 @@ conformance! {
         known_content_is_forgotten_with_its_mark
         a_lot_is_not_exceeded
         a_redriven_event_is_open_again_and_stays
+    }
+    moving {
+        everything_arrives_in_another_store
+        everything_arrives_from_another_store
+        a_move_there_and_back_brings_everything_back
+        a_store_that_hands_over_lets_end_what_runs_and_begins_nothing
+        a_sealed_store_refuses_every_write
+        a_copy_called_off_gives_the_store_back
+        once_the_target_opens_there_is_no_way_back
+        a_copy_that_broke_off_goes_on_from_any_step
+        a_store_is_filled_only_when_it_is_empty_and_only_by_its_copy
+        a_store_that_is_filled_serves_nobody_until_it_is_finished
+        a_source_on_its_way_goes_nowhere_else
+        a_mark_that_is_carried_ends_when_it_would_have_ended
     }
 }

@@ -11,8 +11,10 @@ use hookonce::{
     store::{
         Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
         Stats, Store, StoreError, Wish,
+        moving::{Cursor, Moving, Record, Standing, Step},
     },
 };
+use uuid::Uuid;
 
 #[derive(Debug)]
 pub(crate) struct NullStore;
@@ -81,5 +83,36 @@ impl Store for NullStore {
 
     async fn prune(&self, _: &Prune) -> Result<usize, StoreError> {
         Ok(0)
+    }
+}
+
+#[async_trait]
+impl Moving for NullStore {
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        Ok(Standing::Serving)
+    }
+
+    async fn step(&self, step: &Step) -> Result<Standing, StoreError> {
+        Standing::Serving.after(step)
+    }
+
+    async fn live(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn size(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn export(&self, _: &Cursor) -> Result<(Vec<Record>, Option<Cursor>), StoreError> {
+        Ok((Vec::new(), None))
+    }
+
+    async fn import(&self, _: Uuid, _: Vec<Record>) -> Result<(), StoreError> {
+        Ok(())
     }
 }

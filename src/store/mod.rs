@@ -15,7 +15,9 @@
 //! The conformance suite in `tests/store.rs` is the contract, and [`memory`] the model it is compared with.
 
 pub mod batch;
+pub mod mark;
 pub mod memory;
+pub mod moving;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]
@@ -27,6 +29,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::moving::Moving;
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
@@ -109,11 +112,15 @@ pub enum StoreError {
     /// The store's settings do not keep what its durability promises.
     #[error("the store does not keep the promise asked for: {0}")]
     Weak(String),
+    /// The store is moved into another one, or is being filled, or has nothing to do with that move;
+    /// nothing was done.
+    #[error("the store moves house: {0}")]
+    Moving(String),
 }
 
 /// What the rest of hookonce may ask of a store. See the module for what holds for all verbs.
 #[async_trait]
-pub trait Store: fmt::Debug + Send + Sync {
+pub trait Store: Moving + fmt::Debug + Send + Sync {
     /// In one line, what a yes survives on this store with these settings.
     fn survives(&self) -> String;
 

@@ -40,6 +40,7 @@ pub(crate) struct Bench {
 }
 
 /// Whose time the store goes by.
+#[derive(Clone)]
 enum BenchClock {
     /// The test's: it moves when told to.
     Manual(Arc<ManualClock>),
@@ -55,6 +56,17 @@ enum BenchClock {
 pub(crate) async fn memory() -> Bench {
     let clock = manual_clock();
     Bench::manual(Arc::new(MemoryStore::new(clock.clone())), clock, ())
+}
+
+/// The model once more, going by the clock of another bench.
+pub(crate) fn memory_beside(other: &Bench) -> Bench {
+    let store = Arc::new(MemoryStore::new(other.clock()));
+    Bench {
+        store,
+        clock: other.clock.clone(),
+        numbers: AtomicU64::new(1 << 32),
+        _kept: Box::new(()),
+    }
 }
 
 /// Redis, on a server of its own.

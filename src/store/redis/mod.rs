@@ -12,6 +12,7 @@ mod admit;
 mod check;
 mod connection;
 mod keys;
+mod moving;
 mod read;
 mod scripts;
 mod wish;

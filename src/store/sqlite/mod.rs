@@ -11,6 +11,9 @@ mod codes;
 mod count;
 mod delivery;
 mod error;
+mod export;
+mod import;
+mod moving;
 mod prune;
 mod read;
 mod schema;
@@ -55,6 +58,7 @@ pub struct SqliteStore {
     // Dropped in this order: the writer finishes what waits, and only then is the lock free.
     readers: Arc<Readers>,
     writer: Writer,
+    clock: Arc<dyn Clock>,
     orphans: Vec<Lease>,
     _lock: File,
 }
@@ -82,8 +86,8 @@ impl SqliteStore {
         let lock = lock(path)?;
         let connection = schema::open_writer(path)?;
         let orphans = read::leases(&connection)?;
-        let writer = Writer::start(connection, clock)?;
-        Ok(Self { readers: Readers::new(path.to_owned()), writer, orphans, _lock: lock })
+        let writer = Writer::start(connection, Arc::clone(&clock))?;
+        Ok(Self { readers: Readers::new(path.to_owned()), writer, clock, orphans, _lock: lock })
     }
 
     async fn admit_one(

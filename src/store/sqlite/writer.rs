@@ -7,6 +7,7 @@
 use std::{slice, sync::Arc, thread, time::Duration};
 
 use rusqlite::{Connection, params};
+use uuid::Uuid;
 
 use super::{count::Counted, error};
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     store::{
         Claimed, Granted, Hold, Prune, Release, StoreError, Wish,
         batch::{self, Batches, Calls},
+        moving::{Record, Standing, Step},
     },
 };
 
@@ -31,6 +33,8 @@ pub(super) enum Call {
     Wish(Wish, Timestamp),
     Prune(Prune),
     Probe,
+    Step(Step),
+    Import(Uuid, Vec<Record>),
 }
 
 /// What it answers to each.
@@ -42,6 +46,7 @@ pub(super) enum Answer {
     Settled(Hold),
     Granted(Granted),
     Pruned(usize),
+    Standing(Standing),
     Done,
 }
 
@@ -132,12 +137,11 @@ fn together(
 ) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
     roll_back(connection)?;
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let mut work = Work { connection, clock, counted: Counted::default() };
-    let answers = calls
-        .iter()
-        .map(|call| work.run(call))
-        .collect::<rusqlite::Result<Vec<_>>>()
-        .and_then(|answers| work.counted.write(connection).map(|()| answers));
+    let answers = Work::begin(connection, clock).and_then(|mut work| {
+        let answers: Vec<_> = calls.iter().map(|call| work.run(call)).collect::<Result<_, _>>()?;
+        work.counted.write(connection)?;
+        Ok(answers)
+    });
     let answers = match answers {
         Ok(answers) => answers,
         Err(error) => {
@@ -174,10 +178,16 @@ pub(super) struct Work<'a> {
     pub(super) connection: &'a Connection,
     pub(super) clock: &'a dyn Clock,
     pub(super) counted: Counted,
+    pub(super) standing: Standing,
+    /// Whether there are marks that came from another store.
+    pub(super) has_carried_marks: bool,
 }
 
 impl Work<'_> {
     fn run(&mut self, call: &Call) -> rusqlite::Result<Result<Answer, StoreError>> {
+        if let Err(moving) = self.allows(call) {
+            return Ok(Err(moving));
+        }
         Ok(match call {
             Call::Admit(event, not_after) => self.admit(event, *not_after)?.map(Answer::Admitted),
             Call::Claim(claim, not_after) => self.claim(claim, *not_after)?.map(Answer::Claimed),
@@ -193,7 +203,21 @@ impl Work<'_> {
                 self.probe()?;
                 Ok(Answer::Done)
             }
+            Call::Step(step) => self.step(step)?.map(Answer::Standing),
+            Call::Import(copy, records) => self.import(*copy, records)?.map(|()| Answer::Done),
         })
+    }
+
+    /// While the store moves house only what runs may end, and later not even that.
+    fn allows(&self, call: &Call) -> Result<(), StoreError> {
+        let may = match call {
+            Call::Step(_) | Call::Import(..) => true,
+            Call::Extend(..) | Call::Settle(_) | Call::Release(_) => self.standing.lets_end(),
+            Call::Admit(..) | Call::Claim(..) | Call::Wish(..) | Call::Prune(_) | Call::Probe => {
+                false
+            }
+        };
+        if may { Ok(()) } else { self.standing.refusal().map_or(Ok(()), Err) }
     }
 
     /// The time, unless it is past `not_after`.

@@ -1,0 +1,233 @@
+//! A whole move, as one function that can be run again until it is through.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Cursor, Move, Standing, Step, Tally};
+use crate::{
+    clock::Clock,
+    store::{Store, StoreError},
+};
+
+/// How often it is looked whether something still runs.
+const LIVE_POLL: Duration = Duration::from_millis(250);
+
+/// How far ahead a mark must reach to be compared: longer than a comparison takes, as a rule. Where it
+/// is not, the comparison is made once more.
+const COMPARED_AHEAD: Duration = Duration::from_mins(10);
+
+/// How often two stores are compared before they are said to differ.
+const COMPARISONS_MAX: u32 = 3;
+
+/// A store, and what a person calls it.
+#[derive(Clone, Copy, Debug)]
+pub struct House<'a> {
+    /// The store, open.
+    pub store: &'a dyn Store,
+    /// Its URL without user and password: the other store remembers it.
+    pub name: &'a str,
+}
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many leases are live in the source: it waits for their end.
+    Ending(u64),
+    /// So many records are copied, of about so many.
+    Copied(u64, u64),
+    /// So many records are compared, of about so many.
+    Compared(u64, u64),
+}
+
+/// What a copy did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The id of the copy.
+    pub copy: Uuid,
+    /// What is in both stores; empty where that was compared by a run before this one.
+    pub copied: Tally,
+}
+
+/// Why a copy did not come to its end. Run again, it goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CopyError {
+    /// The source is not one to copy from, or failed.
+    #[error("the source: {0}")]
+    Source(StoreError),
+    /// The target is not one to copy into, or failed.
+    #[error("the target: {0}")]
+    Target(StoreError),
+    /// Somebody began to copy that source into another store.
+    #[error(
+        "the source is on its way to {0}: finish that copy, or call it off with `--to {0} --call-off`"
+    )]
+    OnItsWay(String),
+    /// The target is in use.
+    #[error("the target has events in it already: name an empty store")]
+    NotEmpty,
+    /// Not a word of what was copied is trusted.
+    #[error(
+        "source and target do not hold the same ({0}): nothing is lost, the source has everything. Call the \
+         copy off, empty the target, and report this"
+    )]
+    Differ(String),
+}
+
+/// Moves everything from one store into another, which serves from then on.
+///
+/// It may be killed at any instant, and goes on when it is run again with the same two stores. `new` is
+/// the id of the copy, if there is none yet.
+///
+/// # Errors
+/// See [`CopyError`]. Where the source is not [`Opened`](Standing::Opened), the copy can be called off.
+pub async fn copy(
+    from: House<'_>,
+    to: House<'_>,
+    new: Uuid,
+    clock: &dyn Clock,
+    tell: &(dyn Fn(Progress) + Sync),
+) -> Result<Report, CopyError> {
+    let id = begin(from, to, new).await?;
+    let opened = matches!(standing(from).await?, Standing::Opened(_));
+    let copied = if opened {
+        Tally::default() // a run before this one has come so far, and compared them
+    } else {
+        wait_until_nothing_runs(from, tell).await?;
+        from.store.step(&Step::Seal(id)).await.map_err(CopyError::Source)?;
+        fill(from, to, id, tell).await?;
+        compare(from, to, clock, tell).await?
+    };
+    // The point of no return, at the source first: were it the other way round, a copy called off in
+    // between would leave two stores that serve.
+    from.store.step(&Step::Open(id)).await.map_err(CopyError::Source)?;
+    to.store.step(&Step::Finish(id)).await.map_err(CopyError::Target)?;
+    Ok(Report { copy: id, copied })
+}
+
+/// Gives the source back: it serves again. What was copied into the target stays there, is never served,
+/// and has to be emptied before the target can be used. Says which copy it was, if there was one.
+///
+/// # Errors
+/// When the target has opened: there is no way back then.
+pub async fn call_off(from: House<'_>) -> Result<Option<Uuid>, CopyError> {
+    let before = standing(from).await?;
+    let Some(Move { id, .. }) = before.copy() else { return Ok(None) };
+    let after = from.store.step(&Step::CallOff(*id)).await.map_err(CopyError::Source)?;
+    Ok((after != before).then_some(*id))
+}
+
+/// Both stores know of the copy after this, and the source hands over. Gives the copy's id.
+async fn begin(from: House<'_>, to: House<'_>, new: Uuid) -> Result<Uuid, CopyError> {
+    let (source, target) = (standing(from).await?, target_standing(to).await?);
+    let (id, begun) = match &source {
+        Standing::HandingOver(known) | Standing::Sealed(known) | Standing::Opened(known) => {
+            if known.other != to.name {
+                return Err(CopyError::OnItsWay(known.other.clone()));
+            }
+            (known.id, true)
+        }
+        Standing::Serving | Standing::Filled(_) | Standing::Filling(_) => (new, false),
+    };
+    let fill = Step::Fill(Move { id, other: from.name.to_owned() });
+    let is_ours = target.copy().is_some_and(|copy| copy.id == id);
+    let may_be_filled = target.after(&fill).map_err(CopyError::Target);
+    if !is_ours {
+        if matches!(source, Standing::Opened(_)) {
+            // It was filled once, and is another one now: filled again, two stores would have served.
+            return Err(CopyError::Target(StoreError::Moving(
+                "it is not the store that the copy has filled, and the source has nothing new"
+                    .to_owned(),
+            )));
+        }
+        may_be_filled?;
+        if !to.store.is_empty().await.map_err(CopyError::Target)? {
+            return Err(CopyError::NotEmpty);
+        }
+    }
+    if !begun || !matches!(source, Standing::Opened(_)) {
+        let hand_over = Step::HandOver(Move { id, other: to.name.to_owned() });
+        from.store.step(&hand_over).await.map_err(CopyError::Source)?;
+        to.store.step(&fill).await.map_err(CopyError::Target)?;
+    }
+    Ok(id)
+}
+
+async fn wait_until_nothing_runs(
+    from: House<'_>,
+    tell: &(dyn Fn(Progress) + Sync),
+) -> Result<(), CopyError> {
+    loop {
+        let live = from.store.live().await.map_err(CopyError::Source)?;
+        if live == 0 {
+            return Ok(());
+        }
+        tell(Progress::Ending(live));
+        tokio::time::sleep(LIVE_POLL).await;
+    }
+}
+
+/// Copies all records. What a run before this one has copied is copied again, which changes nothing.
+async fn fill(
+    from: House<'_>,
+    to: House<'_>,
+    id: Uuid,
+    tell: &(dyn Fn(Progress) + Sync),
+) -> Result<(), CopyError> {
+    let total = from.store.size().await.map_err(CopyError::Source)?;
+    let (mut copied, mut next) = (0, Some(Cursor::default()));
+    while let Some(cursor) = next {
+        let (records, behind) = from.store.export(&cursor).await.map_err(CopyError::Source)?;
+        copied += records.len() as u64;
+        if !records.is_empty() {
+            to.store.import(id, records).await.map_err(CopyError::Target)?;
+        }
+        tell(Progress::Copied(copied, total.max(copied)));
+        next = behind;
+    }
+    Ok(())
+}
+
+/// Reads both stores from beginning to end, and gives what they both hold.
+async fn compare(
+    from: House<'_>,
+    to: House<'_>,
+    clock: &dyn Clock,
+    tell: &(dyn Fn(Progress) + Sync),
+) -> Result<Tally, CopyError> {
+    let total = 2 * from.store.size().await.map_err(CopyError::Source)?;
+    let mut differences = Vec::new();
+    for _ in 0..COMPARISONS_MAX {
+        let marks_until = clock.now().plus(COMPARED_AHEAD);
+        let mut tallies = [Tally::default(), Tally::default()];
+        let mut compared = 0;
+        let sides = [(from, CopyError::Source as fn(_) -> _), (to, CopyError::Target)];
+        for (tally, (house, whose)) in tallies.iter_mut().zip(sides) {
+            let mut next = Some(Cursor::default());
+            while let Some(cursor) = next {
+                let (records, behind) = house.store.export(&cursor).await.map_err(whose)?;
+                compared += records.len() as u64;
+                for record in records {
+                    tally.add(record, marks_until).map_err(whose)?;
+                }
+                tell(Progress::Compared(compared, total.max(compared)));
+                next = behind;
+            }
+        }
+        let [source, target] = tallies;
+        differences = source.differences(&target);
+        if differences.is_empty() {
+            return Ok(source);
+        }
+    }
+    Err(CopyError::Differ(differences.join("; ")))
+}
+
+async fn standing(from: House<'_>) -> Result<Standing, CopyError> {
+    from.store.standing().await.map_err(CopyError::Source)
+}
+
+async fn target_standing(to: House<'_>) -> Result<Standing, CopyError> {
+    to.store.standing().await.map_err(CopyError::Target)
+}
