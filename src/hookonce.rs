@@ -51,7 +51,8 @@ impl Hookonce {
     pub async fn open(config: Config) -> Result<Self, StoreError> {
         let clock = SystemClock::start();
         let (url, durability) = (&config.store.url, config.store.durability);
-        let store = store::connect(url.expose(), durability, &clock).await?;
+        let data_dir = Some(config.server.data_dir.as_path());
+        let store = store::connect(url.expose(), durability, data_dir, &clock).await?;
         refuse_moving(&*store).await?;
         let handlers = configured(&config.handlers, &clock);
         let mut app = App::new(config.sources, handlers, store, clock);
@@ -297,9 +298,11 @@ async fn open(choice: StoreChoice, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Sto
     let store = match choice {
         StoreChoice::Ready(store) => store,
         StoreChoice::Embedded => {
-            store::connect("sqlite:hookonce.db", Durability::Always, clock).await?
+            store::connect("sqlite:hookonce.db", Durability::Always, None, clock).await?
         }
-        StoreChoice::Url(url) => store::connect(url.expose(), Durability::Always, clock).await?,
+        StoreChoice::Url(url) => {
+            store::connect(url.expose(), Durability::Always, None, clock).await?
+        }
     };
     refuse_moving(&*store).await?;
     Ok(store)

@@ -15,6 +15,7 @@
 //! The conformance suite in `tests/store.rs` is the contract, and [`memory`] the model it is compared with.
 
 pub mod batch;
+pub mod generation;
 pub mod mark;
 pub mod memory;
 pub mod moving;
@@ -23,7 +24,7 @@ pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -37,15 +38,18 @@ use crate::{
     receipt::Admission,
 };
 
-/// Opens the store that `url` names: `memory:`, `sqlite:FILE` or `redis://…`.
+/// Opens the store that `url` names: `memory:`, `sqlite:FILE`, `redis://…`, `redis-cluster://…` or
+/// `redis-sentinel://…`.
 ///
-/// A server that cannot be reached just now is no error: its calls say so until it can.
+/// A server that cannot be reached just now is no error: its calls say so until it can. What was last seen of
+/// the store is kept in `data_dir`; without one it is known as long as this process lives.
 ///
 /// # Errors
 /// When there is no such store, or it cannot keep the promise asked for.
 pub async fn connect(
     url: &str,
     durability: Durability,
+    data_dir: Option<&Path>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Store>, StoreError> {
     let clock = Arc::clone(clock);
@@ -54,7 +58,11 @@ pub async fn connect(
         #[cfg(feature = "sqlite")]
         ("sqlite", file) => Ok(Arc::new(sqlite::SqliteStore::open(file.as_ref(), clock)?)),
         #[cfg(feature = "redis")]
-        ("redis", _) => Ok(Arc::new(redis::RedisStore::connect(url, durability, clock).await?)),
+        (
+            "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel"
+            | "rediss-sentinel",
+            _,
+        ) => Ok(Arc::new(redis::RedisStore::connect(url, durability, data_dir, clock).await?)),
         (scheme, _) => Err(StoreError::Failed(format!(
             "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…` or `memory:`"
         ))),
@@ -67,6 +75,8 @@ pub enum Durability {
     /// A power cut.
     #[default]
     Always,
+    /// A power cut, and the loss of the primary: a replica has it too.
+    Replicated,
     /// The end of the process; a power cut may lose about a second.
     Relaxed,
 }
@@ -76,6 +86,7 @@ impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Always => "always",
+            Self::Replicated => "replicated",
             Self::Relaxed => "relaxed",
         })
     }
@@ -109,6 +120,12 @@ pub enum StoreError {
     /// Another process holds the store, which takes one at a time.
     #[error("the store is in use by another process: {0}")]
     InUse(String),
+    /// The store has lost what it held before, and a person must say that it is to be used all the same:
+    /// what it has forgotten would be done a second time. Nothing was done.
+    #[error(
+        "the store is not what it was: {0}; bring back what it held, or go on without it with `hookonce store accept`"
+    )]
+    Forgotten(String),
     /// The store's settings do not keep what its durability promises.
     #[error("the store does not keep the promise asked for: {0}")]
     Weak(String),
@@ -165,6 +182,12 @@ pub trait Store: Moving + fmt::Debug + Send + Sync {
     /// The leases that no living process can hold, because this store takes one process at a time
     /// and that one has just begun. Empty on a shared store, where leases run out by themselves.
     async fn orphans(&self) -> Result<Vec<Leased>, StoreError>;
+
+    /// A person accepts that the store has lost what it held: whatever is there now is used, also by the
+    /// other processes. Says how many parts of the store that was about; none where nothing was lost.
+    async fn accept(&self) -> Result<usize, StoreError> {
+        Ok(0)
+    }
 
     /// A person's wish: see [`Wish`]. Idempotent under the wish's own ids; one that comes late is
     /// `Late`, whether it was done before or not.

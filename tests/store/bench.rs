@@ -78,7 +78,7 @@ pub(crate) async fn redis() -> Bench {
     };
     let server = crate::redis_server::RedisServer::start();
     let clock = SystemClock::start();
-    let store = RedisStore::connect(&server.url(), Durability::Always, clock.clone()).await;
+    let store = RedisStore::connect(&server.url(), Durability::Always, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("redis is there")), clock, server)
 }
 

@@ -134,6 +134,7 @@ local function admit(new)
   return id == new.id and again(id) or note_duplicate(id, new)
 end
 
+expect_to_count() -- a write, so that waiting for a replica covers also what was found done
 local answers, at = {}, 3
 while at <= #ARGV do
   local new = {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::{Connection, Session, server_error},
-    keys::{self, Bucket},
+    keys,
     scripts::{self, Call},
 };
 use crate::{
@@ -35,15 +35,11 @@ pub(super) struct Meta {
 }
 
 /// Admits what waits, batch by batch, until every caller is gone.
-pub(super) async fn serve(
-    connection: Arc<Connection>,
-    bucket: Bucket,
-    mut batches: Batches<Asked, Answer>,
-) {
+pub(super) async fn serve(connection: Arc<Connection>, mut batches: Batches<Asked, Answer>) {
     while let Some(batch) = batches.next().await {
         let (asked, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.call, waiting.reply)).unzip();
-        match admit(&connection, &bucket, &asked).await {
+        match admit(&connection, &asked).await {
             Ok(answers) => {
                 replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer));
             }
@@ -59,13 +55,9 @@ pub(super) fn size(event: &NewEvent) -> usize {
     event.named.body.len() + headers + 1024
 }
 
-async fn admit(
-    connection: &Arc<Connection>,
-    bucket: &Bucket,
-    asked: &[Asked],
-) -> Result<Vec<Answer>, StoreError> {
+async fn admit(connection: &Arc<Connection>, asked: &[Asked]) -> Result<Vec<Answer>, StoreError> {
     let session = connection.session().await?;
-    let mut call = Call::of(&scripts::ADMIT, bucket);
+    let mut call = Call::of(&scripts::ADMIT, &session);
     call.arg(limits::HELD_PER_SOURCE_MAX).arg(limits::DUPLICATES_KEPT_MAX);
     for (event, not_after) in asked {
         add(&mut call, event, *not_after, &session)?;

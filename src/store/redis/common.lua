@@ -19,10 +19,19 @@
 --   l<worker>     what its last claim got
 --   r<wish>       what a redrive renewed
 --   c             counters: what \0 source \0 handler
+--   S             schema, buckets: how many buckets the store was made with
+--   G             the generation, and behind it those it replaced; G<generation> is its counter
 -- All times are milliseconds on the server's clock.
+
+-- KEYS[2] is the counter of the generation that the caller knows. Without it the bucket is not what it
+-- was: it was emptied, or replaced, and nothing is done to it.
 
 local base = KEYS[1]
 local call = redis.call
+
+if call('EXISTS', KEYS[2]) == 0 then
+  return redis.error_reply('GENERATION the store is not the one it was')
+end
 
 local function time()
   local seconds_and_micros = call('TIME')

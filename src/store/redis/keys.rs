@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::event::{Digest, EventId, Identity};
+use crate::event::{Digest, EventId, Identity, NewEvent};
 
 /// How many bytes of a hash make the key of a mark: enough that two never meet, and no more, since
 /// every mark pays for them.
@@ -12,13 +12,21 @@ const MARK_KEY_BYTES: usize = 20;
 /// they are on one node.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
+    tag: String,
     head: Vec<u8>,
 }
 
 impl Bucket {
-    /// The bucket with this number.
-    pub(super) fn number(number: u8) -> Self {
-        Self { head: format!("h:{{h{number:02}}}").into_bytes() }
+    /// The bucket with this number, in a namespace or in none.
+    pub(super) fn number(namespace: &str, number: u8) -> Self {
+        let tag = format!("h{number:02}");
+        let colon = if namespace.is_empty() { "" } else { ":" };
+        Self { head: format!("h:{namespace}{colon}{{{tag}}}").into_bytes(), tag }
+    }
+
+    /// Its hash tag, which is also its name.
+    pub(super) fn tag(&self) -> &str {
+        &self.tag
     }
 
     /// The head of all its keys, with the hash tag.
@@ -35,6 +43,17 @@ impl Bucket {
     pub(super) fn event(&self, id: EventId) -> Vec<u8> {
         self.key("e", id.as_bytes())
     }
+}
+
+/// Which of so many buckets an event belongs to. What may be a copy of another is in the same one: a
+/// digest decides where there is one, because it is in the identity too.
+pub(super) fn bucket_of(event: &NewEvent, buckets: usize) -> usize {
+    let named = &event.named;
+    let digest = named.digest.as_ref().map(|known| digest(&event.source, known));
+    let identity = || named.identity.as_ref().map(|identity| mark(&event.source, identity));
+    let key = digest.or_else(identity).unwrap_or_else(|| event.id.as_bytes().to_vec());
+    let last = key.last_chunk::<2>().map_or(0, |bytes| u16::from_be_bytes(*bytes));
+    usize::from(last) % buckets
 }
 
 /// What stands behind the head in the key of a mark.
@@ -68,6 +87,7 @@ mod tests {
 
     #[test]
     fn all_keys_of_a_bucket_carry_its_hash_tag() {
-        assert_eq!(Bucket::number(7).key("q", b"billing"), b"h:{h07}qbilling");
+        assert_eq!(Bucket::number("", 7).key("q", b"billing"), b"h:{h07}qbilling");
+        assert_eq!(Bucket::number("eu", 7).key("q", b"billing"), b"h:eu:{h07}qbilling");
     }
 }

@@ -1,7 +1,11 @@
 //! Reading: pages of ids, newest first, then what is kept under them. Each command is bounded, and
 //! so is what one call walks through.
 
-use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
     admit::{Meta, unexpected},
@@ -106,27 +110,16 @@ impl Reader<'_> {
         attempts.map(|attempt| attempt.ok_or_else(unexpected)).collect()
     }
 
-    /// See [`Store::stats`](crate::store::Store::stats).
-    pub(super) async fn stats(&self) -> Result<Stats, StoreError> {
+    async fn handlers(&self) -> Result<BTreeSet<String>, StoreError> {
+        Ok(stats(&self.counters().await?).handlers.into_keys().collect())
+    }
+
+    /// What is counted in the bucket, under the names that `common.lua` gives it.
+    pub(super) async fn counters(&self) -> Result<HashMap<String, i64>, StoreError> {
         let session = self.connection.session().await?;
         let mut command = redis::cmd("HGETALL");
         command.arg(self.bucket.key("c", b""));
-        let counters: HashMap<String, i64> = session.query(&command).await?;
-        let mut counted: HashMap<(String, String), Counts> = HashMap::new();
-        for (field, value) in &counters {
-            let mut parts = field.split('\0');
-            let (Some(what), Some(source), Some(handler)) =
-                (parts.next(), parts.next(), parts.next())
-            else {
-                continue; // the number of scripts run, which nobody asks for
-            };
-            let counts = counted.entry((source.to_owned(), handler.to_owned())).or_default();
-            if let Some(counter) = counter(counts, what) {
-                // Below zero while a delivery of an event that is not wholly admitted yet is worked on.
-                *counter = u64::try_from(*value).unwrap_or(0);
-            }
-        }
-        Ok(Stats::summed(counted))
+        session.query(&command).await
     }
 
     /// The lists that hold all that `filter` may take. Dead ones are found without a walk: they are
@@ -138,7 +131,7 @@ impl Reader<'_> {
         let dead = |handler: &String| self.bucket.key("x", handler.as_bytes());
         Ok(match (filter.state, &filter.handler) {
             (Some(State::Dead), Some(handler)) => vec![dead(handler)],
-            (Some(State::Dead), None) => self.stats().await?.handlers.keys().map(dead).collect(),
+            (Some(State::Dead), None) => self.handlers().await?.iter().map(dead).collect(),
             _ => vec![self.bucket.key("D", b"")],
         })
     }
@@ -232,6 +225,24 @@ impl Reader<'_> {
         let rows: Vec<DeliveryFields> = session.pipeline(&commands).await?;
         Ok(ids.iter().zip(rows).filter_map(|(id, row)| delivery(session, id, row)).collect())
     }
+}
+
+/// See [`Store::stats`](crate::store::Store::stats).
+pub(super) fn stats(counters: &HashMap<String, i64>) -> Stats {
+    let mut counted: HashMap<(String, String), Counts> = HashMap::new();
+    for (field, value) in counters {
+        let mut parts = field.split('\0');
+        let (Some(what), Some(source), Some(handler)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue; // the number of scripts run, which nobody asks for
+        };
+        let counts = counted.entry((source.to_owned(), handler.to_owned())).or_default();
+        if let Some(counter) = counter(counts, what) {
+            // Below zero while a delivery of an event that is not wholly admitted yet is worked on.
+            *counter = u64::try_from(*value).unwrap_or(0);
+        }
+    }
+    Stats::summed(counted)
 }
 
 /// 16 bytes: an event's id or a delivery's.

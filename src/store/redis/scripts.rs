@@ -4,7 +4,7 @@ use std::{fmt, sync::LazyLock};
 
 use redis::{Cmd, Script, ToRedisArgs};
 
-use super::keys::Bucket;
+use super::connection::Session;
 
 /// A script: what they all share, then its own file. One that only drains may run when memory is full.
 macro_rules! script {
@@ -32,6 +32,21 @@ pub(super) static MOVE: LazyLock<Script> = script!(" flags=allow-oom", "move.lua
 pub(super) static KILL: LazyLock<Script> = script!(" flags=allow-oom", "kill.lua");
 pub(super) static PRUNE: LazyLock<Script> = script!(" flags=allow-oom", "prune.lua");
 
+/// A script that stands alone, and runs where the others refuse to: in a bucket that is not known yet.
+macro_rules! script_alone {
+    ($file:literal) => {
+        LazyLock::new(|| Script::new(concat!("#!lua flags=allow-oom\n", include_str!($file))))
+    };
+}
+
+pub(super) static MEET: LazyLock<Script> = script_alone!("meet.lua");
+pub(super) static ACCEPT: LazyLock<Script> = script_alone!("accept.lua");
+pub(super) static PROBE: LazyLock<Script> = script_alone!("probe.lua");
+
+/// All that work in a bucket.
+pub(super) static WORKING: [&LazyLock<Script>; 10] =
+    [&ADMIT, &CLAIM, &EXTEND, &SETTLE, &RELEASE, &ROUTE, &REDRIVE, &MOVE, &KILL, &PRUNE];
+
 /// One call of a script, on one bucket.
 pub(super) struct Call {
     /// The script, for loading it where the server does not know it.
@@ -41,10 +56,19 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// A call of `script` on `bucket`, still without arguments.
-    pub(super) fn of(script: &'static Script, bucket: &Bucket) -> Self {
+    /// A call of `script` on the bucket of `session`, still without arguments. It does nothing in a
+    /// bucket of another generation.
+    pub(super) fn of(script: &'static Script, session: &Session) -> Self {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(script.get_hash()).arg(1).arg(bucket.head());
+        command.arg(script.get_hash()).arg(2).arg(session.bucket().head());
+        command.arg(session.counter_key());
+        Self { script, command }
+    }
+
+    /// A call of a script that stands alone, which works below `head`.
+    pub(super) fn alone(script: &'static Script, head: &[u8]) -> Self {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script.get_hash()).arg(1).arg(head);
         Self { script, command }
     }
 
@@ -59,5 +83,40 @@ impl Call {
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").field("script", &self.script.get_hash()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// The commands in a text, where they stand behind `before` and in quotes.
+    fn commands(text: &str, before: &str) -> BTreeSet<String> {
+        let heads = text.split(before).skip(1);
+        heads.filter_map(|head| Some(head.split('\'').next()?.to_owned())).collect()
+    }
+
+    #[test]
+    fn every_command_of_a_script_is_tried_at_the_start() {
+        let scripts = [
+            include_str!("common.lua"),
+            include_str!("admit.lua"),
+            include_str!("claim.lua"),
+            include_str!("extend.lua"),
+            include_str!("settle.lua"),
+            include_str!("release.lua"),
+            include_str!("route.lua"),
+            include_str!("redrive.lua"),
+            include_str!("move.lua"),
+            include_str!("kill.lua"),
+            include_str!("prune.lua"),
+            include_str!("meet.lua"),
+            include_str!("accept.lua"),
+        ];
+        let tried = commands(include_str!("probe.lua"), "{ '");
+        for script in scripts {
+            let untried: Vec<_> = commands(script, "call('").difference(&tried).cloned().collect();
+            assert!(untried.is_empty(), "put {untried:?} into probe.lua");
+        }
     }
 }
