@@ -128,7 +128,10 @@ async fn begin(from: House<'_>, to: House<'_>, new: Uuid) -> Result<Uuid, CopyEr
             }
             (known.id, true)
         }
-        Standing::Serving | Standing::Filled(_) | Standing::Filling(_) => (new, false),
+        Standing::Serving | Standing::Filled(_) => (new, false),
+        Standing::CalledOff(_) | Standing::Filling(_) => {
+            return Err(CopyError::Source(source.refusal_or("it cannot be copied")));
+        }
     };
     let fill = Step::Fill(Move { id, other: from.name.to_owned() });
     let is_ours = target.copy().is_some_and(|copy| copy.id == id);

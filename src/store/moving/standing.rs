@@ -18,6 +18,8 @@ pub enum Standing {
     Sealed(Move),
     /// The other store serves in its place. There is no way back.
     Opened(Move),
+    /// It is on its way back to serving, piece by piece: a store of several pieces passes through this.
+    CalledOff(Move),
     /// It is being filled, and serves nobody yet.
     Filling(Move),
     /// It was filled, and serves.
@@ -82,19 +84,21 @@ impl Standing {
             (Self::Sealed(known), Step::Open(id)) if known.id == *id => {
                 Ok(Self::Opened(known.clone()))
             }
-            (Self::HandingOver(known) | Self::Sealed(known), Step::CallOff(id))
-                if known.id == *id =>
-            {
-                Ok(Self::Serving)
-            }
+            (
+                Self::HandingOver(known) | Self::Sealed(known) | Self::CalledOff(known),
+                Step::CallOff(id),
+            ) if known.id == *id => Ok(Self::Serving),
             (Self::Serving, Step::Fill(from)) => Ok(Self::Filling(from.clone())),
             (Self::Filling(known), Step::Finish(id)) if known.id == *id => {
                 Ok(Self::Filled(known.clone()))
             }
-            _ => Err(self.refusal().unwrap_or_else(|| {
-                StoreError::Moving("the store has nothing to do with that copy".to_owned())
-            })),
+            _ => Err(self.refusal_or("it has nothing to do with that copy")),
         }
+    }
+
+    /// What whoever wants to serve from it is told or, where it serves, `otherwise`.
+    pub fn refusal_or(&self, otherwise: &str) -> StoreError {
+        self.refusal().unwrap_or_else(|| StoreError::Moving(otherwise.to_owned()))
     }
 
     /// What whoever wants to serve from such a store is told; `None` where it serves.
@@ -110,6 +114,10 @@ impl Standing {
                 "it was handed over to {} by copy {}: put the url of that store into `[store]`, and \
                  start again",
                 to.other, to.id
+            ),
+            Self::CalledOff(to) => format!(
+                "its copy {} to {} is being called off: run `hookonce store copy` with `--call-off` again",
+                to.id, to.other
             ),
             Self::Filling(from) => format!(
                 "it is being filled from {} by copy {}: run `hookonce store copy` to the end, or, if that \
@@ -132,6 +140,7 @@ impl Standing {
             Self::HandingOver(copy)
             | Self::Sealed(copy)
             | Self::Opened(copy)
+            | Self::CalledOff(copy)
             | Self::Filling(copy)
             | Self::Filled(copy) => Some(copy),
         }
@@ -157,6 +166,7 @@ impl fmt::Display for Standing {
             Self::HandingOver(_) => "handing-over",
             Self::Sealed(_) => "sealed",
             Self::Opened(_) => "opened",
+            Self::CalledOff(_) => "called-off",
             Self::Filling(_) => "filling",
             Self::Filled(_) => "filled",
         };
@@ -184,6 +194,7 @@ impl FromStr for Standing {
             "handing-over" => Self::HandingOver(copy),
             "sealed" => Self::Sealed(copy),
             "opened" => Self::Opened(copy),
+            "called-off" => Self::CalledOff(copy),
             "filling" => Self::Filling(copy),
             "filled" => Self::Filled(copy),
             _ => return Err(unknown()),
@@ -199,12 +210,13 @@ mod tests {
         Move { id: Uuid::from_u128(id), other: "redis://127.0.0.1:6379/0 (b)".to_owned() }
     }
 
-    fn all() -> [Standing; 6] {
+    fn all() -> [Standing; 7] {
         [
             Standing::Serving,
             Standing::HandingOver(a_move(1)),
             Standing::Sealed(a_move(1)),
             Standing::Opened(a_move(1)),
+            Standing::CalledOff(a_move(1)),
             Standing::Filling(a_move(1)),
             Standing::Filled(a_move(1)),
         ]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    event::{Duplicate, Event, EventId, NewEvent, ReplayGuard},
+    event::{Digest, Duplicate, Event, EventId, NewEvent, ReplayGuard},
     limits,
     receipt::Admission,
     request::Headers,
@@ -30,6 +30,9 @@ pub(super) type Answer = Result<(EventId, Admission), StoreError>;
 pub(super) struct Meta {
     pub(super) event: Event,
     pub(super) identity: Option<String>,
+    /// Kept for whoever carries the event to another store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) digest: Option<Digest>,
     pub(super) mark_until: Option<Timestamp>,
     pub(super) body_bytes: usize,
 }
@@ -88,6 +91,7 @@ fn add(
     let meta = Meta {
         event: without_content(event),
         identity: event.named.identity.as_ref().map(|identity| identity.as_str().to_owned()),
+        digest: event.named.digest,
         mark_until: marked.then_some(mark_until),
         body_bytes: event.named.body.len(),
     };

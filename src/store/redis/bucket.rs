@@ -121,7 +121,8 @@ impl Served {
         let mut command = redis::cmd("HINCRBY");
         command.arg(self.bucket.key("c", b"")).arg("scripts").arg(0);
         let _: i64 = session.query(&command).await?;
-        session.is_what_it_was().await
+        session.is_what_it_was().await?;
+        super::moving::standing(self).await?.refusal().map_or(Ok(()), Err)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -31,7 +31,7 @@ use super::{address::Host, check, keys::Bucket, meet, primary::Primaries, script
 use crate::{
     clock::{Clock, Timestamp},
     limits,
-    store::{Durability, StoreError, generation::Seen},
+    store::{Durability, StoreError, generation::Seen, moving::Standing},
 };
 
 /// How often the distance between our clock and the server's is measured, and the generation rises.
@@ -391,6 +391,12 @@ pub(super) fn server_error(text: &str) -> StoreError {
         "TRYAGAIN",
         "NOSCRIPT",
     ];
+    if let Some(standing) = text.strip_prefix("MOVING ") {
+        return match standing.trim().parse::<Standing>() {
+            Ok(standing) => standing.refusal_or("it is not being filled by that copy"),
+            Err(error) => error,
+        };
+    }
     let code = text.split_whitespace().next().unwrap_or_default();
     let said = format!("redis said: {}", text.trim());
     if code == "OOM" {

@@ -229,6 +229,11 @@ impl Reader<'_> {
 
 /// See [`Store::stats`](crate::store::Store::stats).
 pub(super) fn stats(counters: &HashMap<String, i64>) -> Stats {
+    Stats::summed(counts(counters))
+}
+
+/// The same, one by one: by source and handler.
+pub(super) fn counts(counters: &HashMap<String, i64>) -> HashMap<(String, String), Counts> {
     let mut counted: HashMap<(String, String), Counts> = HashMap::new();
     for (field, value) in counters {
         let mut parts = field.split('\0');
@@ -242,11 +247,11 @@ pub(super) fn stats(counters: &HashMap<String, i64>) -> Stats {
             *counter = u64::try_from(*value).unwrap_or(0);
         }
     }
-    Stats::summed(counted)
+    counted
 }
 
 /// 16 bytes: an event's id or a delivery's.
-type Id = [u8; 16];
+pub(super) type Id = [u8; 16];
 
 /// Event, source, handler, state, attempts, due, replay of, last error.
 type DeliveryFields = (
@@ -289,7 +294,8 @@ fn split(ids: &[u8]) -> Vec<Id> {
     ids.as_chunks::<16>().0.to_vec()
 }
 
-fn state(word: &str) -> Option<State> {
+/// The state that this word stands for.
+pub(super) fn state(word: &str) -> Option<State> {
     match word {
         "q" => Some(State::Queued),
         "l" => Some(State::Leased),
@@ -300,13 +306,30 @@ fn state(word: &str) -> Option<State> {
 }
 
 /// An attempt as its worker wrote it down, or as the claim after it did, in fewer words.
-fn attempt(session: &Session, text: &[u8]) -> Option<Attempt> {
+pub(super) fn attempt(session: &Session, text: &[u8]) -> Option<Attempt> {
     let Some(died) = text.strip_prefix(b"died:") else {
         return serde_json::from_slice(text).ok();
     };
     let (number, started_at) = std::str::from_utf8(died).ok()?.split_once(':')?;
     let started_at: Timestamp = session.to_ours(started_at.parse().ok()?);
     Some(Attempt::died(number.parse().ok()?, started_at))
+}
+
+/// The counters and gauges by the names they are kept under.
+pub(super) fn counters_of(mut counts: Counts) -> impl Iterator<Item = (&'static str, u64)> {
+    const NAMES: [&str; 10] = [
+        "events",
+        "duplicates",
+        "held",
+        "unrouted",
+        "done",
+        "dead",
+        "queued",
+        "leased",
+        "dead_now",
+        "held_now",
+    ];
+    NAMES.into_iter().filter_map(move |name| Some((name, *counter(&mut counts, name)?)))
 }
 
 fn counter<'a>(counts: &'a mut Counts, what: &str) -> Option<&'a mut u64> {

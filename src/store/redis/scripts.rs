@@ -7,13 +7,16 @@ use redis::{Cmd, Script, ToRedisArgs};
 use super::connection::Session;
 
 /// A script: what they all share, then its own file. One that only drains may run when memory is full.
+/// What it does decides whether it may run while the store moves house.
 macro_rules! script {
-    ($flags:literal, $file:literal) => {
+    ($flags:literal, $does:literal, $file:literal) => {
         LazyLock::new(|| {
             Script::new(concat!(
                 "#!lua",
                 $flags,
-                "\n",
+                "\nlocal does = '",
+                $does,
+                "'\n",
                 include_str!("common.lua"),
                 include_str!($file)
             ))
@@ -21,16 +24,18 @@ macro_rules! script {
     };
 }
 
-pub(super) static ADMIT: LazyLock<Script> = script!("", "admit.lua");
-pub(super) static CLAIM: LazyLock<Script> = script!(" flags=allow-oom", "claim.lua");
-pub(super) static EXTEND: LazyLock<Script> = script!(" flags=allow-oom", "extend.lua");
-pub(super) static SETTLE: LazyLock<Script> = script!(" flags=allow-oom", "settle.lua");
-pub(super) static RELEASE: LazyLock<Script> = script!(" flags=allow-oom", "release.lua");
-pub(super) static ROUTE: LazyLock<Script> = script!("", "route.lua");
-pub(super) static REDRIVE: LazyLock<Script> = script!(" flags=allow-oom", "redrive.lua");
-pub(super) static MOVE: LazyLock<Script> = script!(" flags=allow-oom", "move.lua");
-pub(super) static KILL: LazyLock<Script> = script!(" flags=allow-oom", "kill.lua");
-pub(super) static PRUNE: LazyLock<Script> = script!(" flags=allow-oom", "prune.lua");
+pub(super) static ADMIT: LazyLock<Script> = script!("", "serves", "admit.lua");
+pub(super) static CLAIM: LazyLock<Script> = script!(" flags=allow-oom", "serves", "claim.lua");
+pub(super) static EXTEND: LazyLock<Script> = script!(" flags=allow-oom", "ends", "extend.lua");
+pub(super) static SETTLE: LazyLock<Script> = script!(" flags=allow-oom", "ends", "settle.lua");
+pub(super) static RELEASE: LazyLock<Script> = script!(" flags=allow-oom", "ends", "release.lua");
+pub(super) static ROUTE: LazyLock<Script> = script!("", "serves", "route.lua");
+pub(super) static REDRIVE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "redrive.lua");
+pub(super) static MOVE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "move.lua");
+pub(super) static KILL: LazyLock<Script> = script!(" flags=allow-oom", "serves", "kill.lua");
+pub(super) static PRUNE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "prune.lua");
+pub(super) static STEP: LazyLock<Script> = script!(" flags=allow-oom", "steps", "step.lua");
+pub(super) static IMPORT: LazyLock<Script> = script!("", "fills", "import.lua");
 
 /// A script that stands alone, and runs where the others refuse to: in a bucket that is not known yet.
 macro_rules! script_alone {
@@ -44,8 +49,9 @@ pub(super) static ACCEPT: LazyLock<Script> = script_alone!("accept.lua");
 pub(super) static PROBE: LazyLock<Script> = script_alone!("probe.lua");
 
 /// All that work in a bucket.
-pub(super) static WORKING: [&LazyLock<Script>; 10] =
-    [&ADMIT, &CLAIM, &EXTEND, &SETTLE, &RELEASE, &ROUTE, &REDRIVE, &MOVE, &KILL, &PRUNE];
+pub(super) static WORKING: [&LazyLock<Script>; 12] = [
+    &ADMIT, &CLAIM, &EXTEND, &SETTLE, &RELEASE, &ROUTE, &REDRIVE, &MOVE, &KILL, &PRUNE, &STEP, &IMPORT,
+];
 
 /// One call of a script, on one bucket.
 pub(super) struct Call {
@@ -110,6 +116,8 @@ mod tests {
             include_str!("move.lua"),
             include_str!("kill.lua"),
             include_str!("prune.lua"),
+            include_str!("step.lua"),
+            include_str!("import.lua"),
             include_str!("meet.lua"),
             include_str!("accept.lua"),
         ];
