@@ -2,7 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{mistakes::Findings, section::Section};
+use super::{
+    environment::{Environment, fill_in},
+    mistakes::Findings,
+    section::Section,
+};
 use crate::{secret::Secret, store::Durability};
 
 /// The store's settings.
@@ -52,6 +56,23 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         retention_dead: section.duration("retention_dead", found),
         retention_held: section.duration("retention_held", found),
     }
+}
+
+/// A store's URL as somebody names it elsewhere, ready to connect to, by the rules of `[store]`: with
+/// every `${NAME}` filled in, and the file of an SQLite store inside the data folder.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn store_url(
+    text: &str,
+    data_dir: &Path,
+    environment: &Environment<'_>,
+) -> Result<Secret, Vec<String>> {
+    let url = fill_in(text, environment)?;
+    if url == "sqlite:" {
+        return Err(vec!["`sqlite:` names no file: write \"sqlite:hookonce.db\"".to_owned()]);
+    }
+    Ok(Secret::new(inside(&url, data_dir)))
 }
 
 /// The URL, with the file of an SQLite store inside the data folder unless its path is absolute.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Cursor, Move, Standing, Step, Tally};
 use crate::{
-    clock::Clock,
+    clock::{Clock, Timestamp},
     store::{Store, StoreError},
 };
 
@@ -20,6 +20,10 @@ const COMPARED_AHEAD: Duration = Duration::from_mins(10);
 
 /// How often two stores are compared before they are said to differ.
 const COMPARISONS_MAX: u32 = 3;
+
+/// How often a page is asked for, or written, again when the store does not answer, and how long after.
+const TRIES_MAX: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A store, and what a person calls it.
 #[derive(Clone, Copy, Debug)]
@@ -181,10 +185,12 @@ async fn fill(
     let total = from.store.size().await.map_err(CopyError::Source)?;
     let (mut copied, mut next) = (0, Some(Cursor::default()));
     while let Some(cursor) = next {
-        let (records, behind) = from.store.export(&cursor).await.map_err(CopyError::Source)?;
+        let page = patiently(|| from.store.export(&cursor)).await;
+        let (records, behind) = page.map_err(CopyError::Source)?;
         copied += records.len() as u64;
         if !records.is_empty() {
-            to.store.import(id, records).await.map_err(CopyError::Target)?;
+            let imported = patiently(|| to.store.import(id, records.clone())).await;
+            imported.map_err(CopyError::Target)?;
         }
         tell(Progress::Copied(copied, total.max(copied)));
         next = behind;
@@ -200,31 +206,60 @@ async fn compare(
     tell: &(dyn Fn(Progress) + Sync),
 ) -> Result<Tally, CopyError> {
     let total = 2 * from.store.size().await.map_err(CopyError::Source)?;
+    let mut compared = 0;
+    let mut tell_more = |records: u64| {
+        compared += records;
+        tell(Progress::Compared(compared, total.max(compared)));
+    };
     let mut differences = Vec::new();
     for _ in 0..COMPARISONS_MAX {
         let marks_until = clock.now().plus(COMPARED_AHEAD);
-        let mut tallies = [Tally::default(), Tally::default()];
-        let mut compared = 0;
-        let sides = [(from, CopyError::Source as fn(_) -> _), (to, CopyError::Target)];
-        for (tally, (house, whose)) in tallies.iter_mut().zip(sides) {
-            let mut next = Some(Cursor::default());
-            while let Some(cursor) = next {
-                let (records, behind) = house.store.export(&cursor).await.map_err(whose)?;
-                compared += records.len() as u64;
-                for record in records {
-                    tally.add(record, marks_until).map_err(whose)?;
-                }
-                tell(Progress::Compared(compared, total.max(compared)));
-                next = behind;
-            }
-        }
-        let [source, target] = tallies;
+        let source = tally(from.store, marks_until, &mut tell_more).await;
+        let source = source.map_err(CopyError::Source)?;
+        let target = tally(to.store, marks_until, &mut tell_more).await;
+        let target = target.map_err(CopyError::Target)?;
         differences = source.differences(&target);
         if differences.is_empty() {
             return Ok(source);
         }
     }
     Err(CopyError::Differ(differences.join("; ")))
+}
+
+/// Everything that a store holds, summed up; marks that end before `marks_until` left out. `tell` hears
+/// of every page how many records it had.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn tally(
+    store: &dyn Store,
+    marks_until: Timestamp,
+    tell: &mut (dyn FnMut(u64) + Send),
+) -> Result<Tally, StoreError> {
+    let (mut tally, mut next) = (Tally::default(), Some(Cursor::default()));
+    while let Some(cursor) = next {
+        let (records, behind) = patiently(|| store.export(&cursor)).await?;
+        tell(records.len() as u64);
+        for record in records {
+            tally.add(record, marks_until)?;
+        }
+        next = behind;
+    }
+    Ok(tally)
+}
+
+/// Asks again where the store does not answer: pages are large, and nobody waits.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    for _ in 1..TRIES_MAX {
+        match ask().await {
+            Err(StoreError::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
+            answered => return answered,
+        }
+    }
+    ask().await
 }
 
 async fn standing(from: House<'_>) -> Result<Standing, CopyError> {

@@ -58,8 +58,8 @@ impl Tally {
         Ok(())
     }
 
-    /// The kinds of which the two do not hold the same.
-    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+    /// The kinds of which the two do not hold the same, told for people.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
         let kinds: BTreeSet<&'static str> = self.0.keys().chain(other.0.keys()).copied().collect();
         let mut differences = Vec::new();
         for kind in kinds {

@@ -63,7 +63,8 @@ async fn events(session: &Session, from: &Cursor) -> Result<Page, StoreError> {
     let mut command = redis::cmd("ZRANGEBYLEX");
     command.arg(session.bucket().key("E", b"")).arg(first).arg("+");
     command.arg("LIMIT").arg(0).arg(limits::EXPORT_ROWS);
-    let ids: Vec<Id> = session.query::<Vec<Vec<u8>>>(&command).await?.iter().filter_map(id).collect();
+    let ids: Vec<Id> =
+        session.query::<Vec<Vec<u8>>>(&command).await?.iter().filter_map(id).collect();
     let ids = as_many_as_fit(session, ids).await?;
     let next = match ids.last() {
         Some(last) => from.behind(last.as_slice()),
@@ -217,7 +218,8 @@ async fn deliveries(
         commands.cmd("HGETALL").arg(bucket.key("a", &id));
         asked += 1;
     }
-    let answers: Vec<Value> = if asked > 0 { session.pipeline(&commands).await? } else { Vec::new() };
+    let answers: Vec<Value> =
+        if asked > 0 { session.pipeline(&commands).await? } else { Vec::new() };
     let mut answers = answers.chunks_exact(2);
     let mut all = Vec::new();
     for event in events {
@@ -337,7 +339,8 @@ async fn marks(session: &Session, from: &Cursor) -> Result<Page, StoreError> {
 fn mark(name: &[u8], value: &[u8], expires_at: Timestamp) -> Option<Record> {
     let (kind, key) = name.split_first()?;
     let (event, digest) = value.split_at_checked(16)?;
-    let key_of = |bytes: &[u8]| <[u8; MARK_KEY_BYTES]>::try_from(bytes).ok().map(MarkKey::from_bytes);
+    let key_of =
+        |bytes: &[u8]| <[u8; MARK_KEY_BYTES]>::try_from(bytes).ok().map(MarkKey::from_bytes);
     let copy = MarkCopy {
         key: key_of(key)?,
         event: work::event_id(event)?,

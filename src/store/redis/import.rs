@@ -46,7 +46,8 @@ pub(super) async fn all(
     }
     if records.is_empty() {
         // Nothing to write, and still somebody who has to know whether he may.
-        let standing = super::moving::standing(buckets.first().ok_or_else(super::admit::unexpected)?);
+        let standing =
+            super::moving::standing(buckets.first().ok_or_else(super::admit::unexpected)?);
         return standing.await?.expect_filling(copy);
     }
     Ok(())

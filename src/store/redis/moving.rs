@@ -44,7 +44,9 @@ impl Moving for RedisStore {
             Step::Seal(_) if self.live().await? > 0 => {
                 return Err(StoreError::Moving("something in it still runs".to_owned()));
             }
-            Step::Fill(_) if self.standing().await? == Standing::Serving && !self.is_empty().await? => {
+            Step::Fill(_)
+                if self.standing().await? == Standing::Serving && !self.is_empty().await? =>
+            {
                 return Err(StoreError::Moving("there are events in it already".to_owned()));
             }
             _ => {}

@@ -50,7 +50,8 @@ pub(super) static PROBE: LazyLock<Script> = script_alone!("probe.lua");
 
 /// All that work in a bucket.
 pub(super) static WORKING: [&LazyLock<Script>; 12] = [
-    &ADMIT, &CLAIM, &EXTEND, &SETTLE, &RELEASE, &ROUTE, &REDRIVE, &MOVE, &KILL, &PRUNE, &STEP, &IMPORT,
+    &ADMIT, &CLAIM, &EXTEND, &SETTLE, &RELEASE, &ROUTE, &REDRIVE, &MOVE, &KILL, &PRUNE, &STEP,
+    &IMPORT,
 ];
 
 /// One call of a script, on one bucket.
