@@ -13,6 +13,7 @@ use hookonce::{
     store::{
         Claimed, DeliveryFilter, EventFilter, Prune, Release, Store, StoreError, Which, Wish,
         memory::MemoryStore,
+        moving::{Cursor, Move, Step, tally},
     },
 };
 use proptest::{
@@ -40,7 +41,8 @@ pub(crate) fn agrees(fresh: impl AsyncFn() -> Bench) {
                 for verb in verbs {
                     pair.run(&verb).await?;
                 }
-                pair.compare_all().await
+                pair.compare_all().await?;
+                pair.carry_over(&fresh().await).await
             })
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
@@ -321,6 +323,37 @@ impl Pair {
         let exact = self.bench.knows_the_time();
         let told = everything(self.bench.store.as_ref(), exact).await;
         same("everything", told, everything(&self.model, exact).await)
+    }
+}
+
+impl Pair {
+    /// Whatever the sequence has left: the store gives away what the model does, and takes over all of it.
+    async fn carry_over(&self, other: &Bench) -> Result<(), TestCaseError> {
+        let begun = MemoryStore::new(self.bench.clock());
+        let pairs: [(&dyn Store, &dyn Store); 2] =
+            [(&*self.bench.store, &begun), (&self.model, &*other.store)];
+        let exact = self.bench.knows_the_time();
+        for (from, into) in pairs {
+            let id = Uuid::from_u128(1);
+            let fill = Step::Fill(Move { id, other: "elsewhere".to_owned() });
+            into.step(&fill).await.expect("it is empty");
+            let mut next = Some(Cursor::default());
+            while let Some(cursor) = next {
+                let (records, behind) = from.export(&cursor).await.expect("it is read");
+                into.import(id, records.clone()).await.expect("it is written");
+                into.import(id, records).await.expect("it is written again");
+                next = behind;
+            }
+            into.step(&Step::Finish(id)).await.expect("it is filled");
+            same("carried", everything(into, exact).await, everything(&self.model, exact).await)?;
+            let now = self.bench.now();
+            let (source, target) = (
+                tally(from, now, &mut |_| {}).await.expect("it is read"),
+                tally(into, now, &mut |_| {}).await.expect("it is read"),
+            );
+            same("tally", source.differences(&target), Vec::<String>::new())?;
+        }
+        Ok(())
     }
 }
 
