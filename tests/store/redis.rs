@@ -58,7 +58,9 @@ async fn bench_at(url: &str) -> Bench {
 }
 
 async fn refused(url: &str, durability: Durability) -> StoreError {
-    RedisStore::connect(url, durability, None, SystemClock::start()).await.expect_err("it is refused")
+    RedisStore::connect(url, durability, None, SystemClock::start())
+        .await
+        .expect_err("it is refused")
 }
 
 /// A new event that makes the script write everything it can write.

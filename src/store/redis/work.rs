@@ -136,8 +136,7 @@ pub(super) async fn look(session: &Session, claim: &Claim) -> Result<Seen, Store
     commands.cmd("ZRANGE").arg(bucket.key("q", claim.handler.as_bytes())).arg(0).arg(last);
     commands.arg("WITHSCORES");
     commands.cmd("GET").arg(bucket.key("l", claim.worker.as_bytes()));
-    let (waiting, last_claim): (Vec<Scored>, Option<Vec<u8>>) =
-        session.pipeline(&commands).await?;
+    let (waiting, last_claim): (Vec<Scored>, Option<Vec<u8>>) = session.pipeline(&commands).await?;
     let now = session.server_now();
     let next = waiting.first().map(|(_, due)| session.to_ours(*due));
     let due = waiting.into_iter().filter(|(_, due)| *due <= now);
