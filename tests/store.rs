@@ -5,6 +5,9 @@
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
 #[cfg(feature = "redis")]
+#[path = "support/redis_cluster.rs"]
+mod redis_cluster;
+#[cfg(feature = "redis")]
 #[path = "support/redis_server.rs"]
 mod redis_server;
 
@@ -30,6 +33,10 @@ macro_rules! conformance {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
         mod on_redis { conformance!(@on redis $($group { $($test)* })*); }
+        #[cfg(feature = "redis")]
+        mod on_cluster { conformance!(@on cluster $($group { $($test)* })*); }
+        #[cfg(feature = "redis")]
+        mod on_valkey { conformance!(@on valkey $($group { $($test)* })*); }
         #[cfg(feature = "sqlite")]
         mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
     };

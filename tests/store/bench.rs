@@ -82,6 +82,42 @@ pub(crate) async fn redis() -> Bench {
     Bench::own(Arc::new(store.expect("redis is there")), clock, server)
 }
 
+/// A cluster that all tests share, each in a namespace of its own, with a replica of everything.
+#[cfg(feature = "redis")]
+pub(crate) async fn cluster() -> Bench {
+    use hookonce::{
+        clock::SystemClock,
+        store::{Durability, redis::RedisStore},
+    };
+    static TESTS: AtomicU64 = AtomicU64::new(0);
+    let cluster = tokio::task::spawn_blocking(crate::redis_cluster::RedisCluster::shared).await;
+    let url = cluster.expect("it starts").url();
+    let url = format!("{url}?namespace=test{}", TESTS.fetch_add(1, Ordering::Relaxed));
+    let clock = SystemClock::start();
+    let store = RedisStore::connect(&url, Durability::Replicated, None, clock.clone()).await;
+    Bench::own(Arc::new(store.expect("the cluster is there")), clock, ())
+}
+
+/// Valkey, on a server of its own.
+#[cfg(feature = "redis")]
+pub(crate) async fn valkey() -> Bench {
+    use hookonce::{
+        clock::SystemClock,
+        store::{Durability, redis::RedisStore},
+    };
+    let settings = ["--appendonly", "yes", "--appendfsync", "always"];
+    let server = crate::redis_server::RedisServer::start_program(&valkey_server(), &settings);
+    let clock = SystemClock::start();
+    let store = RedisStore::connect(&server.url(), Durability::Always, None, clock.clone()).await;
+    Bench::own(Arc::new(store.expect("valkey is there")), clock, server)
+}
+
+/// The program, where `tests/run` has put it, or the one that is installed.
+#[cfg(feature = "redis")]
+fn valkey_server() -> String {
+    std::env::var("VALKEY_SERVER").unwrap_or_else(|_| "valkey-server".to_owned())
+}
+
 /// The embedded store, in a folder of its own.
 #[cfg(feature = "sqlite")]
 pub(crate) async fn sqlite() -> Bench {

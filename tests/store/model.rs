@@ -198,10 +198,11 @@ impl Pair {
         };
         let mut event = self.bench.event("evt");
         event.source = SOURCES[source % 2].into();
-        event.named.identity =
-            identity.map(|number| Identity::of([format!("evt_{number}").as_str()]));
-        // What has no identity is never told from its copies, so it has no digest either.
+        // What has no identity is never told from its copies, so it has no digest either. Where there
+        // is a digest it is in the identity too: the same id with other content is another event.
         let content = content.filter(|_| identity.is_some());
+        let name = |number| format!("evt_{number} {content:?}");
+        event.named.identity = identity.map(|number| Identity::of([name(number).as_str()]));
         event.named.digest = content.map(|number| Digest::of([[number].as_slice()]));
         event.replay_guard = if hold { ReplayGuard::Hold } else { ReplayGuard::Flag };
         event.window = if self.bench.knows_the_time() { SHORT * 10 } else { LONG };

@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 
 /// A running server.
 pub(crate) struct RedisServer {
+    program: String,
     port: u16,
     folder: TempDir,
     settings: Vec<String>,
@@ -26,16 +28,27 @@ impl RedisServer {
 
     /// A server with these settings; the last of two for the same thing counts.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port is free")
-            .port();
+        Self::start_program("redis-server", settings)
+    }
+
+    /// The same with another program that is run as redis-server is.
+    pub(crate) fn start_program(program: &str, settings: &[&str]) -> Self {
+        // In memory where that can be: what is synced there survives all that a test does to a server,
+        // and a slow disk is no reason for a test to fail.
+        let in_memory = Path::new("/dev/shm");
+        let folder = if in_memory.is_dir() { in_memory.to_owned() } else { std::env::temp_dir() };
+        let folder = tempfile::tempdir_in(folder).expect("a folder can be made");
+        let port = free_port();
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let child = run(port, &folder, &settings);
-        let server = Self { port, folder, settings, child };
+        let child = run(program, port, &folder, &settings);
+        let server = Self { program: program.to_owned(), port, folder, settings, child };
         server.wait_until_it_answers();
         server
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Its URL, for the default user.
@@ -61,7 +74,7 @@ impl RedisServer {
 
     /// Starts it again on what it left on disk.
     pub(crate) fn restart(&mut self) {
-        self.child = run(self.port, &self.folder, &self.settings);
+        self.child = run(&self.program, self.port, &self.folder, &self.settings);
         self.wait_until_it_answers();
     }
 
@@ -84,7 +97,7 @@ impl RedisServer {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("redis-server does not answer on port {}", self.port);
+        panic!("{} does not answer on port {}: is it installed?", self.program, self.port);
     }
 }
 
@@ -95,8 +108,18 @@ impl Drop for RedisServer {
     }
 }
 
-fn run(port: u16, folder: &TempDir, settings: &[String]) -> Child {
-    Command::new("redis-server")
+/// A port that nobody listens on just now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port is free")
+        .port()
+}
+
+fn run(program: &str, port: u16, folder: &TempDir, settings: &[String]) -> Child {
+    // It dies with the thread that started it: also where many tests share it, and none ends it.
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", program])
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
         .args(["--maxmemory-policy", "noeviction", "--dir"])
         .arg(folder.path())
@@ -104,5 +127,5 @@ fn run(port: u16, folder: &TempDir, settings: &[String]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server is installed")
+        .expect("setpriv of util-linux is installed")
 }

@@ -23,8 +23,11 @@ use crate::{
     },
 };
 
-/// How long a bucket that did not answer is passed over by claims.
-const ASIDE: Duration = Duration::from_secs(1);
+/// How long a bucket that did not answer is passed over by claims: much longer than they wait for it.
+const ASIDE: Duration = Duration::from_secs(4);
+
+/// How many events one script prunes: a few milliseconds.
+const PRUNED_AT_ONCE_MAX: usize = 200;
 
 /// How many claims that were not answered are remembered, to be given back.
 const UNANSWERED_MAX: usize = 1024;
@@ -103,8 +106,21 @@ impl Served {
         work::release(&self.connection.session().await?, release).await
     }
 
-    /// See [`Store::prune`](crate::store::Store::prune).
+    /// See [`Store::prune`](crate::store::Store::prune). It takes small bites: while one is taken, Redis
+    /// does nothing else.
     pub(super) async fn prune(&self, prune: &Prune, lot: usize) -> Result<usize, StoreError> {
+        let mut gone = 0;
+        while gone < lot {
+            let more = self.prune_some(prune, PRUNED_AT_ONCE_MAX.min(lot - gone)).await?;
+            gone += more;
+            if more == 0 {
+                break;
+            }
+        }
+        Ok(gone)
+    }
+
+    async fn prune_some(&self, prune: &Prune, lot: usize) -> Result<usize, StoreError> {
         let session = self.connection.session().await?;
         let mut call = Call::of(&scripts::PRUNE, &session);
         call.arg(session.to_server(prune.now))

@@ -3,7 +3,7 @@
 //!
 //! A bucket that does not answer is passed over: its deliveries wait, the others' do not.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::join_all;
 
@@ -14,9 +14,6 @@ use crate::{
     limits,
     store::{Claimed, Release, StoreError},
 };
-
-/// How long a bucket has to say what is due in it.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Deliveries, and the buckets they came from.
 pub(super) type Homes = Vec<(DeliveryId, usize)>;
@@ -76,13 +73,10 @@ async fn look<'a>(
 ) -> Result<Look<'a>, StoreError> {
     let looked = async {
         served.give_back_unanswered().await?;
-        let session = served.connection.session_within(LOOK_TIMEOUT).await?;
+        let session = served.connection.session().await?;
         work::look(&session, claim).await
     };
-    let answered = tokio::time::timeout(LOOK_TIMEOUT, looked)
-        .await
-        .unwrap_or_else(|_| Err(StoreError::Unavailable("a bucket does not answer".to_owned())));
-    let seen = answered.inspect_err(|error| {
+    let seen = looked.await.inspect_err(|error| {
         served.put_aside();
         tracing::debug!(%error, store.bucket = served.bucket.tag(), "claims pass the bucket over");
     })?;
@@ -201,7 +195,7 @@ async fn forget_another(looks: &[Look<'_>], shares: &[Option<usize>], claim: &Cl
         .zip(shares)
         .filter(|(look, share)| look.last_claim == LastClaim::Another && share.is_none());
     let forgetting = stale.map(|(look, _)| async move {
-        let session = look.served.connection.session_within(LOOK_TIMEOUT).await?;
+        let session = look.served.connection.session().await?;
         work::forget_last_claim(&session, claim.worker).await
     });
     for forgotten in join_all(forgetting).await {

@@ -101,15 +101,7 @@ impl Connection {
 
     /// A session on an open, checked connection, which is opened if there is none.
     pub(super) async fn session(self: &Arc<Self>) -> Result<Session, StoreError> {
-        self.session_within(limits::STORE_CALL_TIMEOUT).await
-    }
-
-    /// The same with less time than a call usually has.
-    pub(super) async fn session_within(
-        self: &Arc<Self>,
-        time: Duration,
-    ) -> Result<Session, StoreError> {
-        let deadline = Instant::now() + time;
+        let deadline = Instant::now() + limits::STORE_CALL_TIMEOUT;
         let open = timeout_at(deadline, self.open()).await.map_err(|_| silent())??;
         Ok(Session { way: Arc::clone(self), open, deadline })
     }

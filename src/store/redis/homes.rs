@@ -85,13 +85,15 @@ pub(super) async fn extend(
         let holds = work::extend(&session, &own, lease).await?;
         Ok::<_, StoreError>(own.into_iter().zip(holds).collect::<Vec<_>>())
     });
-    let mut answers: HashMap<DeliveryId, Vec<Result<Hold, StoreError>>> = HashMap::new();
+    let mut answers: HashMap<(DeliveryId, u64), Vec<Result<Hold, StoreError>>> = HashMap::new();
     for answer in join_all(asked).await {
         for (lease, hold) in answer? {
-            answers.entry(lease.delivery).or_default().push(Ok(hold));
+            answers.entry((lease.delivery, lease.token)).or_default().push(Ok(hold));
         }
     }
-    let hold = |lease: &Lease| kept_by_any(answers.remove(&lease.delivery).unwrap_or_default());
+    let hold = |lease: &Lease| {
+        kept_by_any(answers.get(&(lease.delivery, lease.token)).cloned().unwrap_or_default())
+    };
     leases.iter().map(hold).collect()
 }
 

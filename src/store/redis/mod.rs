@@ -36,7 +36,7 @@ use std::{
     fmt,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -68,6 +68,8 @@ pub struct RedisStore {
     homes: Homes,
     /// Where the next claim begins, so that no bucket is always the last.
     turn: AtomicUsize,
+    /// Two claims of a handler at once would each look at the same deliveries and get half of them.
+    claiming: Mutex<HashMap<Arc<str>, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl RedisStore {
@@ -115,7 +117,19 @@ impl RedisStore {
         drop(problems);
         let buckets = ways.into_iter().map(Served::new).collect();
         let turn = AtomicUsize::new(0);
-        Ok(Self { address, durability, buckets, homes: Homes::default(), turn })
+        Ok(Self {
+            address,
+            durability,
+            buckets,
+            homes: Homes::default(),
+            turn,
+            claiming: Mutex::default(),
+        })
+    }
+
+    fn claiming_of(&self, handler: &Arc<str>) -> Arc<tokio::sync::Mutex<()>> {
+        let mut claiming = self.claiming.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(claiming.entry(Arc::clone(handler)).or_default())
     }
 
     fn bucket_of(&self, event: &NewEvent) -> Result<&Served, StoreError> {
@@ -162,6 +176,8 @@ impl Store for RedisStore {
 
     async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let in_turn = self.claiming_of(&claim.handler);
+        let _in_turn = in_turn.lock().await;
         let (claimed, homes) = claim::claim(&self.buckets, claim, not_after, turn).await?;
         self.homes.remember(homes);
         Ok(claimed)
