@@ -19,6 +19,7 @@ mod exactly_once;
 mod faults;
 mod handlers;
 mod leftovers;
+mod moving;
 mod outage;
 mod power_cut;
 mod privacy;
