@@ -69,22 +69,6 @@ pub async fn connect(
     }
 }
 
-/// A store's URL as it may be shown: without user and password, and of what follows a `?` only what
-/// tells two stores apart.
-pub fn without_credentials(url: &str) -> String {
-    const TELLING: [&str; 2] = ["namespace=", "schema="];
-    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    if scheme.is_empty() {
-        return url.to_owned(); // a file, or none
-    }
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    let (place, query) = place.split_once('?').unwrap_or((place, ""));
-    let telling = |part: &&str| TELLING.iter().any(|name| part.starts_with(name));
-    let query: Vec<&str> = query.split('&').filter(telling).collect();
-    let mark = if query.is_empty() { "" } else { "?" };
-    format!("{scheme}://{place}{mark}{}", query.join("&"))
-}
-
 /// What a yes survives, on a store that has a choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -510,22 +494,5 @@ impl Counts {
         self.leased += other.leased;
         self.dead_now += other.dead_now;
         self.held_now += other.held_now;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_is_shown_without_credentials() {
-        for (url, shown) in [
-            ("sqlite:/data/a@b.db", "sqlite:/data/a@b.db"),
-            ("redis://u:p@ss@h:1/2?namespace=eu&x=secret", "redis://h:1/2?namespace=eu"),
-            ("redis-cluster://:pw@a:1,b:2", "redis-cluster://a:1,b:2"),
-            ("postgres://h/db?password=secret", "postgres://h/db"),
-        ] {
-            assert_eq!(without_credentials(url), shown);
-        }
     }
 }

@@ -104,7 +104,7 @@ impl Place {
         if url.expose().starts_with("memory:") {
             return Err(Misused("nothing is kept in `memory:` when this command ends".to_owned()));
         }
-        let name = store::without_credentials(url.expose());
+        let name = moving::name_of(url.expose());
         Ok(Self { url, name })
     }
 

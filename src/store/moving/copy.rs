@@ -30,8 +30,24 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct House<'a> {
     /// The store, open.
     pub store: &'a dyn Store,
-    /// Its URL without user and password: the other store remembers it.
+    /// Its [name](name_of): the other store remembers it.
     pub name: &'a str,
+}
+
+/// What a person calls the store at this URL: without user and password, and of what follows a `?` only what
+/// tells two stores apart.
+pub fn name_of(url: &str) -> String {
+    const TELLING: [&str; 2] = ["namespace=", "schema="];
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    if scheme.is_empty() {
+        return url.to_owned(); // a file, or none
+    }
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    let (place, query) = place.split_once('?').unwrap_or((place, ""));
+    let telling = |part: &&str| TELLING.iter().any(|name| part.starts_with(name));
+    let query: Vec<&str> = query.split('&').filter(telling).collect();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{scheme}://{place}{mark}{}", query.join("&"))
 }
 
 /// How far a copy is.
@@ -268,4 +284,21 @@ async fn standing(from: House<'_>) -> Result<Standing, CopyError> {
 
 async fn target_standing(to: House<'_>) -> Result<Standing, CopyError> {
     to.store.standing().await.map_err(CopyError::Target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_name_of() {
+        for (url, shown) in [
+            ("sqlite:/data/a@b.db", "sqlite:/data/a@b.db"),
+            ("redis://u:p@ss@h:1/2?namespace=eu&x=secret", "redis://h:1/2?namespace=eu"),
+            ("redis-cluster://:pw@a:1,b:2", "redis-cluster://a:1,b:2"),
+            ("postgres://h/db?password=secret", "postgres://h/db"),
+        ] {
+            assert_eq!(name_of(url), shown);
+        }
+    }
 }

@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use self::{
-    copy::{CopyError, House, Progress, Report, call_off, copy, tally},
+    copy::{CopyError, House, Progress, Report, call_off, copy, name_of, tally},
     record::{DeliveryCopy, EventCopy, MarkCopy, Record},
     standing::{Move, Standing, Step},
     tally::{KindTally, Tally},
