@@ -23,7 +23,7 @@ struct Look<'a> {
     served: &'a Served,
     number: usize,
     /// What is due, the longest first, with since when.
-    due: Vec<(Timestamp, DeliveryId)>,
+    due: Vec<(i64, DeliveryId)>,
     /// When the first that is not due yet is, or the first at all.
     next: Option<Timestamp>,
     last_claim: LastClaim,
@@ -95,7 +95,7 @@ fn shares(looks: &[Look<'_>], most: usize) -> Vec<Option<usize>> {
         let again = |look: &Look<'_>| (look.last_claim == LastClaim::This).then_some(most);
         return looks.iter().map(again).collect();
     }
-    let mut due: Vec<(Timestamp, DeliveryId, usize)> = Vec::new();
+    let mut due: Vec<(i64, DeliveryId, usize)> = Vec::new();
     for (at, look) in looks.iter().enumerate() {
         due.extend(look.due.iter().map(|(since, id)| (*since, *id, at)));
     }
@@ -130,7 +130,7 @@ async fn take(
     });
     let answers = join_all(taking).await;
     let late = answers.iter().flatten().any(|answer| matches!(answer, Err(StoreError::Late)));
-    let since: HashMap<DeliveryId, Timestamp> =
+    let since: HashMap<DeliveryId, i64> =
         looks.iter().flat_map(|look| &look.due).map(|(since, id)| (*id, *since)).collect();
 
     let (mut whole, mut homes) = (Claimed::default(), Homes::new());

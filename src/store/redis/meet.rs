@@ -1,4 +1,4 @@
-//! Meeting a bucket: whether it is what it was when it was last seen, and what time it is there.
+//! Meeting a bucket: whether it is what it was when it was last seen.
 
 use std::sync::Arc;
 
@@ -21,15 +21,8 @@ const SLACK_MS: i64 = 10_000;
 /// How many generations are remembered behind the one that is.
 const GENERATIONS_MAX: usize = 16;
 
-/// A bucket that is what it was.
-pub(super) struct Met {
-    pub(super) generation: Arc<str>,
-    /// The server's clock less ours.
-    pub(super) offset_ms: i64,
-}
-
-/// Looks at the bucket, lets its counter rise, and remembers what was seen.
-pub(super) async fn meet(way: &Connection, open: &Open) -> Result<Met, StoreError> {
+/// Looks at the bucket, lets its counter rise, and remembers what was seen: the generation it is in.
+pub(super) async fn meet(way: &Connection, open: &Open) -> Result<Arc<str>, StoreError> {
     let part = way.bucket.tag();
     let seen = way.seen.of(part).unwrap_or(Generation { id: String::new(), counter: 0 });
     let mut call = Call::alone(&scripts::MEET, way.bucket.head());
@@ -39,13 +32,10 @@ pub(super) async fn meet(way: &Connection, open: &Open) -> Result<Met, StoreErro
         .arg(seen.counter)
         .arg(slack_ms(way))
         .arg(new_id());
-    let before = way.clock.now().as_millis();
     let answer = called(open, &call).await?;
-    let after = way.clock.now().as_millis();
-
     let answer: Vec<String> = from_redis_value(answer).map_err(|_| unexpected())?;
     let words: Vec<&str> = answer.iter().map(String::as_str).collect();
-    let [word, now, facts @ ..] = words.as_slice() else { return Err(unexpected()) };
+    let [word, facts @ ..] = words.as_slice() else { return Err(unexpected()) };
     let number = |text: &str| text.parse::<i64>().map_err(|_| unexpected());
     let (id, counter, back) = match (*word, facts) {
         ("newer", [found]) => {
@@ -70,8 +60,7 @@ pub(super) async fn meet(way: &Connection, open: &Open) -> Result<Met, StoreErro
         let seen = Arc::clone(&way.seen);
         drop(tokio::task::spawn_blocking(move || seen.save()));
     }
-    let offset_ms = number(now)? - (before + (after - before) / 2);
-    Ok(Met { generation: id.into(), offset_ms })
+    Ok(id.into())
 }
 
 /// Begins a new generation, and remembers it: for whoever has accepted what was lost.

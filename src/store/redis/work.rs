@@ -117,8 +117,9 @@ pub(super) async fn claim(
 
 /// What a bucket has for a claim.
 pub(super) struct Seen {
-    /// What is due, the longest first, with since when.
-    pub(super) due: Vec<(Timestamp, DeliveryId)>,
+    /// What is due, the longest first, with since when: in the server's time, which all nodes tell alike,
+    /// and to the millisecond.
+    pub(super) due: Vec<(i64, DeliveryId)>,
     /// When the next one is due, whether it is by now or not.
     pub(super) next: Option<Timestamp>,
     /// What is remembered of the worker's last claim.
@@ -133,14 +134,16 @@ pub(super) async fn look(session: &Session, claim: &Claim) -> Result<Seen, Store
     let bucket = session.bucket();
     let last = claim.deliveries_max.max(1) - 1;
     let mut commands = redis::pipe();
+    commands.cmd("TIME");
     commands.cmd("ZRANGE").arg(bucket.key("q", claim.handler.as_bytes())).arg(0).arg(last);
     commands.arg("WITHSCORES");
     commands.cmd("GET").arg(bucket.key("l", claim.worker.as_bytes()));
-    let (waiting, last_claim): (Vec<Scored>, Option<Vec<u8>>) = session.pipeline(&commands).await?;
-    let now = session.server_now();
+    let ((seconds, micros), waiting, last_claim): ((i64, i64), Vec<Scored>, Option<Vec<u8>>) =
+        session.pipeline(&commands).await?;
+    let now = seconds * 1000 + micros / 1000;
     let next = waiting.first().map(|(_, due)| session.to_ours(*due));
     let due = waiting.into_iter().filter(|(_, due)| *due <= now);
-    let due = due.filter_map(|(id, due)| Some((session.to_ours(due), delivery_id(&id)?)));
+    let due = due.filter_map(|(id, due)| Some((due, delivery_id(&id)?)));
     let due = due.take(claim.deliveries_max).collect();
     Ok(Seen { due, next, last_claim })
 }
