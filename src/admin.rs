@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     delivery::{Attempt, Delivery, DeliveryId, State},
-    event::{Duplicate, EventId, EventState, NewDelivery},
+    event::{Duplicate, EventId, EventState, NewDelivery, RequestId},
     handler::is_credential,
     limits,
     source::Source,
@@ -107,6 +108,9 @@ pub struct EventView {
     pub query: String,
     /// The headers of the request; the values of credentials are left out.
     pub headers: Vec<(String, String)>,
+    /// The request it came in, where that held more than this body: other events, say.
+    #[serde(default)]
+    pub request_id: Option<RequestId>,
     /// The body, where it is text.
     pub body: Option<String>,
     /// The body in base64, where it is not.
@@ -212,6 +216,12 @@ impl Admin {
         Ok(view(record, deliveries))
     }
 
+    /// The body of the request an event came in, byte for byte as it was received.
+    pub async fn request(&self, id: EventId) -> Result<Bytes, AdminError> {
+        let record = self.app.store.event(id).await?.ok_or_else(|| no_event(id))?;
+        Ok(record.request_body().clone())
+    }
+
     /// One page of deliveries.
     pub async fn deliveries(&self, query: DeliveryQuery) -> Result<DeliveryPage, AdminError> {
         let limit = page_rows(query.limit);
@@ -281,9 +291,24 @@ impl Admin {
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("the store does not answer".to_owned()),
         };
-        let warnings = if error.is_none() { self.warnings().await } else { Vec::new() };
+        let mut warnings = self.sources_in_shadow_mode();
+        if error.is_none() {
+            warnings.extend(self.warnings().await);
+        }
         let survives = self.app.store.survives();
         Readiness { ready: error.is_none(), survives, error, warnings }
+    }
+
+    fn sources_in_shadow_mode(&self) -> Vec<String> {
+        let sources = self.app.sources.values().filter(|source| source.is_in_shadow_mode());
+        let warning = |source: &Arc<Source>| {
+            format!(
+                "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
+                 once no event is marked `shadow` any more, write verify = \"enforce\"",
+                source.name
+            )
+        };
+        sources.map(warning).collect()
     }
 
     /// Work that nobody does: its handler was renamed or taken out of the configuration.
@@ -392,6 +417,7 @@ fn view(record: EventRecord, deliveries: Vec<DeliveryView>) -> EventView {
         retry_marker: event.retry_marker,
         query: event.query,
         headers: event.headers.iter().map(shown).collect(),
+        request_id: record.request.map(|request| request.id),
         body: text,
         body_base64,
         duplicates_seen: record.duplicates,

@@ -1,14 +1,16 @@
-//! What the paths share: the sources, the handlers, the store, the clock.
+//! What the paths share: the sources, the handlers, the APIs, the store, the clock.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{
+    api::Api,
     clock::Clock,
     handler::Configured,
     limits,
+    shutdown::Tasks,
     source::Source,
     store::Store,
     telemetry::{log::Throttle, metrics::Metrics},
@@ -21,6 +23,8 @@ pub struct App {
     pub sources: BTreeMap<Arc<str>, Arc<Source>>,
     /// The handlers by name.
     pub handlers: BTreeMap<Arc<str>, Configured>,
+    /// The APIs by name.
+    pub apis: BTreeMap<Arc<str>, Arc<Api>>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// The clock.
@@ -35,6 +39,10 @@ pub struct App {
     pub lease: Duration,
     /// Holds back log lines that a sender could multiply.
     pub refusal_lines: Throttle,
+    /// What runs in the background, and what must outlive the client that asked for it.
+    pub tasks: Tasks,
+    /// Places for requests with a key: each holds its body and its answer in memory.
+    pub calls: Arc<Semaphore>,
     wakers: BTreeMap<Arc<str>, Arc<Notify>>,
 }
 
@@ -72,6 +80,10 @@ impl App {
     ) -> Self {
         let named = |handler: Configured| (Arc::clone(&handler.name), handler);
         let handlers: BTreeMap<_, _> = handlers.into_iter().map(named).collect();
+        let metrics = Metrics::default();
+        for source in sources.iter().filter(|source| source.is_in_shadow_mode()) {
+            metrics.in_shadow_mode(&source.name);
+        }
         Self {
             wakers: handlers.keys().map(|name| (Arc::clone(name), Arc::default())).collect(),
             sources: sources
@@ -79,14 +91,24 @@ impl App {
                 .map(|source| (Arc::clone(&source.name), Arc::new(source)))
                 .collect(),
             handlers,
+            apis: BTreeMap::new(),
             store,
             clock,
-            metrics: Metrics::default(),
+            metrics,
             server: Server::default(),
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,
             refusal_lines: Throttle::every(Duration::from_secs(1)),
+            tasks: Tasks::default(),
+            calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),
         }
+    }
+
+    /// The same app with these APIs.
+    #[must_use]
+    pub fn with_apis(mut self, apis: Vec<Api>) -> Self {
+        self.apis = apis.into_iter().map(|api| (Arc::clone(&api.name), Arc::new(api))).collect();
+        self
     }
 
     /// Wakes the workers of the handlers that a source feeds: something may be due.

@@ -18,6 +18,11 @@ id! {
     EventId
 }
 
+id! {
+    /// Our own id of a request that is kept beside its events.
+    RequestId
+}
+
 /// What makes two requests of one source the same event.
 ///
 /// Text that a provider's file puts together from named fields: the fields that stay the same over
@@ -46,6 +51,17 @@ impl Identity {
             text = format!("\\sha256:{}", hex::encode(Sha256::digest(text.as_bytes())));
         }
         Self(text)
+    }
+
+    /// The identity of an event that shadow mode lets in: of these bytes under this identity.
+    ///
+    /// No verified event has it, whatever a provider says, so a forged one can make none of those a
+    /// duplicate. And a forger who knows an id but not the bytes under it cannot take its place.
+    #[must_use]
+    pub fn in_shadow(&self, body: &[u8]) -> Self {
+        let digest = Digest::of([self.0.as_bytes(), body]);
+        // The prefix cannot be mistaken for a part, as above.
+        Self(format!("\\shadow:{}", hex::encode(digest.as_bytes())))
     }
 
     /// The identity that a store has kept as this text.
@@ -101,7 +117,10 @@ pub enum ReplayGuard {
     Hold,
 }
 
-/// What a verified request says happened: the event as its provider's file names it.
+/// What a request says happened: the event as its provider's file names it.
+///
+/// It is what a verified request says, but for what [`named_in_shadow`](crate::provider::named_in_shadow)
+/// gives: that is what somebody says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// The provider's own id, if it gives one.
@@ -131,14 +150,28 @@ pub struct NewEvent {
     pub window: Duration,
     /// When the last byte of its request was there.
     pub received_at: Timestamp,
+    /// Whether its request did not verify, and shadow mode let it in.
+    pub shadow: bool,
     /// What the provider says about this being a retry, e.g. `x-slack-retry-num: 1`.
     pub retry_marker: Option<String>,
     /// The query of the request's URL.
     pub query: String,
     /// The headers of the request.
     pub headers: Arc<Headers>,
+    /// The request it came in, where that held more. `None`: its own bytes are all of it.
+    pub request: Option<KeptRequest>,
     /// Where it goes. Empty: it is stored as unrouted.
     pub deliveries: Vec<NewDelivery>,
+}
+
+/// A request that held more than the bytes of one event: a batch. It is kept once, with its headers,
+/// for all of its events that are fresh, and goes with the last of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptRequest {
+    /// Its id, by which its events refer to it. The same id always means the same request.
+    pub id: RequestId,
+    /// Its body, byte for byte as it was received.
+    pub body: Bytes,
 }
 
 /// A delivery to make with an event.
@@ -198,6 +231,9 @@ pub struct Event {
     pub event_type: Option<String>,
     /// When it was received.
     pub received_at: Timestamp,
+    /// Whether its request did not verify, and shadow mode let it in: anybody may have sent it.
+    #[serde(default)]
+    pub shadow: bool,
     /// Whether the same signed content had come before under another id.
     pub resent_under_new_id: bool,
     /// What the provider said about its being a retry.
@@ -248,5 +284,15 @@ mod tests {
         let long = "x".repeat(1000);
         assert_ne!(Identity::of([long.as_str()]), Identity::of([long.as_str(), "y"]));
         assert!(Identity::of([long.as_str()]).as_str().len() < 100);
+    }
+
+    #[test]
+    fn an_identity_in_shadow_is_one_of_these_bytes_and_no_other_ones() {
+        let real = Identity::of(["evt_1"]);
+        let shadow = real.in_shadow(b"{}");
+        assert_eq!(shadow, real.in_shadow(b"{}"));
+        assert_ne!(shadow, real.in_shadow(b"[]"));
+        assert_ne!(shadow, Identity::of(["evt_2"]).in_shadow(b"{}"));
+        assert_ne!(shadow, Identity::of([shadow.as_str()]), "what a provider may call its event");
     }
 }

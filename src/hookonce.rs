@@ -19,7 +19,7 @@ use crate::{
     retry::Retry,
     secret::Secret,
     shutdown::Tasks,
-    source::{Route, Source},
+    source::{OnBadSignature, Route, Source},
     store::{self, Durability, Store, StoreError},
     work::{self, Worker},
 };
@@ -40,7 +40,7 @@ impl Hookonce {
 
     /// A receiver around an app that was put together elsewhere.
     pub fn new(app: App, retention: prune::Retention) -> Self {
-        Self { app: Arc::new(app), tasks: Tasks::default(), retention }
+        Self { tasks: app.tasks.clone(), app: Arc::new(app), retention }
     }
 
     /// A receiver as the configuration describes it, its store open.
@@ -52,10 +52,13 @@ impl Hookonce {
         let clock = SystemClock::start();
         let (url, durability) = (&config.store.url, config.store.durability);
         let data_dir = Some(config.server.data_dir.as_path());
-        let store = store::connect(url.expose(), durability, data_dir, &clock).await?;
+        let mut store = store::connect(url.expose(), durability, data_dir, &clock).await?;
         refuse_moving(&*store).await?;
+        if let Some(cache) = &config.store.cache {
+            store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
+        }
         let handlers = configured(&config.handlers, &clock);
-        let mut app = App::new(config.sources, handlers, store, clock);
+        let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
         app.server = app::Server {
             public_url: config.server.public_url,
             trusted_proxies: config.server.trusted_proxies,
@@ -271,7 +274,9 @@ impl Builder {
                 mistakes.push(format!("source `{name}` is there twice"));
             }
             match Source::new(name, provider, spec.settings.clone()) {
-                Ok(source) => sources.push(source),
+                Ok(source) => {
+                    sources.push(Source { on_bad_signature: spec.on_bad_signature, ..source });
+                }
                 Err(wrong) => {
                     mistakes
                         .extend(wrong.into_iter().map(|wrong| format!("source `{name}`: {wrong}")));
@@ -334,11 +339,16 @@ impl std::error::Error for BuildError {}
 pub struct SourceSpec {
     provider: String,
     settings: Settings,
+    on_bad_signature: OnBadSignature,
 }
 
 /// A source that follows the rules of the provider of this name (`stripe`, `github`, …).
 pub fn from(provider: impl Into<String>) -> SourceSpec {
-    SourceSpec { provider: provider.into(), settings: Settings::default() }
+    SourceSpec {
+        provider: provider.into(),
+        settings: Settings::default(),
+        on_bad_signature: OnBadSignature::default(),
+    }
 }
 
 impl SourceSpec {
@@ -353,6 +363,16 @@ impl SourceSpec {
     #[must_use]
     pub fn public_key(mut self, key: impl Into<String>) -> Self {
         self.settings.public_keys.push(key.into());
+        self
+    }
+
+    /// Shadow mode: what does not verify is admitted all the same, marked [`Event::shadow`]. It is
+    /// for moving an existing endpoint over, and anybody can trigger the handlers meanwhile.
+    ///
+    /// [`Event::shadow`]: crate::event::Event::shadow
+    #[must_use]
+    pub fn shadow(mut self) -> Self {
+        self.on_bad_signature = OnBadSignature::Shadow;
         self
     }
 

@@ -22,10 +22,11 @@
 //! # }
 //! ```
 //!
-//! To read the code, begin with the two paths, [`receive`] and [`work`]; every other module is a part
+//! To read the code, begin with the three paths, [`receive`], [`work`] and [`idempotency`]; every other module is a part
 //! that one of them names. `docs/ARCHITECTURE.md` draws the house.
 
 // The paths.
+pub mod idempotency;
 pub mod receive;
 pub mod work;
 
@@ -49,9 +50,11 @@ pub mod store;
 pub mod verify;
 
 // The nouns: plain data.
+pub mod api;
 pub mod delivery;
 pub mod event;
 mod id;
+pub mod key;
 pub mod receipt;
 pub mod refusal;
 pub mod request;

@@ -65,6 +65,25 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// server that hangs is told apart from one that works.
 pub const STORE_CALL_TIMEOUT: Duration = Duration::from_millis(800);
 
+/// How long the cache of marks is waited for. A store answers in a few milliseconds: beyond that the
+/// cache has nothing to save.
+pub const CACHE_TIMEOUT: Duration = Duration::from_millis(30);
+
+/// For how long a cache that did not answer is not asked.
+pub const CACHE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a mark is cached, at most: nearly all retries come within a day, and a mark that is not
+/// cached any more is in the store.
+pub const CACHE_LIFE_MAX: Duration = Duration::from_hours(24);
+
+/// How many duplicates that the cache knew may wait to be noted, and how many bytes they may hold.
+pub const CACHE_NOTES_MAX: usize = 10_000;
+/// See [`CACHE_NOTES_MAX`].
+pub const CACHE_NOTES_BYTES_MAX: usize = 32 << 20;
+
+/// How long who reads waits for the duplicates answered before to be noted.
+pub const CACHE_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a claimed delivery is leased. A worker that dies is noticed after this time.
 pub const LEASE: Duration = Duration::from_secs(30);
 
@@ -171,6 +190,58 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
 /// How long after the grace the last writes of what was cut off may take.
 pub const SHUTDOWN_CUT: Duration = Duration::from_secs(2);
 
+/// Longest `Idempotency-Key`, in characters: as long as Stripe's.
+pub const KEY_CHARS_MAX: usize = 255;
+
+/// How far the clocks of whoever issues a client's tokens may be off ours.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
+
+/// How long a saved answer is given again, unless the API says otherwise, and at most.
+pub const KEY_RETENTION: Duration = Duration::from_hours(24);
+/// See [`KEY_RETENTION`].
+pub const KEY_RETENTION_MAX: Duration = Duration::from_hours(24 * 90);
+
+/// How long a key is leased at a time. When we die in a call, its outcome is unknown after this time.
+pub const KEY_LEASE: Duration = Duration::from_secs(30);
+
+/// How long a key may be in progress, unless the API says otherwise, and at most.
+pub const KEY_LEASE_MAX: Duration = Duration::from_mins(10);
+/// See [`KEY_LEASE_MAX`].
+pub const KEY_LEASE_CEILING: Duration = Duration::from_hours(1);
+
+/// How long a request may wait for another one with its key, at most: it holds a connection.
+pub const KEY_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How soon a request that waits for another one with its key looks again, first and at most.
+pub const KEY_POLL_FIRST: Duration = Duration::from_millis(25);
+/// See [`KEY_POLL_FIRST`].
+pub const KEY_POLL_MAX: Duration = Duration::from_millis(400);
+
+/// The longest `Retry-After` of a request whose key is in progress: most are done long before their
+/// lease ends.
+pub const KEY_RETRY_AFTER_SECONDS_MAX: u64 = 2;
+
+/// How long an upstream may take for a whole answer, unless the API says otherwise.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many requests with a key may be in our hands at once. Each holds its body and its answer, so
+/// beyond it the answer is 503.
+pub const CALLS_MAX: usize = 4096;
+
+/// The longest body of an answer that is saved, unless the API says otherwise, and at most.
+pub const ANSWER_BYTES_SAVED: usize = 1 << 20;
+/// See [`ANSWER_BYTES_SAVED`].
+pub const ANSWER_BYTES_CEILING: usize = 16 << 20;
+
+/// How deep JSON may be nested to be compared in its canonical form.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// How long it waits before it tries again to write down how a call ended.
+pub const KEY_WRITE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How many chunks of a body may wait between its reader and its writer.
+pub const CHUNKS_WAITING_MAX: usize = 4;
+
 /// `Retry-After` of a 503, in seconds: a time in between, so that a herd does not come back in step.
 pub const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=5;
 
@@ -211,3 +282,7 @@ const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() <= ATTEMPT_TIMEOUT_MAX.as_mill
 const _: () = assert!(EXCERPT_BYTES_MAX <= ANSWER_BYTES_READ_MAX);
 const _: () = assert!(ANSWER_MARGIN.as_millis() * 2 <= ANSWER_DEADLINE_MIN.as_millis());
 const _: () = assert!(LEASE_MIN.as_millis() <= LEASE.as_millis());
+const _: () =
+    assert!(CALL_TIMEOUT.as_millis() < KEY_LEASE_MAX.as_millis(), "a call ends in its lease");
+const _: () = assert!(KEY_LEASE_MAX.as_millis() <= KEY_LEASE_CEILING.as_millis());
+const _: () = assert!(ANSWER_BYTES_SAVED <= ANSWER_BYTES_CEILING);

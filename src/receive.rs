@@ -14,7 +14,7 @@ use crate::{
     event::{EventId, NewEvent},
     limits,
     receipt::{Admission, Receipt, Reply},
-    refusal::Refusal,
+    refusal::{Refusal, SignatureProblem},
     request::Unverified,
     source::{OnDeadDuplicate, Source},
     store::{StoreError, Which, Wish},
@@ -33,8 +33,9 @@ pub enum NotReceived {
 
 /// Takes one request a provider sent and decides its answer.
 ///
-/// Nothing is stored before the signature holds (P8), and nothing is answered yes before the store has
-/// it (P1). It ends within the app's `answer_within`, whatever the store does (P10).
+/// Nothing is stored before the signature holds (P8), unless the source is in shadow mode, and nothing
+/// is answered yes before the store has it (P1). It ends within the app's `answer_within`, whatever
+/// the store does (P10).
 ///
 /// # Errors
 /// See [`NotReceived`].
@@ -44,15 +45,19 @@ pub async fn receive(
     request: Unverified,
 ) -> Result<Receipt, NotReceived> {
     let now = app.clock.now();
-    let events = match examine(source, request, now)? {
+    let (events, problem) = match examine(source, request, now)? {
         Examined::Handshake(reply) => return Ok(Receipt::Handshake(reply)),
-        Examined::Events(events) => events, // each with its identity, its deliveries and all their ids
+        Examined::Events(events) => (events, None), // each with its identity, its deliveries and all their ids
+        Examined::Shadow(events, problem) => (events, Some(problem)), // the same, marked
     };
     // One step per event: remembered and queued, or neither. A duplicate gets the same yes, and nothing more.
     let admissions = admit(app, source, events, now).await?;
     let redrives = source.on_dead_duplicate == OnDeadDuplicate::Redrive;
     if redrives || admissions.iter().any(|(_, admission)| *admission == Admission::Fresh) {
         app.wake(source);
+    }
+    if let Some(problem) = problem {
+        tell_shadow(app, source, &problem);
     }
     Ok(Receipt::Events(admissions))
 }
@@ -64,6 +69,9 @@ pub enum Examined {
     Handshake(Reply),
     /// Events to admit.
     Events(Vec<NewEvent>),
+    /// Events to admit although the signature of their request does not hold, and why it does not:
+    /// the source is in shadow mode.
+    Shadow(Vec<NewEvent>, SignatureProblem),
 }
 
 /// Looks at a request without touching anything: who sent it, and what it says. Pure, so that a
@@ -77,6 +85,12 @@ pub fn examine(source: &Source, request: Unverified, now: Timestamp) -> Result<E
         return Ok(Examined::Handshake(reply));
     }
     source.check_method(&request)?; // what is left of the other methods was for handshakes only
+    if source.is_in_shadow_mode()
+        && let Err(problem) = source.scheme.verify(&request, now)
+    {
+        // It is no handshake, whatever it says: answering one would sign for anybody.
+        return Ok(Examined::Shadow(source.events_in_shadow(&request)?, problem));
+    }
     let request = source.verify(request, now)?; // Unverified → Verified
     if let Some(reply) = source.signed_handshake(&request)? {
         return Ok(Examined::Handshake(reply));
@@ -127,6 +141,18 @@ async fn redrive_the_dead(
         }
     }
     Ok(())
+}
+
+/// Counts and logs what shadow mode let in. A sender decides how often, but not how much we write.
+fn tell_shadow(app: &App, source: &Source, problem: &SignatureProblem) {
+    app.metrics.let_in_as_shadow(&source.name);
+    let key = format!("{} shadow", source.name);
+    if let Some(more) = app.refusal_lines.let_through(&key, app.clock.monotonic()) {
+        tracing::warn!(
+            source.name = %source.name, reason = %problem, lines.held_back = more,
+            "SHADOW MODE: admitted a request whose signature does not hold"
+        );
+    }
 }
 
 fn no_answer(patience: Duration) -> StoreError {

@@ -160,12 +160,13 @@ impl fmt::Debug for Unverified {
     }
 }
 
-/// A request whose signature held. There is no way to make one but [`crate::provider::verify`].
+/// A request whose signature held. There is no way to get one but [`crate::provider::verify`].
 #[derive(Clone, Debug)]
 pub struct Verified(Unverified);
 
 impl Verified {
-    /// Vouches for `request`. Only `provider/mod.rs` may call this, after a scheme said yes.
+    /// Vouches for `request`. Only `provider/mod.rs` may call this: after a scheme said yes, or to
+    /// have a request named in shadow mode, without letting go of it.
     pub(crate) fn vouch(request: Unverified) -> Self {
         Self(request)
     }

@@ -84,6 +84,7 @@ mod tests {
             event_id: None,
             event_type: None,
             received_at: NOW,
+            shadow: false,
             resent_under_new_id: false,
             retry_marker: None,
             query: String::new(),

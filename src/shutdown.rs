@@ -2,16 +2,32 @@
 
 use std::time::Duration;
 
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::limits;
 
 /// The background tasks of one hookonce, and the word that ends them. Clones share both.
-#[derive(Clone, Debug, Default)]
+///
+/// They run on the runtime in which this was made: each thread of a server has one of its own, and what
+/// runs there ends with it.
+#[derive(Clone, Debug)]
 pub struct Tasks {
+    home: Option<Handle>,
     tracker: TaskTracker,
     stop: CancellationToken,
     cut: CancellationToken,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self {
+            home: Handle::try_current().ok(),
+            tracker: TaskTracker::default(),
+            stop: CancellationToken::default(),
+            cut: CancellationToken::default(),
+        }
+    }
 }
 
 impl Tasks {
@@ -20,8 +36,18 @@ impl Tasks {
     pub fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
-        tokio::spawn(self.tracker.track_future(task))
+    ) -> JoinHandle<T> {
+        let task = self.tracker.track_future(task);
+        match &self.home {
+            Some(home) => home.spawn(task),
+            None => tokio::spawn(task),
+        }
+    }
+
+    /// Starts a task on the thread of a server: for what cannot leave it, such as the service behind
+    /// the middleware. It ends with that thread at the latest.
+    pub fn spawn_here<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+        tokio::task::spawn_local(self.tracker.track_future(task))
     }
 
     /// Waits until somebody asks to stop.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     clock::Timestamp,
     delivery::DeliveryId,
-    event::{EventId, NewDelivery, NewEvent, ReplayGuard},
+    event::{EventId, KeptRequest, Named, NewDelivery, NewEvent, ReplayGuard, RequestId},
     limits,
     provider::{self, Provider, Scheme, Settings},
     receipt::Reply,
@@ -33,6 +33,8 @@ pub struct Source {
     pub body_bytes_max: usize,
     /// How long a mark lives.
     pub window: Duration,
+    /// What is done with a request whose signature does not hold.
+    pub on_bad_signature: OnBadSignature,
     /// What is done with a copy under a fresh id.
     pub replay_guard: ReplayGuard,
     /// What is done with a duplicate of an event that has dead deliveries.
@@ -41,6 +43,17 @@ pub struct Source {
     pub response: Option<Reply>,
     /// The handlers that want its events.
     pub routes: Vec<Route>,
+}
+
+/// What is done with a request whose signature does not hold: `verify` in the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadSignature {
+    /// It is refused, and nothing of it is looked at.
+    #[default]
+    Refuse,
+    /// Shadow mode, for moving an existing endpoint over: its events are admitted all the same, each
+    /// marked as `shadow` and under an identity of its own.
+    Shadow,
 }
 
 /// What is done with a duplicate of an event that has dead deliveries. It makes no new one either way.
@@ -88,11 +101,17 @@ impl Source {
             url: None,
             body_bytes_max: provider.body_bytes_max(),
             window: window_min(provider),
+            on_bad_signature: OnBadSignature::default(),
             replay_guard: ReplayGuard::default(),
             on_dead_duplicate: OnDeadDuplicate::default(),
             response: None,
             routes: Vec::new(),
         })
+    }
+
+    /// Whether it lets in what does not verify.
+    pub fn is_in_shadow_mode(&self) -> bool {
+        self.on_bad_signature == OnBadSignature::Shadow
     }
 
     /// Answers a test of the URL that is not signed. See [`Provider::unsigned_handshake`].
@@ -119,9 +138,37 @@ impl Source {
     /// The events in a request, each with its identity, its deliveries and all their ids.
     pub fn events(&self, request: &Verified) -> Result<Vec<NewEvent>, Refusal> {
         let named = self.provider.events(request, &self.settings)?;
-        let headers = Arc::new(request.headers.clone());
         let retry_marker = self.provider.retry_marker(request);
-        let events = named.into_iter().map(|named| NewEvent {
+        let new = self
+            .new_events(request, named)
+            .map(|new| NewEvent { retry_marker: retry_marker.clone(), ..new });
+        Ok(new.collect())
+    }
+
+    /// The same of a request whose signature does not hold, each marked as `shadow`.
+    pub fn events_in_shadow(&self, request: &Unverified) -> Result<Vec<NewEvent>, Refusal> {
+        let named = provider::named_in_shadow(self.provider, request, &self.settings)?;
+        let new = self.new_events(request, named).map(|new| NewEvent { shadow: true, ..new });
+        Ok(new.collect())
+    }
+
+    /// The answer to an accepted request: the configured one, the provider's, or `None` for our JSON.
+    pub fn reply(&self) -> Option<Reply> {
+        self.response.clone().or_else(|| self.provider.reply())
+    }
+
+    fn new_events<'a>(
+        &'a self,
+        request: &'a Unverified,
+        named: Vec<Named>,
+    ) -> impl Iterator<Item = NewEvent> + 'a {
+        let headers = Arc::new(request.headers.clone());
+        let is_whole = named.iter().all(|named| named.body == request.body);
+        let kept = (!is_whole).then(|| KeptRequest {
+            id: RequestId::new(request.received_at),
+            body: request.body.clone(),
+        });
+        named.into_iter().map(move |named| NewEvent {
             id: EventId::new(request.received_at),
             source: Arc::clone(&self.name),
             deliveries: self.deliveries(named.event_type.as_deref(), request.received_at),
@@ -129,16 +176,12 @@ impl Source {
             replay_guard: self.replay_guard,
             window: self.window,
             received_at: request.received_at,
-            retry_marker: retry_marker.clone(),
+            shadow: false,
+            retry_marker: None,
             query: request.query().to_owned(),
             headers: Arc::clone(&headers),
-        });
-        Ok(events.collect())
-    }
-
-    /// The answer to an accepted request: the configured one, the provider's, or `None` for our JSON.
-    pub fn reply(&self) -> Option<Reply> {
-        self.response.clone().or_else(|| self.provider.reply())
+            request: kept.clone(),
+        })
     }
 
     fn deliveries(&self, event_type: Option<&str>, now: Timestamp) -> Vec<NewDelivery> {

@@ -38,6 +38,8 @@ fn try_check(source: &Source, request: Unverified, now: Timestamp) -> Result<Che
     Ok(match examine(source, request, now)? {
         Examined::Handshake(reply) => Checked::Handshake(reply),
         Examined::Events(events) => Checked::Accepted(events, source.reply()),
+        // The question here is whether the signature holds, not whether a server would look away.
+        Examined::Shadow(_, problem) => Checked::Refused(problem.into()),
     })
 }
 

@@ -14,13 +14,20 @@ mod redis_server;
 mod store {
     pub(crate) mod admit;
     pub(crate) mod bench;
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
+    mod cached;
     pub(crate) mod claim;
+    pub(crate) mod key_model;
+    pub(crate) mod keys;
     pub(crate) mod model;
     pub(crate) mod moving;
     pub(crate) mod prune;
     pub(crate) mod read;
     #[cfg(feature = "redis")]
     mod redis;
+    #[cfg(feature = "redis")]
+    mod redis_keyed;
+    pub(crate) mod request;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]
     mod sqlite;
@@ -37,6 +44,8 @@ macro_rules! conformance {
         mod on_cluster { conformance!(@on cluster $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
         mod on_valkey { conformance!(@on valkey $($group { $($test)* })*); }
+        #[cfg(all(feature = "sqlite", feature = "redis"))]
+        mod on_sqlite_behind_a_cache { conformance!(@on cached $($group { $($test)* })*); }
         #[cfg(feature = "sqlite")]
         mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
     };
@@ -51,6 +60,11 @@ macro_rules! conformance {
         #[test]
         fn random_sequences_of_verbs_agree_with_the_model() {
             crate::store::model::agrees(crate::store::bench::$backend);
+        }
+
+        #[test]
+        fn random_sequences_of_keyed_verbs_agree_with_the_model() {
+            crate::store::key_model::agrees(crate::store::bench::$backend);
         }
     };
 }
@@ -72,6 +86,7 @@ conformance! {
         known_content_under_another_id_is_held_where_the_source_says_so
         a_held_event_sent_again_is_held_again
         a_copy_under_its_own_identity_is_a_duplicate_not_held
+        what_shadow_mode_let_in_is_marked_and_counted_and_hides_nothing
         sources_are_namespaces
         hostile_identities_stay_apart
         a_source_holds_no_more_than_its_cap
@@ -116,6 +131,7 @@ conformance! {
         what_is_held_or_unknown_is_not_replayed
         a_redrive_gives_a_fresh_budget_and_numbers_go_on
         a_redrive_sent_again_does_not_renew_the_budget_twice
+        a_redrive_sent_again_means_also_what_was_moved_since
         a_redrive_forgets_the_deaths_before_it
         a_redrive_of_a_handler_takes_its_dead_ones_only
         a_move_takes_what_is_queued_and_dead_and_leaves_the_rest
@@ -131,6 +147,14 @@ conformance! {
         an_event_stands_as_its_deliveries_do
         stats_count_exactly
         the_store_is_ready_and_says_what_it_survives
+    }
+    request {
+        a_request_is_kept_for_all_its_events_and_each_has_its_own_bytes
+        an_event_that_is_its_whole_request_keeps_no_other_one
+        a_partly_known_batch_refers_only_from_what_is_fresh
+        a_batch_sent_again_under_its_own_ids_changes_nothing
+        a_request_goes_with_the_last_event_that_came_in_it
+        more_events_than_one_call_carries_share_their_request
     }
     prune {
         finished_events_go_by_state_and_age
@@ -154,5 +178,43 @@ conformance! {
         a_store_that_is_filled_serves_nobody_until_it_is_finished
         a_source_on_its_way_goes_nowhere_else
         a_mark_that_is_carried_ends_when_it_would_have_ended
+        a_key_in_progress_may_end_before_the_store_is_sealed
+    }
+    keys {
+        a_free_key_is_started_and_shown
+        one_key_at_once_is_started_once
+        what_is_in_flight_says_when_to_come_back
+        begun_again_by_its_owner_is_started_again
+        begun_again_by_its_owner_has_its_lease_from_then_on
+        a_late_begin_does_nothing
+        another_scope_is_another_key
+        another_fingerprint_is_a_mismatch_in_every_state
+        a_completed_key_gives_its_answer_byte_for_byte
+        every_status_and_no_header_is_kept_as_it_is
+        a_completion_sent_twice_is_kept_and_the_first_stands
+        who_is_not_the_owner_is_turned_away
+        of_a_free_key_there_is_nothing_to_hold
+        retention_ends_to_the_millisecond_and_the_key_is_free
+        a_key_whose_retention_is_over_is_begun_once
+        an_abandoned_key_is_free
+        what_is_completed_is_not_abandoned
+        an_extended_key_stays_in_progress
+        a_lease_that_ran_out_leaves_an_unknown_outcome
+        an_owner_whose_lease_ran_out_still_completes
+        an_owner_whose_lease_ran_out_still_abandons
+        an_outcome_marked_unknown_says_why
+        an_unknown_outcome_is_kept_until_it_is_resolved
+        an_unknown_outcome_is_retried_where_the_caller_says_so
+        an_unknown_outcome_is_retried_once
+        a_person_completes_an_unknown_outcome
+        a_person_frees_an_unknown_outcome
+        work_in_progress_is_not_resolved
+        a_late_resolution_does_nothing
+        keys_are_paged_those_begun_last_first
+        keys_are_filtered
+        gauges_count_what_is_open_by_api
+        prune_takes_what_is_over_and_leaves_the_rest
+        a_key_begun_anew_after_its_retention_is_not_pruned
+        many_keys_at_once_are_begun_and_completed
     }
 }

@@ -1,16 +1,18 @@
 //! A store that keeps nothing and says yes: what is left is the floor.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use hookonce::{
     clock::Timestamp,
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
+    key::{KeyId, KeyRecord, SavedResponse},
     receipt::Admission,
     store::{
         Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
         Stats, Store, StoreError, Wish,
+        keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
         moving::{Cursor, Moving, Record, Standing, Step},
     },
 };
@@ -84,6 +86,60 @@ impl Store for NullStore {
     async fn prune(&self, _: &Prune) -> Result<usize, StoreError> {
         Ok(0)
     }
+}
+
+#[async_trait]
+impl Keys for NullStore {
+    async fn begin(&self, _: &Begin, _: Timestamp) -> Result<Begun, StoreError> {
+        Err(missing())
+    }
+
+    async fn extend_key(&self, _: KeyId, _: Uuid, _: Duration) -> Result<Hold, StoreError> {
+        Err(missing())
+    }
+
+    async fn complete(
+        &self,
+        _: KeyId,
+        _: Uuid,
+        _: &SavedResponse,
+        _: Duration,
+    ) -> Result<Hold, StoreError> {
+        Err(missing())
+    }
+
+    async fn abandon(&self, _: KeyId, _: Uuid) -> Result<Hold, StoreError> {
+        Err(missing())
+    }
+
+    async fn mark_unknown(&self, _: KeyId, _: Uuid, _: &str) -> Result<Hold, StoreError> {
+        Err(missing())
+    }
+
+    async fn resolve(
+        &self,
+        _: KeyId,
+        _: &Resolution,
+        _: Timestamp,
+    ) -> Result<Resolved, StoreError> {
+        Err(missing())
+    }
+
+    async fn keys(&self, _: &KeyFilter) -> Result<Vec<KeyRecord>, StoreError> {
+        Err(missing())
+    }
+
+    async fn key(&self, _: KeyId) -> Result<Option<KeyRecord>, StoreError> {
+        Err(missing())
+    }
+
+    async fn key_counts(&self) -> Result<BTreeMap<String, KeyCounts>, StoreError> {
+        Err(missing())
+    }
+}
+
+fn missing() -> StoreError {
+    StoreError::Failed("this store keeps no keyed requests".to_owned())
 }
 
 #[async_trait]

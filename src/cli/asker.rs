@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
@@ -81,6 +82,13 @@ impl Asker {
         match self {
             Self::Server(client) => client.get(&format!("events/{id}"), &()).await,
             Self::Store(admin) => Ok(admin.event(id).await?),
+        }
+    }
+
+    pub(crate) async fn request(&self, id: EventId) -> anyhow::Result<Bytes> {
+        match self {
+            Self::Server(client) => client.bytes(&format!("events/{id}/request")).await,
+            Self::Store(admin) => Ok(admin.request(id).await?),
         }
     }
 
@@ -176,6 +184,10 @@ impl Client {
         self.ask(self.http.get(self.url(path)).query(query)).await
     }
 
+    async fn bytes(&self, path: &str) -> anyhow::Result<Bytes> {
+        Ok(self.answer(self.http.get(self.url(path))).await?.bytes().await?)
+    }
+
     async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -189,6 +201,12 @@ impl Client {
     }
 
     async fn ask<T: DeserializeOwned>(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<T> {
+        let answer = self.answer(asked).await?;
+        answer.json().await.context("the server's answer is not what this version expects")
+    }
+
+    /// The answer, if it is a yes.
+    async fn answer(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
         let asked = match &self.token {
             Some(token) => asked.bearer_auth(token.expose()),
             None => asked,
@@ -201,7 +219,7 @@ impl Client {
             let said = problem.detail.or(problem.code).unwrap_or_default();
             anyhow::bail!("the server says {status}: {said}");
         }
-        answer.json().await.context("the server's answer is not what this version expects")
+        Ok(answer)
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use hookonce::{
     admin::{Changed, EventPage, EventQuery, EventView},
     event::{EventId, EventState},
+    store::EventRow,
 };
 
 use super::{Everywhere, asker::Asker, output::table};
@@ -26,6 +27,9 @@ enum What {
     Show {
         /// Our id, as in the list
         id: EventId,
+        /// Print the body of the request it came in instead, byte for byte
+        #[arg(long)]
+        request: bool,
     },
     /// Route a held event after all
     Admit {
@@ -62,7 +66,8 @@ impl Events {
         let output = everywhere.output();
         match self.what {
             None => output.show(&asker.events(self.list.into()).await?, page)?,
-            Some(What::Show { id }) => output.show(&asker.event(id).await?, one)?,
+            Some(What::Show { id, request: true }) => output.raw(&asker.request(id).await?)?,
+            Some(What::Show { id, request: false }) => output.show(&asker.event(id).await?, one)?,
             Some(What::Admit { id }) => output.show(&asker.admit(id).await?, changed)?,
         }
         Ok(ExitCode::SUCCESS)
@@ -96,12 +101,17 @@ fn page(page: &EventPage) -> String {
             row.source.to_string(),
             row.event_type.clone().unwrap_or_default(),
             row.event_id.clone().unwrap_or_default(),
-            word(row.state),
+            state(row),
             row.duplicates.to_string(),
         ]);
     }
     let more = page.next.map(|next| format!("\nmore: --before {next}")).unwrap_or_default();
     format!("{table}{more}")
+}
+
+fn state(row: &EventRow) -> String {
+    let shadow = if row.shadow { " SHADOW" } else { "" };
+    format!("{}{shadow}", word(row.state))
 }
 
 fn one(event: &EventView) -> String {
@@ -116,6 +126,10 @@ fn one(event: &EventView) -> String {
     fact("type", event.row.event_type.clone().unwrap_or_default());
     fact("event id", event.row.event_id.clone().unwrap_or_default());
     fact("state", word(event.row.state));
+    if event.row.shadow {
+        let what = "SHADOW: its signature did not hold, so anybody may have sent it";
+        fact("flag", what.to_owned());
+    }
     fact("received", event.row.received_at.to_string());
     fact(
         "identity",
@@ -124,6 +138,9 @@ fn one(event: &EventView) -> String {
     fact("mark until", event.mark_until.map(|until| until.to_string()).unwrap_or_default());
     if event.row.resent_under_new_id {
         fact("flag", "the same signed content had come before under another id".to_owned());
+    }
+    if let Some(request) = event.request_id {
+        fact("request", format!("{request}, which held more: --request prints it"));
     }
     fact("duplicates", event.row.duplicates.to_string());
     for duplicate in &event.duplicates_seen {

@@ -24,6 +24,7 @@ fn text(stats: &Counted) -> String {
         "events",
         "duplicates",
         "held",
+        "shadow",
         "unrouted",
         "done",
         "dead",
@@ -37,6 +38,7 @@ fn text(stats: &Counted) -> String {
             counts.events,
             counts.duplicates,
             counts.held,
+            counts.shadow,
             counts.unrouted,
             counts.done,
             counts.dead,
@@ -54,5 +56,10 @@ fn text(stats: &Counted) -> String {
     for (name, counts) in &stats.handlers {
         row(format!("handler {name}"), counts);
     }
-    table.to_string()
+    match stats.total.shadow {
+        0 => table.to_string(),
+        events => format!(
+            "{table}\nSHADOW MODE: {events} events were admitted although their signature did not hold"
+        ),
+    }
 }

@@ -7,6 +7,7 @@
 
 use std::{fs, io, io::Read as _, path::Path};
 
+mod apis;
 mod environment;
 mod handlers;
 mod keys;
@@ -34,6 +35,7 @@ pub use workers::Workers;
 
 use self::{mistakes::Findings, raw::Table, section::Section};
 use crate::{
+    api::Api,
     limits,
     provider::{PROVIDERS, Provider},
     source::Source,
@@ -58,6 +60,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// What is run for which events.
     pub handlers: Vec<HandlerConfig>,
+    /// APIs with `Idempotency-Key` in front of them. No two of their paths meet, nor those of sources.
+    pub apis: Vec<Api>,
     /// What the operator reads.
     pub log: Log,
     /// What is odd but no mistake: worth a line when the server starts.
@@ -133,19 +137,18 @@ fn resolve(root: &Table, around: &Surroundings<'_>, found: &mut Findings) -> Con
     let workers = workers::resolve(&Section::top(root, "workers", found), found);
     let handlers = handlers::resolve(root, &sources::names(root), found);
     let sources = sources::resolve(root, &handlers, around, found);
+    let apis = apis::resolve(root, &sources, around, found);
     let log = log::resolve(&Section::top(root, "log", found), found);
-    if sources::names(root).is_empty() {
+    if sources::names(root).is_empty() && apis.is_empty() {
         found.warning(None, "sources", "there is none: every webhook will be answered 404");
     }
-    Config { server, store, workers, sources, handlers, log, warnings: Vec::new() }
+    Config { server, store, workers, sources, handlers, apis, log, warnings: Vec::new() }
 }
 
 fn refuse_unknown_sections(root: &Table, found: &mut Findings) {
     let known = keys::top_sections();
     for (name, entry) in root.in_order() {
-        if name == "apis" {
-            found.mistake(entry.key_place, &entry.key, "is not in this version yet: take it out");
-        } else if !known.contains(&name) {
+        if !known.contains(&name) {
             found.mistake(entry.key_place, &entry.key, section::unknown(name, &known));
         }
     }

@@ -54,9 +54,6 @@ fn write(page: &mut String) -> fmt::Result {
 fn section(page: &mut String, keys: &[Key]) -> fmt::Result {
     let name = keys.first().map_or("", |key| key.section);
     writeln!(page, "## `[{name}]`\n")?;
-    if let [Key { kind: Kind::Later, doc, .. }] = keys {
-        return writeln!(page, "{doc} Not in this version yet.");
-    }
     writeln!(
         page,
         "| key | value | if it is left out | what it does |\n| --- | --- | --- | --- |"

@@ -217,20 +217,28 @@ impl<'a> Section<'a> {
 
     /// A number, as written or as it falls back.
     pub(super) fn integer<T: TryFrom<u64>>(&self, name: &'static str, found: &mut Findings) -> T {
-        let key = key(self.pattern, name);
-        let (Kind::Integer { least, most }, Fallback::Integer(fallback)) = (key.kind, key.fallback)
-        else {
-            unreachable!("{name} is no number, or falls back to none");
+        let Fallback::Integer(fallback) = key(self.pattern, name).fallback else {
+            unreachable!("{name} falls back to no number");
         };
-        let written = self.read(name, found, |value, kind| match value {
-            Value::Integer(number) => u64::try_from(*number)
+        let number = self.integer_if_written(name, found).or_else(|| T::try_from(fallback).ok());
+        number.expect("what KEYS falls back to fits the type that is read")
+    }
+
+    /// A number, if the file has it.
+    pub(super) fn integer_if_written<T: TryFrom<u64>>(
+        &self,
+        name: &'static str,
+        found: &mut Findings,
+    ) -> Option<T> {
+        let number = self.read(name, found, |value, kind| match (value, kind) {
+            (Value::Integer(number), Kind::Integer { least, most }) => u64::try_from(*number)
                 .ok()
                 .filter(|number| (least..=most).contains(number))
                 .ok_or_else(|| not_wanted(kind)),
-            other => Err(wrong_type(other, kind)),
-        });
-        let number = T::try_from(written.unwrap_or(fallback)).ok();
-        number.expect("the bounds in KEYS fit the type that is read")
+            (other, _) => Err(wrong_type(other, kind)),
+        })?;
+        let number = T::try_from(number).ok();
+        Some(number.expect("the bounds in KEYS fit the type that is read"))
     }
 
     /// Whether a yes is written.

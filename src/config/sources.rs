@@ -19,7 +19,7 @@ use crate::{
     provider::{Provider, Settings},
     receipt::Reply,
     secret::Secret,
-    source::{OnDeadDuplicate, Source, window_min},
+    source::{OnBadSignature, OnDeadDuplicate, Source, window_min},
 };
 
 /// The names of the sources of the file, rightly configured or not.
@@ -109,7 +109,10 @@ impl Endpoint<'_> {
         let Self { name, path, provider, section } = self;
         let own_keys: Vec<&'static str> = provider.settings().iter().map(|(key, _)| *key).collect();
         section.refuse_unknown_keys(&own_keys, found);
-        section.choice("verify", found);
+        let on_bad_signature = match section.choice("verify", found) {
+            "shadow" => OnBadSignature::Shadow,
+            _ => OnBadSignature::Refuse,
+        };
         let replay_guard = match section.choice("replay_guard", found) {
             "hold" => ReplayGuard::Hold,
             _ => ReplayGuard::Flag,
@@ -136,6 +139,7 @@ impl Endpoint<'_> {
         source.url = url;
         source.body_bytes_max = body_bytes_max.unwrap_or(source.body_bytes_max);
         source.window = window;
+        source.on_bad_signature = on_bad_signature;
         source.replay_guard = replay_guard;
         source.on_dead_duplicate = on_dead_duplicate;
         source.response = response;
@@ -187,7 +191,7 @@ fn settings(
 }
 
 /// The texts of a list; each `file:PATH` is what is in that file, less the newline at its end.
-fn texts_or_files(
+pub(super) fn texts_or_files(
     section: &Section<'_>,
     name: &'static str,
     around: &Surroundings<'_>,
@@ -234,7 +238,7 @@ fn window(section: &Section<'_>, provider: &dyn Provider, found: &mut Findings) 
 }
 
 /// The path, if it can only ever mean itself.
-fn path(text: &str) -> Option<String> {
+pub(super) fn path(text: &str) -> Option<String> {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "/-_.~".contains(char);
     let is_path = text.starts_with('/') && text.len() > 1 && text.chars().all(is_plain);
     // What proxies and clients rewrite before it arrives would never be found here.

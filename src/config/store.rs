@@ -17,6 +17,8 @@ pub struct Store {
     pub url: Secret,
     /// What a yes survives, on a store that has a choice.
     pub durability: Durability,
+    /// The Redis that caches its marks. A secret, because it may have a password in it.
+    pub cache: Option<Secret>,
     /// How long finished events are kept.
     pub retention: Duration,
     /// How long events with a dead delivery, and unrouted ones, are kept.
@@ -26,13 +28,13 @@ pub struct Store {
 }
 
 const STORES: [&str; 3] = ["memory:", "sqlite:", "redis://"];
+/// Where marks can be cached, and which stores gain by it.
+const CACHES: [&str; 2] = ["redis://", "rediss://"];
+const CACHED_STORES: [&str; 2] = ["sqlite:", "postgres://"];
 const STORES_NOT_YET: [&str; 3] = ["rediss://", "redis-cluster://", "postgres://"];
 
 pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findings) -> Store {
     section.refuse_unknown_keys(&[], found);
-    if section.has("cache") {
-        section.mistake("cache", "is not in this version yet: leave it out", found);
-    }
     let url = section.text("url", found).unwrap_or_default();
     let is_one_of = |stores: &[&str]| stores.iter().any(|store| url.starts_with(store));
     if is_one_of(&STORES_NOT_YET) {
@@ -42,6 +44,15 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         let instead = "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\" or \"memory:\"";
         section.mistake("url", instead, found);
     }
+    let cache = section.text("cache", found).map(|cache| {
+        if !CACHES.iter().any(|scheme| cache.starts_with(scheme)) {
+            section.mistake("cache", "is no Redis: write \"redis://127.0.0.1:6379\"", found);
+        } else if !CACHED_STORES.iter().any(|store| url.starts_with(store)) {
+            let instead = "is for an SQL store, and does nothing for this one: take it out";
+            section.mistake("cache", instead, found);
+        }
+        Secret::new(cache)
+    });
     let durability = match section.choice("durability", found) {
         "relaxed" => Durability::Relaxed,
         _ => Durability::Always,
@@ -52,6 +63,7 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
     Store {
         url: Secret::new(inside(url, data_dir)),
         durability,
+        cache,
         retention: section.duration("retention", found),
         retention_dead: section.duration("retention_dead", found),
         retention_held: section.duration("retention_held", found),

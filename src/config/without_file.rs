@@ -63,6 +63,7 @@ pub(super) fn config(
         workers,
         sources: all,
         handlers: vec![log],
+        apis: Vec::new(),
         log: Log::default(),
         warnings,
     })

@@ -11,7 +11,7 @@ pub(super) struct Fact {
 }
 
 /// The facts of one attempt, the same ones for headers and for environment variables.
-pub(super) fn facts(event: &Event, attempt: &Attempt) -> [Fact; 8] {
+pub(super) fn facts(event: &Event, attempt: &Attempt) -> [Fact; 9] {
     let fact = |name, value| Fact { name, value };
     [
         fact("Source", Some(event.source.to_string())),
@@ -19,6 +19,7 @@ pub(super) fn facts(event: &Event, attempt: &Attempt) -> [Fact; 8] {
         fact("Provider-Event-Id", event.event_id.clone()),
         fact("Event-Type", event.event_type.clone()),
         fact("Received-At", Some(event.received_at.to_string())),
+        fact("Shadow", event.shadow.then(|| "true".to_owned())),
         fact("Attempt", Some(attempt.number.to_string())),
         fact("Lease-Token", Some(attempt.token.to_string())),
         fact("Replay-Of", attempt.replay_of.map(|delivery| delivery.to_string())),

@@ -21,6 +21,7 @@ impl Handler for LogHandler {
             "event.id" = %event.id,
             "event.provider_id" = event.event_id.as_deref(),
             "event.type" = event.event_type.as_deref(),
+            "event.shadow" = event.shadow.then_some(true),
             "delivery.id" = %attempt.delivery,
             "attempt.number" = attempt.number,
             "event {} came from {}",

@@ -26,6 +26,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/stats", web::get().to(stats))
         .route("/api/v1/events", web::get().to(events))
         .route("/api/v1/events/{id}", web::get().to(event))
+        .route("/api/v1/events/{id}/request", web::get().to(request))
         .route("/api/v1/events/{id}/replay", web::post().to(replay))
         .route("/api/v1/events/{id}/admit", web::post().to(admit))
         .route("/api/v1/deliveries", web::get().to(deliveries))
@@ -54,7 +55,7 @@ async fn metrics(admin: Asked) -> HttpResponse {
     let stats = stats.ok().and_then(Result::ok);
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
-        .body(admin.app.metrics.text(stats.as_ref()))
+        .body(admin.app.metrics.text(stats.as_ref(), admin.app.store.cache()))
 }
 
 async fn stats(admin: Asked) -> HttpResponse {
@@ -67,6 +68,20 @@ async fn events(admin: Asked, query: web::Query<EventQuery>) -> HttpResponse {
 
 async fn event(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
     told(admin.event(id.into_inner()).await)
+}
+
+/// A download, whatever is in it: no browser shows what a stranger may have sent.
+async fn request(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
+    let id = id.into_inner();
+    match admin.request(id).await {
+        Ok(body) => HttpResponse::Ok()
+            .content_type("application/octet-stream")
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}\"")))
+            .body(body),
+        Err(error) => not_told(&error),
+    }
 }
 
 async fn replay(
@@ -107,14 +122,16 @@ fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {
         Ok(answer) => {
             HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(answer)
         }
-        Err(error) => {
-            let (status, code) = match &error {
-                AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-                AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
-                AdminError::Store(StoreError::Full(_)) => (StatusCode::SERVICE_UNAVAILABLE, "full"),
-                AdminError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            };
-            answer::problem_with(status, code, &error.to_string())
-        }
+        Err(error) => not_told(&error),
     }
+}
+
+fn not_told(error: &AdminError) -> HttpResponse {
+    let (status, code) = match error {
+        AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+        AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+        AdminError::Store(StoreError::Full(_)) => (StatusCode::SERVICE_UNAVAILABLE, "full"),
+        AdminError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
+    answer::problem_with(status, code, &error.to_string())
 }

@@ -1,13 +1,21 @@
 //! What the sender gets to read.
 
+use std::io;
+
 use actix_web::{
     HttpResponse, HttpResponseBuilder,
-    http::{StatusCode, header},
+    http::{
+        StatusCode,
+        header::{self, HeaderName, HeaderValue},
+    },
 };
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
 use crate::{
     event::EventId,
+    idempotency::{Answer, Body},
     limits,
     receipt::{Receipt, Reply},
     receive::NotReceived,
@@ -92,6 +100,39 @@ pub(super) fn unavailable() -> HttpResponse {
     response.insert_header((STATUS, "unavailable"));
     response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     problem(&mut response, StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+}
+
+/// An answer of an API, byte for byte. actix writes the framing itself.
+pub(super) fn of_api(answer: Answer, is_head: bool) -> HttpResponse {
+    let status = match StatusCode::from_u16(answer.status) {
+        Ok(status) if !status.is_informational() => status,
+        _ => StatusCode::BAD_GATEWAY, // nothing that an answer can end with
+    };
+    let mut response = HttpResponse::build(status);
+    let mut length = None;
+    for (name, value) in answer.headers.iter() {
+        let pair = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
+        match pair {
+            (Ok(header::CONTENT_LENGTH), Ok(value)) => {
+                length = value.to_str().ok().and_then(|length| length.parse().ok());
+            }
+            (Ok(name), Ok(value)) => drop(response.append_header((name, value))),
+            _ => {} // it cannot be written as a header, so it did not come as one
+        }
+    }
+    match (answer.body, length) {
+        // The length is that of the answer to a GET: there is no body to count.
+        (_, Some(length)) if is_head => {
+            response.no_chunking(length).streaming(stream::empty::<io::Result<Bytes>>())
+        }
+        (Body::Whole(body), _) => response.body(body),
+        (Body::Flowing(first, rest), length) => {
+            if let Some(length) = length {
+                response.no_chunking(length);
+            }
+            response.streaming(stream::iter([Ok(first)]).chain(rest))
+        }
+    }
 }
 
 /// A problem document, <https://www.rfc-editor.org/rfc/rfc9457>.

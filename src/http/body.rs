@@ -24,6 +24,19 @@ pub(super) async fn read(
     if is_encoded(request) {
         return Err(Refusal::Encoded);
     }
+    read_as_sent(request, payload, body_bytes_max, body_within).await
+}
+
+/// Reads a body, encoded or not, for somebody else to unpack.
+///
+/// # Errors
+/// The refusal to answer with.
+pub(super) async fn read_as_sent(
+    request: &HttpRequest,
+    payload: web::Payload,
+    body_bytes_max: usize,
+    body_within: Duration,
+) -> Result<Bytes, Refusal> {
     let too_large = Refusal::TooLarge { body_bytes_max };
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());

@@ -2,6 +2,7 @@
 
 mod admin;
 mod answer;
+mod api;
 mod body;
 mod guard;
 mod webhook;
@@ -17,11 +18,24 @@ use actix_web::{App as ActixApp, HttpResponse, HttpServer, dev::Server, middlewa
 
 use crate::{admin::Admin, app::App, limits};
 
-/// The public routes: one for each source, and an answer for every other path under `/webhooks/`.
+/// The public routes: one for each source and for each API that has an upstream, and an answer for every
+/// other path under `/webhooks/`.
 ///
 /// They can be mounted into any actix-web App: `App::new().configure(hookonce.routes())`.
 pub fn public_routes(app: Arc<App>) -> impl FnOnce(&mut web::ServiceConfig) + Clone {
+    let endpoints = api::endpoints(&app);
     move |config| {
+        for endpoint in endpoints {
+            let below = format!("{}/{{below:.*}}", endpoint.api.path);
+            for path in [endpoint.api.path.clone(), below] {
+                let endpoint = endpoint.clone();
+                config.service(
+                    web::resource(path).to(move |request, payload| {
+                        api::endpoint(endpoint.clone(), request, payload)
+                    }),
+                );
+            }
+        }
         for source in app.sources.values() {
             let (app, source) = (Arc::clone(&app), Arc::clone(source));
             let path = source.path.clone();

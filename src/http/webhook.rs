@@ -79,7 +79,8 @@ async fn unverified(
     })
 }
 
-fn headers(request: &HttpRequest) -> Headers {
+/// The headers of a request, in the project's own form.
+pub(super) fn headers(request: &HttpRequest) -> Headers {
     let copied = |value: &header::HeaderValue| bytes::Bytes::copy_from_slice(value.as_bytes());
     request.headers().iter().map(|(name, value)| (name.as_str(), copied(value))).collect()
 }
@@ -96,16 +97,21 @@ fn public_url(app: &App, source: &Source, request: &HttpRequest) -> String {
     if let Some(base) = &app.server.public_url {
         return format!("{}{path}{query}", base.trim_end_matches('/'));
     }
-    let peer = request.peer_addr().map(|peer| peer.ip());
-    let trusted = peer.is_some_and(|peer| {
-        app.server.trusted_proxies.iter().any(|proxies| proxies.contains(&peer))
-    });
+    let trusted = is_trusted(app, request);
     let text = |name: &str| request.headers().get(name)?.to_str().ok();
     let forwarded =
         |name: &str| text(name).filter(|_| trusted).and_then(|all| all.split(',').next());
     let scheme = forwarded("x-forwarded-proto").unwrap_or("http").trim();
     let host = forwarded("x-forwarded-host").or_else(|| text("host")).unwrap_or_default().trim();
     format!("{scheme}://{host}{path}{query}")
+}
+
+/// Whether a request comes from a proxy whose `X-Forwarded-*` count.
+pub(super) fn is_trusted(app: &App, request: &HttpRequest) -> bool {
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    peer.is_some_and(|peer| {
+        app.server.trusted_proxies.iter().any(|proxies| proxies.contains(&peer))
+    })
 }
 
 fn tell(app: &App, source: &Source, reason: &NotReceived, took: std::time::Duration) {

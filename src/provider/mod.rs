@@ -315,3 +315,29 @@ pub fn verify(
     scheme.verify(&request, now)?;
     Ok(Verified::vouch(request))
 }
+
+/// What a request that does not verify says happened, for a source in shadow mode.
+///
+/// This is the only way from an [`Unverified`] to a [`Named`], and none of them can be taken for what
+/// a verified request says: each has an identity of its own ([`Identity::in_shadow`]), and no digest.
+/// Where equal bytes can be a new fact, there is no identity here either.
+///
+/// # Errors
+/// [`Refusal::Malformed`] when the request does not say what the provider promises it says.
+///
+/// [`Identity::in_shadow`]: crate::event::Identity::in_shadow
+pub fn named_in_shadow(
+    provider: &dyn Provider,
+    request: &Unverified,
+    settings: &Settings,
+) -> Result<Vec<Named>, Refusal> {
+    // A provider names what verified requests say. This one is none: it is shown to the naming, so
+    // that it is named by the same rules, and does not get out of this function.
+    let named = provider.events(&Verified::vouch(request.clone()), settings)?;
+    let in_shadow = |named: Named| Named {
+        identity: named.identity.map(|identity| identity.in_shadow(&named.body)),
+        digest: None,
+        ..named
+    };
+    Ok(named.into_iter().map(in_shadow).collect())
+}

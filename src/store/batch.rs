@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::StoreError;
-use crate::limits;
+use crate::{event::NewEvent, limits};
 
 /// Calls on their way to the store.
 #[derive(Debug)]
@@ -52,6 +52,29 @@ pub fn queue<Call, Answer>() -> (Calls<Call, Answer>, Batches<Call, Answer>) {
     let bytes_free = Arc::new(Semaphore::new(limits::WAITING_BYTES_MAX));
     (Calls { queue: sender, bytes_free }, Batches { queue: receiver, left_over: None })
 }
+
+/// About how many bytes each of these events takes on its way. Those of a kept request are parts of
+/// its body, which is counted once, with the first of them.
+pub fn sizes(events: &[NewEvent]) -> Vec<usize> {
+    let mut counted = None;
+    let size = |event: &NewEvent| {
+        let body = match &event.request {
+            None => event.named.body.len(),
+            Some(request) if counted == Some(request.id) => 0,
+            Some(request) => {
+                counted = Some(request.id);
+                request.body.len()
+            }
+        };
+        let headers: usize =
+            event.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        body + headers + event.query.len() + EVENT_BYTES
+    };
+    events.iter().map(size).collect()
+}
+
+/// About how many bytes an event takes beside what came in.
+const EVENT_BYTES: usize = 1024;
 
 impl<Call, Answer> Calls<Call, Answer> {
     /// Hands a call of about `bytes` bytes over and waits for its answer.

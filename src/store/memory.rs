@@ -4,7 +4,7 @@
 //! what tests and `demo --store memory:` run on. Nothing survives the process.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::{
     Claimed, Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
-    Release, Stats, Store, StoreError, Which, Wish, mark::MarkKey, moving::Standing,
+    Release, Stats, Store, StoreError, Which, Wish, keys::KeyModel, mark::MarkKey,
+    moving::Standing,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -22,7 +23,8 @@ use crate::{
         Verdict,
     },
     event::{
-        Digest, Duplicate, Event, EventId, EventState, Identity, NewDelivery, NewEvent, ReplayGuard,
+        Digest, Duplicate, Event, EventId, EventState, Identity, KeptRequest, NewDelivery,
+        NewEvent, ReplayGuard,
     },
     limits,
     receipt::Admission,
@@ -32,13 +34,14 @@ use crate::{
 #[derive(Debug)]
 pub struct MemoryStore {
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) keys: KeyModel,
     tables: Mutex<Tables>,
 }
 
 impl MemoryStore {
     /// An empty store that tells the time by `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, tables: Mutex::default() }
+        Self { clock, keys: KeyModel::default(), tables: Mutex::default() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -46,7 +49,17 @@ impl MemoryStore {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn not_late(&self, not_after: Timestamp) -> Result<Timestamp, StoreError> {
+    /// Refuses while the store moves house.
+    pub(super) fn serves(&self) -> Result<(), StoreError> {
+        self.lock().serves()
+    }
+
+    /// The same, but lets end what runs as long as it may.
+    pub(super) fn lets_end(&self) -> Result<(), StoreError> {
+        self.lock().lets_end()
+    }
+
+    pub(super) fn not_late(&self, not_after: Timestamp) -> Result<Timestamp, StoreError> {
         let now = self.clock.now();
         if now > not_after { Err(StoreError::Late) } else { Ok(now) }
     }
@@ -181,7 +194,7 @@ impl Store for MemoryStore {
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         let mut tables = self.lock();
         tables.serves()?;
-        Ok(tables.prune(prune))
+        Ok(tables.prune(prune) + self.keys.prune(prune.now, prune.lot))
     }
 }
 
@@ -203,6 +216,8 @@ pub(super) struct Tables {
 #[derive(Debug)]
 pub(super) struct KeptEvent {
     pub(super) event: Event,
+    /// Its bytes are shared, so it is there once, and goes with the last event that has it.
+    pub(super) request: Option<KeptRequest>,
     pub(super) identity: Option<Identity>,
     pub(super) digest: Option<Digest>,
     pub(super) mark_until: Timestamp,
@@ -311,6 +326,7 @@ impl Tables {
         let counts = self.counts(&new.source, "");
         counts.events += 1;
         counts.held += u64::from(held);
+        counts.shadow += u64::from(new.shadow);
         counts.held_now += u64::from(held);
         counts.unrouted += u64::from(!held && new.deliveries.is_empty());
     }
@@ -318,6 +334,7 @@ impl Tables {
     fn keep(&mut self, new: NewEvent, resent: bool, held: bool) {
         let unrouted = new.deliveries.is_empty();
         let kept = KeptEvent {
+            request: new.request,
             identity: new.named.identity,
             digest: new.named.digest,
             mark_until: new.received_at.plus(new.window),
@@ -332,6 +349,7 @@ impl Tables {
                 event_id: new.named.event_id,
                 event_type: new.named.event_type,
                 received_at: new.received_at,
+                shadow: new.shadow,
                 resent_under_new_id: resent,
                 retry_marker: new.retry_marker,
                 query: new.query,
@@ -580,9 +598,10 @@ impl Tables {
     }
 
     fn redrive(&mut self, wish: Uuid, which: &Which, now: Timestamp) -> Granted {
-        let redriven = self.which(which, |delivery| {
-            delivery.state == State::Dead || delivery.redriven_by == Some(wish)
-        });
+        // What this wish has redriven before is meant again, also where it was moved since.
+        let again = self.deliveries.values().filter(|known| known.redriven_by == Some(wish));
+        let mut redriven: BTreeSet<DeliveryId> = again.map(|known| known.id).collect();
+        redriven.extend(self.which(which, |delivery| delivery.state == State::Dead));
         for id in &redriven {
             let Some(delivery) = self.deliveries.get_mut(id) else { continue };
             if delivery.redriven_by != Some(wish) {
@@ -592,7 +611,7 @@ impl Tables {
                 self.change(*id, State::Queued, now);
             }
         }
-        Granted::Deliveries(redriven)
+        Granted::Deliveries(redriven.into_iter().collect())
     }
 
     fn reroute(&mut self, which: &Which, to: &Arc<str>) -> Granted {
@@ -691,6 +710,7 @@ impl Tables {
             received_at: kept.event.received_at,
             state: self.state(kept),
             duplicates: kept.duplicate_count,
+            shadow: kept.event.shadow,
             resent_under_new_id: kept.event.resent_under_new_id,
             body_bytes: kept.event.body.len(),
         }
@@ -702,6 +722,7 @@ impl Tables {
         EventRecord {
             row: self.row(kept),
             event: kept.event.clone(),
+            request: kept.request.clone(),
             identity: identity.map(|identity| identity.as_str().to_owned()),
             mark_until: marked.then_some(kept.mark_until),
             duplicates: kept.duplicates.iter().cloned().collect(),

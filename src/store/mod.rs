@@ -15,7 +15,10 @@
 //! The conformance suite in `tests/store.rs` is the contract, and [`memory`] the model it is compared with.
 
 pub mod batch;
+#[cfg(feature = "redis")]
+pub mod cached;
 pub mod generation;
+pub mod keys;
 pub mod mark;
 pub mod memory;
 pub mod moving;
@@ -23,18 +26,21 @@ pub mod moving;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod stats;
 
-use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use self::moving::Moving;
+pub use self::stats::{CacheCounts, Counts, Stats};
+use self::{keys::Keys, moving::Moving};
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
-    event::{Duplicate, Event, EventId, EventState, NewDelivery, NewEvent},
+    event::{Duplicate, Event, EventId, EventState, KeptRequest, NewDelivery, NewEvent},
     receipt::Admission,
 };
 
@@ -67,6 +73,20 @@ pub async fn connect(
             "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…` or `memory:`"
         ))),
     }
+}
+
+/// Puts the Redis at `cache` in front of the store at `url`: see [`cached`].
+///
+/// # Errors
+/// When `cache` is not the URL of a Redis. One that cannot be reached is no error.
+#[cfg(feature = "redis")]
+pub fn with_cache(
+    store: Arc<dyn Store>,
+    url: &str,
+    cache: &str,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(cached::CachedStore::new(store, url, cache, Arc::clone(clock))?))
 }
 
 /// What a yes survives, on a store that has a choice.
@@ -137,12 +157,17 @@ pub enum StoreError {
 
 /// What the rest of hookonce may ask of a store. See the module for what holds for all verbs.
 #[async_trait]
-pub trait Store: Moving + fmt::Debug + Send + Sync {
+pub trait Store: Keys + Moving + fmt::Debug + Send + Sync {
     /// In one line, what a yes survives on this store with these settings.
     fn survives(&self) -> String;
 
     /// Whether the store can be written to now.
     async fn ready(&self) -> Result<(), StoreError>;
+
+    /// How its cache of marks fares, where it has one.
+    fn cache(&self) -> Option<CacheCounts> {
+        None
+    }
 
     /// Remembers and queues: mark, event and deliveries of each, all of it or nothing.
     ///
@@ -152,7 +177,8 @@ pub trait Store: Moving + fmt::Debug + Send + Sync {
     /// time and retry marker. An event whose `digest` is known under another identity of the same
     /// source is flagged `resent_under_new_id`, or held, as its `replay_guard` says; when the source
     /// holds [`HELD_PER_SOURCE_MAX`](crate::limits::HELD_PER_SOURCE_MAX) already it is `Full`.
-    /// Events without an identity are always fresh.
+    /// Events without an identity are always fresh. A [`KeptRequest`] is kept once for all fresh and
+    /// held events that refer to it.
     async fn admit(
         &self,
         events: Vec<NewEvent>,
@@ -209,7 +235,8 @@ pub trait Store: Moving + fmt::Debug + Send + Sync {
     async fn stats(&self) -> Result<Stats, StoreError>;
 
     /// Takes away a lot of events that ended before the times given, and of marks whose window is over.
-    /// A mark outlives its event until its window is over. Says how many events and marks went.
+    /// A mark outlives its event until its window is over; a kept request goes with its last event.
+    /// Completed keys whose retention is over go too. Says how many events, marks and keys went.
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError>;
 }
 
@@ -355,6 +382,9 @@ pub struct EventRow {
     pub state: EventState,
     /// How many duplicates came.
     pub duplicates: u64,
+    /// Whether its request did not verify, and shadow mode let it in.
+    #[serde(default)]
+    pub shadow: bool,
     /// Whether the same signed content had come before under another id.
     pub resent_under_new_id: bool,
     /// How long its body is.
@@ -368,6 +398,8 @@ pub struct EventRecord {
     pub row: EventRow,
     /// The event itself.
     pub event: Event,
+    /// The request it came in, where that held more than the event's own bytes.
+    pub request: Option<KeptRequest>,
     /// What made it this event, if anything does.
     pub identity: Option<String>,
     /// Until when its mark lives, at least.
@@ -376,44 +408,6 @@ pub struct EventRecord {
     pub duplicates: Vec<Duplicate>,
     /// Its deliveries, oldest first.
     pub deliveries: Vec<Delivery>,
-}
-
-/// Counted since the store began, and as it is now: in all, per source, per handler.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stats {
-    /// Over everything.
-    #[serde(flatten)]
-    pub total: Counts,
-    /// Per source: what came in.
-    pub sources: BTreeMap<String, Counts>,
-    /// Per handler: what went out.
-    pub handlers: BTreeMap<String, Counts>,
-}
-
-/// Counters and gauges. Under a source they are about its events and their deliveries; under a handler,
-/// `events` is how many were routed to it, and what is about events only reads 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Events admitted: fresh and held.
-    pub events: u64,
-    /// Duplicates answered.
-    pub duplicates: u64,
-    /// Events that were held when they came.
-    pub held: u64,
-    /// Events that no handler wanted.
-    pub unrouted: u64,
-    /// Deliveries settled done.
-    pub done: u64,
-    /// Times a delivery became dead.
-    pub dead: u64,
-    /// Deliveries queued now.
-    pub queued: u64,
-    /// Deliveries leased now; also those whose lease has run out and that nobody has claimed again.
-    pub leased: u64,
-    /// Dead deliveries now.
-    pub dead_now: u64,
-    /// Held events now.
-    pub held_now: u64,
 }
 
 /// What prune takes away.
@@ -425,10 +419,18 @@ pub struct Prune {
     pub dead_before: Timestamp,
     /// Held events received before this go.
     pub held_before: Timestamp,
-    /// Marks whose window ended before this go, where their event is gone.
+    /// Marks whose window ended before this go, where their event is gone, and completed keys whose
+    /// retention is over then.
     pub now: Timestamp,
-    /// How many events, and how many marks, at most.
+    /// How many events, how many marks and how many keys, at most.
     pub lot: usize,
+}
+
+impl EventRecord {
+    /// The body of the request it came in, byte for byte as it was received.
+    pub fn request_body(&self) -> &Bytes {
+        self.request.as_ref().map_or(&self.event.body, |request| &request.body)
+    }
 }
 
 impl EventFilter {
@@ -452,47 +454,5 @@ impl DeliveryFilter {
         self.before.is_none_or(|before| row.id < before)
             && self.handler.as_deref().is_none_or(|handler| *row.handler == *handler)
             && self.state.is_none_or(|state| row.state == state)
-    }
-}
-
-impl Stats {
-    /// The sums of what a store counts by source and handler; an empty handler means that it is about
-    /// events only.
-    pub fn summed(counted: impl IntoIterator<Item = ((String, String), Counts)>) -> Self {
-        let mut stats = Self::default();
-        for ((source, handler), mut counts) in counted {
-            if !handler.is_empty() {
-                stats.handlers.entry(handler).or_default().add(&counts);
-                counts.events = 0; // already counted where the event came in
-            }
-            stats.total.add(&counts);
-            stats.sources.entry(source).or_default().add(&counts);
-        }
-        stats
-    }
-}
-
-impl Counts {
-    /// The gauge or counter of deliveries that are in this state.
-    pub fn gauge(&mut self, state: State) -> &mut u64 {
-        match state {
-            State::Queued => &mut self.queued,
-            State::Leased => &mut self.leased,
-            State::Done => &mut self.done,
-            State::Dead => &mut self.dead_now,
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.events += other.events;
-        self.duplicates += other.duplicates;
-        self.held += other.held;
-        self.unrouted += other.unrouted;
-        self.done += other.done;
-        self.dead += other.dead;
-        self.queued += other.queued;
-        self.leased += other.leased;
-        self.dead_now += other.dead_now;
-        self.held_now += other.held_now;
     }
 }

@@ -8,7 +8,10 @@ use prometheus::{
     Registry, TextEncoder, core::Collector,
 };
 
-use crate::{delivery::State, store::Stats};
+use crate::{
+    delivery::State,
+    store::{CacheCounts, Stats},
+};
 
 /// The metrics of one hookonce. Clones share them.
 #[derive(Clone, Debug)]
@@ -16,12 +19,16 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refusals: IntCounterVec,
+    shadow: IntCounterVec,
     deliveries_total: IntCounterVec,
     deliveries: IntGaugeVec,
     events_held: IntGauge,
     store_up: IntGauge,
+    cache: IntCounterVec,
     ack_seconds: HistogramVec,
     attempt_seconds: HistogramVec,
+    keys: IntCounterVec,
+    key_calls: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -45,6 +52,11 @@ impl Default for Metrics {
                 "Refused webhook requests by the reason.",
                 &["source", "code"],
             ),
+            shadow: counter(
+                "hookonce_shadow_total",
+                "Webhook requests that were let in although they did not verify: shadow mode.",
+                &["source"],
+            ),
             deliveries_total: counter(
                 "hookonce_deliveries_total",
                 "Attempts of deliveries by how they ended.",
@@ -65,6 +77,11 @@ impl Default for Metrics {
                 &registry,
                 IntGauge::new("hookonce_store_up", "1 when the store can be written to, else 0."),
             ),
+            cache: counter(
+                "hookonce_cache_total",
+                "Events asked of the cache in front of the store, by what it knew.",
+                &["outcome"],
+            ),
             ack_seconds: seconds(
                 "hookonce_ack_seconds",
                 "From the last byte of a body to its answer.",
@@ -76,6 +93,16 @@ impl Default for Metrics {
                 "How long attempts took.",
                 &["handler"],
                 &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0],
+            ),
+            keys: counter(
+                "hookonce_keys_total",
+                "Requests to APIs by what became of their key.",
+                &["api", "outcome"],
+            ),
+            key_calls: counter(
+                "hookonce_key_calls_total",
+                "Calls under a key by what was written down about them.",
+                &["api", "outcome"],
             ),
             registry,
         }
@@ -105,15 +132,42 @@ impl Metrics {
         self.refusals.with_label_values(&[source, code]).inc();
     }
 
+    /// This source is in shadow mode: its counter is there from the beginning, so that the mode is
+    /// seen before anything is let in.
+    pub fn in_shadow_mode(&self, source: &str) {
+        self.shadow.with_label_values(&[source]).inc_by(0);
+    }
+
+    /// A webhook request was let in although it did not verify.
+    pub fn let_in_as_shadow(&self, source: &str) {
+        self.shadow.with_label_values(&[source]).inc();
+    }
+
     /// An attempt ended.
     pub fn attempted(&self, handler: &str, outcome: &str, took: Duration) {
         self.deliveries_total.with_label_values(&[handler, outcome]).inc();
         self.attempt_seconds.with_label_values(&[handler]).observe(took.as_secs_f64());
     }
 
+    /// A request to an API was looked at: how its key stood.
+    pub fn key_begun(&self, api: &str, outcome: &str) {
+        self.keys.with_label_values(&[api, outcome]).inc();
+    }
+
+    /// A call under a key ended: what its key is now.
+    pub fn key_ended(&self, api: &str, outcome: &str) {
+        self.key_calls.with_label_values(&[api, outcome]).inc();
+    }
+
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could
     /// not be asked; its gauges are left out rather than told wrong.
-    pub fn text(&self, stats: Option<&Stats>) -> String {
+    pub fn text(&self, stats: Option<&Stats>, cache: Option<CacheCounts>) -> String {
+        if let Some(cache) = cache {
+            self.cache.reset(); // the cache counts by itself
+            for (outcome, count) in cache.by_outcome() {
+                self.cache.with_label_values(&[outcome]).inc_by(count);
+            }
+        }
         self.deliveries.reset();
         self.store_up.set(i64::from(stats.is_some()));
         if let Some(stats) = stats {
@@ -149,7 +203,7 @@ mod tests {
         metrics.attempted("billing", "done", Duration::from_millis(2));
         let mut stats = Stats::default();
         stats.handlers.entry("billing".to_owned()).or_default().queued = 3;
-        let text = metrics.text(Some(&stats));
+        let text = metrics.text(Some(&stats), None);
         for line in [
             "hookonce_requests_total{source=\"stripe\",status=\"accepted\"} 1",
             "hookonce_deliveries_total{handler=\"billing\",outcome=\"done\"} 1",

@@ -83,9 +83,11 @@ async fn fill(setup: &Setup, count: usize) {
             replay_guard: ReplayGuard::Flag,
             window: Duration::from_hours(24 * 7),
             received_at: now,
+            shadow: false,
             retry_marker: None,
             query: String::new(),
             headers: Arc::clone(&headers),
+            request: None,
             deliveries: Vec::new(),
         };
         let events = (0..1000).map(stored).collect();

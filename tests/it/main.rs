@@ -12,12 +12,15 @@
 mod redis_server;
 mod support;
 
+mod at_once;
+mod batch;
 mod cli;
 mod config;
 mod crash;
 mod exactly_once;
 mod faults;
 mod handlers;
+mod idempotency;
 mod leftovers;
 mod moving;
 mod outage;
@@ -25,3 +28,4 @@ mod power_cut;
 mod privacy;
 mod receive;
 mod sdk;
+mod shadow;

@@ -52,7 +52,7 @@ async fn power_cuts_do_lose_what_sqlite_did_not_sync() {
     let Some(mut disk) = Disk::new() else { return };
     let file = disk.path().join("weak.db");
     let mut lost = 0;
-    for cut in 0..CUTS_OF_A_WEAK_STORE as i64 {
+    for cut in (0_i64..).take(CUTS_OF_A_WEAK_STORE) {
         let open = rusqlite::Connection::open(&file).unwrap();
         open.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;

@@ -3,6 +3,7 @@
 
 mod identity;
 mod list;
+mod shadow;
 mod tamper;
 mod verdicts;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use hookonce::{
     delivery::{State, Verdict},
-    event::{Digest, Duplicate, EventState, Identity, ReplayGuard},
+    event::{Digest, Duplicate, EventState, Identity, NewEvent, ReplayGuard},
     limits,
     receipt::Admission,
     request::Headers,
@@ -203,6 +203,26 @@ pub(crate) async fn a_copy_under_its_own_identity_is_a_duplicate_not_held(bench:
     bench.admit(&first).await;
     let copy = bench.guarded("evt_1", "content");
     assert_eq!(bench.admit(&copy).await, (first.id, Admission::Duplicate));
+}
+
+pub(crate) async fn what_shadow_mode_let_in_is_marked_and_counted_and_hides_nothing(bench: Bench) {
+    let mut forged = bench.routed("evt_1");
+    forged.shadow = true;
+    forged.named.identity = Some(Identity::of(["evt_1"]).in_shadow(&forged.named.body));
+    assert_eq!(bench.admit(&forged).await, (forged.id, Admission::Fresh));
+    let copy = NewEvent { id: bench.event("other").id, ..forged.clone() };
+    assert_eq!(bench.admit(&copy).await, (forged.id, Admission::Duplicate));
+    let real = bench.routed("evt_1");
+    assert_eq!(bench.admit(&real).await, (real.id, Admission::Fresh));
+
+    for (id, shadow) in [(forged.id, true), (real.id, false)] {
+        let record = bench.record(id).await;
+        assert_eq!((record.row.shadow, record.event.shadow), (shadow, shadow));
+    }
+    let leased = bench.take(LONG).await;
+    assert_eq!(leased.iter().filter(|leased| leased.event.shadow).count(), 1);
+    let total = bench.total().await;
+    assert_eq!((total.events, total.shadow, total.duplicates), (2, 1, 1));
 }
 
 pub(crate) async fn sources_are_namespaces(bench: Bench) {

@@ -13,7 +13,10 @@ use bytes::Bytes;
 use hookonce::{
     clock::{Clock, ManualClock, Timestamp},
     delivery::{Attempt, AttemptOutcome, Claim, DeliveryId, Lease, Leased, Settlement, Verdict},
-    event::{Digest, EventId, Identity, Named, NewDelivery, NewEvent, ReplayGuard},
+    event::{
+        Digest, EventId, Identity, KeptRequest, Named, NewDelivery, NewEvent, ReplayGuard,
+        RequestId,
+    },
     receipt::Admission,
     request::Headers,
     store::{
@@ -36,7 +39,7 @@ pub(crate) struct Bench {
     clock: BenchClock,
     numbers: AtomicU64,
     /// What must live as long as the store: its folder, its server.
-    _kept: Box<dyn Any + Send + Sync>,
+    kept: Box<dyn Any + Send + Sync>,
 }
 
 /// Whose time the store goes by.
@@ -65,7 +68,7 @@ pub(crate) fn memory_beside(other: &Bench) -> Bench {
         store,
         clock: other.clock.clone(),
         numbers: AtomicU64::new(1 << 32),
-        _kept: Box::new(()),
+        kept: Box::new(()),
     }
 }
 
@@ -129,6 +132,18 @@ pub(crate) async fn sqlite() -> Bench {
     Bench::manual(Arc::new(store), clock, folder)
 }
 
+/// The embedded store with a cache in front of it.
+#[cfg(all(feature = "sqlite", feature = "redis"))]
+pub(crate) async fn cached() -> Bench {
+    let mut bench = sqlite().await;
+    let server = crate::redis_server::RedisServer::start_with(&["--appendonly", "no"]);
+    let clock = bench.clock();
+    let store = hookonce::store::with_cache(bench.store, "sqlite:", &server.url(), &clock);
+    bench.store = store.expect("the url is one");
+    bench.kept = Box::new((bench.kept, server));
+    bench
+}
+
 /// A clock for a store that goes by the test's time.
 pub(crate) fn manual_clock() -> Arc<ManualClock> {
     ManualClock::at(Timestamp::from_seconds(1_790_000_000))
@@ -142,7 +157,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Manual(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), _kept: Box::new(kept) }
+        Self { store, clock, numbers: AtomicU64::new(0), kept: Box::new(kept) }
     }
 
     /// A bench around a store with a clock of its own, about the same as `clock`.
@@ -153,7 +168,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Own(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), _kept: Box::new(kept) }
+        Self { store, clock, numbers: AtomicU64::new(0), kept: Box::new(kept) }
     }
 
     /// A lease or delay that is over with the next verb, and not before: where the clock is real, a
@@ -224,9 +239,11 @@ impl Bench {
             replay_guard: ReplayGuard::Flag,
             window: LONG,
             received_at: self.now(),
+            shadow: false,
             retry_marker: None,
             query: String::new(),
             headers: Arc::new(Headers::default()),
+            request: None,
             deliveries: Vec::new(),
         }
     }
@@ -241,6 +258,21 @@ impl Bench {
         let mut event = self.event(identity);
         event.deliveries = handlers.iter().map(|handler| self.delivery(handler)).collect();
         event
+    }
+
+    /// New events for `billing` that came in one request, whose body lists them.
+    pub(crate) fn batch(&self, identities: &[&str]) -> Vec<NewEvent> {
+        let body = Bytes::from(format!("[{}]", identities.join(", ")));
+        let id = RequestId::from_bytes(self.number().to_be_bytes());
+        let headers: Arc<Headers> = Arc::new([("X-Of-The", "whole request")].into_iter().collect());
+        let part = |identity: &&str| {
+            let mut event = self.routed(identity);
+            event.named.body = Bytes::copy_from_slice(identity.as_bytes());
+            event.headers = Arc::clone(&headers);
+            event.request = Some(KeptRequest { id, body: body.clone() });
+            event
+        };
+        identities.iter().map(part).collect()
     }
 
     /// A new event whose content is `content`, to be held if that came before.
@@ -366,9 +398,13 @@ impl Bench {
 
     /// Prunes whatever ended before now, in one lot.
     pub(crate) async fn prune(&self) -> usize {
+        self.prune_lot(10_000).await
+    }
+
+    /// The same, no more than `lot` of each kind.
+    pub(crate) async fn prune_lot(&self, lot: usize) -> usize {
         let now = self.now();
-        let prune =
-            Prune { done_before: now, dead_before: now, held_before: now, now, lot: 10_000 };
+        let prune = Prune { done_before: now, dead_before: now, held_before: now, now, lot };
         self.store.prune(&prune).await.expect("the store prunes")
     }
 }

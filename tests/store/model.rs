@@ -3,17 +3,17 @@
 
 use std::{
     fmt::{Debug, Write as _},
+    sync::Arc,
     time::Duration,
 };
 
 use hookonce::{
     clock::Timestamp,
     delivery::{Attempt, Claim, Leased, Verdict},
-    event::{Digest, Identity, NewDelivery, NewEvent, ReplayGuard},
+    event::{Digest, Identity, KeptRequest, NewDelivery, NewEvent, ReplayGuard, RequestId},
     store::{
         Claimed, DeliveryFilter, EventFilter, Prune, Release, Store, StoreError, Which, Wish,
         memory::MemoryStore,
-        moving::{Cursor, Move, Step, tally},
     },
 };
 use proptest::{
@@ -22,7 +22,10 @@ use proptest::{
 };
 use uuid::Uuid;
 
-use super::bench::{Bench, LONG, SHORT};
+use super::{
+    bench::{Bench, LONG, SHORT},
+    moving,
+};
 
 const CASES: u32 = 64;
 const VERBS: usize = 60;
@@ -51,32 +54,87 @@ pub(crate) fn agrees(fresh: impl AsyncFn() -> Bench) {
 /// One step of a sequence. Numbers point at what earlier steps made, modulo how much that is.
 #[derive(Clone, Debug)]
 enum Verb {
-    Admit { source: usize, identity: Option<u8>, content: Option<u8>, hold: bool, routes: u8 },
-    AdmitAgain { event: usize, late: bool },
-    Claim { handler: usize, worker: u128, most: usize, attempts_max: u32, long: bool },
-    ClaimAgain { claim: usize, late: bool },
-    Extend { lease: usize, long: bool },
-    Settle { lease: usize, verdict: u8 },
-    Release { lease: usize },
-    ReleaseClaim { claim: usize },
-    Replay { event: usize, handler: usize },
-    AdmitHeld { event: usize, handler: usize },
-    Redrive { handler: usize, one: Option<usize> },
-    Move { handler: usize, one: Option<usize>, to: usize },
-    Kill { handler: usize, one: Option<usize> },
-    WishAgain { wish: usize },
-    Prune { done: bool, dead: bool, held: bool },
-    Pass { millis: u64 },
+    Admit {
+        source: usize,
+        identity: Option<u8>,
+        content: Option<u8>,
+        hold: bool,
+        shadow: bool,
+        routes: u8,
+        request: Option<u8>,
+    },
+    AdmitAgain {
+        event: usize,
+        late: bool,
+    },
+    Claim {
+        handler: usize,
+        worker: u128,
+        most: usize,
+        attempts_max: u32,
+        long: bool,
+    },
+    ClaimAgain {
+        claim: usize,
+        late: bool,
+    },
+    Extend {
+        lease: usize,
+        long: bool,
+    },
+    Settle {
+        lease: usize,
+        verdict: u8,
+    },
+    Release {
+        lease: usize,
+    },
+    ReleaseClaim {
+        claim: usize,
+    },
+    Replay {
+        event: usize,
+        handler: usize,
+    },
+    AdmitHeld {
+        event: usize,
+        handler: usize,
+    },
+    Redrive {
+        handler: usize,
+        one: Option<usize>,
+    },
+    Move {
+        handler: usize,
+        one: Option<usize>,
+        to: usize,
+    },
+    Kill {
+        handler: usize,
+        one: Option<usize>,
+    },
+    WishAgain {
+        wish: usize,
+    },
+    Prune {
+        done: bool,
+        dead: bool,
+        held: bool,
+    },
+    Pass {
+        millis: u64,
+    },
 }
 
 fn verb() -> impl Strategy<Value = Verb> {
     let at = any::<usize>;
     let one = || proptest::option::weighted(0.5, any::<usize>());
+    let request = || proptest::option::weighted(0.3, 0..3_u8);
     let few = |most: u8| proptest::option::weighted(0.8, 0..most);
     prop_oneof![
-        8 => (at(), few(8), few(4), any::<bool>(), any::<u8>()).prop_map(
-            |(source, identity, content, hold, routes)| Verb::Admit {
-                source, identity, content, hold, routes
+        8 => (at(), few(8), few(4), any::<(bool, bool)>(), any::<u8>(), request()).prop_map(
+            |(source, identity, content, (hold, shadow), routes, request)| Verb::Admit {
+                source, identity, content, hold, shadow, routes, request
             }
         ),
         2 => (at(), any::<bool>()).prop_map(|(event, late)| Verb::AdmitAgain { event, late }),
@@ -193,7 +251,7 @@ impl Pair {
     }
 
     fn new_event(&self, verb: &Verb) -> NewEvent {
-        let Verb::Admit { source, identity, content, hold, routes } = *verb else {
+        let Verb::Admit { source, identity, content, hold, shadow, routes, request } = *verb else {
             unreachable!("the caller looked")
         };
         let mut event = self.bench.event("evt");
@@ -205,6 +263,13 @@ impl Pair {
         event.named.identity = identity.map(|number| Identity::of([name(number).as_str()]));
         event.named.digest = content.map(|number| Digest::of([[number].as_slice()]));
         event.replay_guard = if hold { ReplayGuard::Hold } else { ReplayGuard::Flag };
+        event.shadow = shadow;
+        if let Some(number) = request {
+            // The same id always means the same request.
+            let (id, body) = (RequestId::from_bytes([number; 16]), vec![number; 9].into());
+            event.request = Some(KeptRequest { id, body });
+            event.headers = Arc::new([("x-request", vec![number])].into_iter().collect());
+        }
         event.window = if self.bench.knows_the_time() { SHORT * 10 } else { LONG };
         let routed = HANDLERS.iter().enumerate().filter(|(at, _)| routes & (1 << at) != 0);
         event.deliveries = routed.map(|(_, handler)| self.bench.delivery(handler)).collect();
@@ -335,24 +400,9 @@ impl Pair {
             [(&*self.bench.store, &begun), (&self.model, &*other.store)];
         let exact = self.bench.knows_the_time();
         for (from, into) in pairs {
-            let id = Uuid::from_u128(1);
-            let fill = Step::Fill(Move { id, other: "elsewhere".to_owned() });
-            into.step(&fill).await.expect("it is empty");
-            let mut next = Some(Cursor::default());
-            while let Some(cursor) = next {
-                let (records, behind) = from.export(&cursor).await.expect("it is read");
-                into.import(id, records.clone()).await.expect("it is written");
-                into.import(id, records).await.expect("it is written again");
-                next = behind;
-            }
-            into.step(&Step::Finish(id)).await.expect("it is filled");
+            let differences = moving::carry(from, into, self.bench.now()).await;
+            same("tally", differences, Vec::<String>::new())?;
             same("carried", everything(into, exact).await, everything(&self.model, exact).await)?;
-            let now = self.bench.now();
-            let (source, target) = (
-                tally(from, now, &mut |_| {}).await.expect("it is read"),
-                tally(into, now, &mut |_| {}).await.expect("it is read"),
-            );
-            same("tally", source.differences(&target), Vec::<String>::new())?;
         }
         Ok(())
     }
@@ -384,7 +434,7 @@ async fn everything(store: &dyn Store, exact: bool) -> Result<String, StoreError
 }
 
 /// Fails, and shows both, when the store's answer is not the model's.
-fn same(verb: &str, told: impl Debug, wanted: impl Debug) -> Result<(), TestCaseError> {
+pub(crate) fn same(verb: &str, told: impl Debug, wanted: impl Debug) -> Result<(), TestCaseError> {
     let (told, wanted) = (format!("{told:#?}"), format!("{wanted:#?}"));
     if told == wanted {
         return Ok(());

@@ -3,17 +3,23 @@
 use std::time::Duration;
 
 use hookonce::{
+    clock::Timestamp,
     delivery::{State, Verdict},
     event::EventState,
+    key::KeyState,
     receipt::Admission,
     store::{
-        Hold, StoreError, Which, Wish,
-        moving::{CopyError, Cursor, House, Move, Report, Standing, Step, call_off, copy},
+        Hold, Store, StoreError, Which, Wish,
+        keys::{Begin, Begun, KeyFilter},
+        moving::{CopyError, Cursor, House, Move, Report, Standing, Step, call_off, copy, tally},
     },
 };
 use uuid::Uuid;
 
-use super::bench::{self, Bench, LONG, SHORT};
+use super::{
+    bench::{self, Bench, LONG, SHORT},
+    keys,
+};
 
 const COPY: Uuid = Uuid::from_u128(1);
 
@@ -34,6 +40,23 @@ async fn try_move(from: &Bench, into: &Bench) -> Result<Report, CopyError> {
     let from = House { store: &*from.store, name: "from:" };
     let into_house = House { store: &*into.store, name: "into:" };
     copy(from, into_house, COPY, &*into.clock(), &|_| {}).await
+}
+
+/// Carries everything over, all of it twice, without any regard for what runs. Says what is not the same
+/// then; marks and keys that end before `until` aside.
+pub(super) async fn carry(from: &dyn Store, into: &dyn Store, until: Timestamp) -> Vec<String> {
+    into.step(&Step::Fill(to("elsewhere"))).await.expect("it is empty");
+    let mut next = Some(Cursor::default());
+    while let Some(cursor) = next {
+        let (records, behind) = from.export(&cursor).await.expect("it is read");
+        into.import(COPY, records.clone()).await.expect("it is written");
+        into.import(COPY, records).await.expect("it is written again");
+        next = behind;
+    }
+    into.step(&Step::Finish(COPY)).await.expect("it is filled");
+    let source = tally(from, until, &mut |_| {}).await.expect("it is read");
+    let target = tally(into, until, &mut |_| {}).await.expect("it is read");
+    source.differences(&target)
 }
 
 /// Something of everything that a store remembers.
@@ -75,16 +98,31 @@ async fn furnish(bench: &Bench) {
     bench.take_one(bench.short()).await;
     bench.pass(bench.short()).await; // its holder has died
     bench.admit(&bench.routed_to("queued", &["audit"])).await;
+    for event in bench.batch(&["first of two", "second of two"]) {
+        let mut event = event;
+        event.deliveries.clear();
+        bench.admit(&event).await;
+    }
+
+    let begun = keys::start(bench, "completed").await;
+    keys::complete(bench, &begun, "body", LONG).await;
+    let begun = keys::start(bench, "marked unknown").await;
+    keys::mark_unknown(bench, &begun).await;
+    let begun = Begin { lease: SHORT, ..keys::begin_of(bench, "unknown") };
+    assert_eq!(keys::begin(bench, &begun).await, Begun::Started);
+    bench.pass(SHORT).await;
 }
 
 /// What the two stores show to a person.
 async fn look_the_same(from: &Bench, into: &Bench) {
     assert_eq!(from.store.stats().await, into.store.stats().await);
+    assert_eq!(keys_of(from).await, keys_of(into).await);
     let (rows, copied) = (from.events().await, into.events().await);
     assert_eq!(rows, copied);
     for row in rows {
         let (ours, theirs) = (from.record(row.id).await, into.record(row.id).await);
         assert_eq!(ours.event.body, theirs.event.body);
+        assert_eq!(ours.request, theirs.request);
         assert_eq!(ours.event.headers, theirs.event.headers);
         assert_eq!(ours.event.query, theirs.event.query);
         assert_eq!(ours.event.retry_marker, theirs.event.retry_marker);
@@ -108,7 +146,7 @@ pub(crate) async fn everything_arrives_in_another_store(bench: Bench) {
     furnish(&bench).await;
     let report = try_move(&bench, &model).await.expect("it is moved");
     let kinds: Vec<_> = report.copied.kinds().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds, ["counts", "digests", "events", "marks"]);
+    assert_eq!(kinds, ["counts", "digests", "events", "keys", "marks"]);
     look_the_same(&bench, &model).await;
     nothing_runs_twice_after(&model).await;
 }
@@ -133,6 +171,15 @@ pub(crate) async fn a_move_there_and_back_brings_everything_back(bench: Bench) {
     nothing_runs_twice_after(&last).await;
 }
 
+/// The keys as a person sees them, less what a server's clock has set.
+async fn keys_of(bench: &Bench) -> Vec<(String, KeyState, Timestamp, u64, Option<String>)> {
+    let all = KeyFilter { limit: 100, ..KeyFilter::default() };
+    let keys = bench.store.keys(&all).await.expect("the store reads");
+    keys.into_iter()
+        .map(|key| (key.scope.key, key.state, key.begun_at, key.replays, key.note))
+        .collect()
+}
+
 /// What the provider sends again is a duplicate; what was open goes on where it was, and what is done
 /// stays so.
 async fn nothing_runs_twice_after(bench: &Bench) {
@@ -149,6 +196,12 @@ async fn nothing_runs_twice_after(bench: &Bench) {
     let resent = bench.admit(&bench.guarded("resent", "old content")).await;
     assert_eq!(resent.1, Admission::Duplicate, "also the mark of a copy is where it is looked for");
     assert_eq!(bench.admit(&bench.routed("new")).await.1, Admission::Fresh);
+
+    assert_eq!(keys::told(bench, "completed").await.as_deref(), Some(b"body".as_slice()));
+    for unknown in ["unknown", "marked unknown"] {
+        let begun = keys::begin(bench, &keys::begin_of(bench, unknown)).await;
+        assert!(matches!(begun, Begun::Unknown { .. }), "{unknown}: {begun:?}");
+    }
 
     let billing = bench.take(LONG).await;
     let names: Vec<_> = billing.iter().map(|leased| leased.event.event_id.as_deref()).collect();
@@ -326,4 +379,19 @@ pub(crate) async fn a_mark_that_is_carried_ends_when_it_would_have_ended(bench: 
     bench.prune().await;
     assert_eq!(bench.admit(&bench.event("short")).await.1, Admission::Fresh);
     assert_eq!(bench.admit(&bench.event("long")).await.1, Admission::Duplicate);
+}
+
+pub(crate) async fn a_key_in_progress_may_end_before_the_store_is_sealed(bench: Bench) {
+    let begun = keys::start(&bench, "a").await;
+    let owner = begun.owner;
+    assert_eq!(bench.store.live().await, Ok(1));
+    step(&bench, Step::HandOver(to("there"))).await;
+    assert!(is_refused(&bench.store.begin(&keys::begin_of(&bench, "b"), bench.in_time()).await));
+    assert!(is_refused(&bench.store.step(&Step::Seal(COPY)).await), "its owner is at work");
+    assert_eq!(keys::extend(&bench, &begun, LONG).await, Hold::Kept);
+    assert_eq!(keys::complete(&bench, &begun, "body", LONG).await, Hold::Kept);
+    step(&bench, Step::Seal(COPY)).await;
+    let key = begun.scope.id();
+    assert!(is_refused(&bench.store.abandon(key, owner).await));
+    assert!(is_refused(&bench.store.mark_unknown(key, owner, "why").await));
 }

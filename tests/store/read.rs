@@ -143,6 +143,7 @@ pub(crate) async fn stats_count_exactly(bench: Bench) {
     let total = Counts {
         events: 5,
         duplicates: 1,
+        shadow: 0,
         held: 1,
         unrouted: 1,
         done: 1,

@@ -8,7 +8,7 @@ use hookonce::{
     delivery::Verdict,
     event::{Digest, EventState, NewEvent},
     receipt::Admission,
-    store::{Durability, Hold, Release, Store, StoreError, redis::RedisStore},
+    store::{Durability, Hold, Prune, Release, Store, StoreError, redis::RedisStore},
 };
 
 use redis::{Connection, FromRedisValue, ToRedisArgs};
@@ -18,7 +18,7 @@ use crate::redis_server::RedisServer;
 
 impl RedisServer {
     /// Its URL for another user.
-    fn url_for(&self, user: &str, password: &str) -> String {
+    pub(super) fn url_for(&self, user: &str, password: &str) -> String {
         self.url().replace("redis://", &format!("redis://{user}:{password}@"))
     }
 
@@ -28,7 +28,7 @@ impl RedisServer {
     }
 
     /// Runs one command beside the store.
-    fn run<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> T {
+    pub(super) fn run<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> T {
         let mut parts = redis::Cmd::new();
         parts.arg(command);
         parts.query(&mut self.connection()).expect("the command runs")
@@ -51,7 +51,7 @@ impl RedisServer {
 
 const HANDLERS: [&str; 2] = ["audit", "billing"];
 
-async fn bench_at(url: &str) -> Bench {
+pub(super) async fn bench_at(url: &str) -> Bench {
     let clock = SystemClock::start();
     let store = RedisStore::connect(url, Durability::Always, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("redis is there")), clock, ())
@@ -67,7 +67,8 @@ async fn refused(url: &str, durability: Durability) -> StoreError {
 fn rich(bench: &Bench, identity: &str) -> NewEvent {
     let mut event = bench.routed_to(identity, &HANDLERS);
     event.named.digest = Some(Digest::of([identity.as_bytes()]));
-    event
+    let in_a_batch = bench.batch(&[identity]).remove(0);
+    NewEvent { request: in_a_batch.request, headers: in_a_batch.headers, ..event }
 }
 
 /// However the first try ended: the provider's retry, under new ids, is a yes, there is one delivery
@@ -81,10 +82,13 @@ async fn the_retry_completes_it(bench: &Bench, identity: &str, case: &str) {
     assert_eq!(record.deliveries.len(), HANDLERS.len(), "{case}");
     assert_eq!(record.row.state, EventState::Open, "{case}");
     assert!(!record.row.resent_under_new_id, "{case}");
+    assert_eq!(*record.request_body(), format!("[{identity}]"), "{case}");
     for handler in HANDLERS {
         let claimed = bench.claim(&bench.claim_for(handler, LONG)).await;
         assert_eq!(claimed.deliveries.len(), 1, "{case}: one delivery for {handler}");
-        assert_eq!(claimed.deliveries[0].event.id, retry.0, "{case}");
+        let event = &claimed.deliveries[0].event;
+        assert_eq!(event.id, retry.0, "{case}");
+        assert!(event.headers.only("x-of-the").is_ok(), "{case}");
         assert_eq!(bench.settle(&claimed.deliveries[0], Verdict::Done).await, Hold::Kept, "{case}");
     }
     assert_eq!(bench.record(retry.0).await.row.state, EventState::Done, "{case}");
@@ -133,7 +137,7 @@ async fn a_user_who_may_not_read_the_settings_is_served() {
 }
 
 /// Each command that a script of the way through uses, forbidden in turn.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "set",
     "get",
     "hset",
@@ -151,6 +155,8 @@ const COMMANDS: [&str; 17] = [
     "exists",
     "lpush",
     "ltrim",
+    "hexists",
+    "sadd",
 ];
 
 #[tokio::test]
@@ -171,6 +177,35 @@ async fn an_admission_that_broke_off_at_any_command_is_completed_by_the_retry() 
     let cases = u64::try_from(COMMANDS.len()).expect("it is small");
     assert_eq!((total.events, total.done), (cases, 2 * cases), "each was counted once");
     assert_eq!((total.queued, total.leased), (0, 0));
+    bench.pass(SHORT).await;
+    bench.prune().await;
+    for kind in ["e", "R", "S"] {
+        let left: Vec<Vec<u8>> = server.run(&["KEYS", &format!("h:{{h00}}{kind}*")]);
+        assert!(left.is_empty(), "no request outlives its events: {left:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_prune_that_broke_off_at_any_command_is_completed_by_the_next() {
+    let server = RedisServer::start();
+    server.run::<()>(&["ACL", "SETUSER", "worker", "on", ">swordfish", "~*", "+@all"]);
+    let bench = bench_at(&server.url_for("worker", "swordfish")).await;
+    for command in ["get", "set", "hmget", "zrem", "srem", "scard", "del", "hincrby"] {
+        let mut event = rich(&bench, command);
+        event.deliveries.clear();
+        bench.admit(&event).await;
+        bench.pass(SHORT).await;
+        let now = bench.now();
+        let prune = Prune { done_before: now, dead_before: now, held_before: now, now, lot: 10 };
+        server.run::<()>(&["ACL", "SETUSER", "worker", &format!("-{command}")]);
+        assert!(bench.store.prune(&prune).await.is_err(), "{command}: it matters");
+        server.run::<()>(&["ACL", "SETUSER", "worker", "+@all"]);
+        assert!(bench.store.prune(&prune).await.is_ok(), "{command}");
+        for kind in ["e", "R", "S"] {
+            let left: Vec<Vec<u8>> = server.run(&["KEYS", &format!("h:{{h00}}{kind}*")]);
+            assert!(left.is_empty(), "{command}: {left:?}");
+        }
+    }
 }
 
 #[tokio::test]

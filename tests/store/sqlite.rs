@@ -7,14 +7,21 @@ use futures_util::future::join_all;
 use hookonce::{
     clock::ManualClock,
     delivery::{Attempt, Settlement, Verdict},
-    event::EventState,
+    event::{EventId, EventState},
     receipt::Admission,
-    store::{Hold, StoreError, sqlite::SqliteStore},
+    store::{
+        Hold, StoreError,
+        keys::{Begun, Resolution, Resolved},
+        sqlite::SqliteStore,
+    },
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::bench::{Bench, LONG, SHORT, manual_clock};
+use super::{
+    bench::{Bench, LONG, SHORT, manual_clock},
+    keys,
+};
 
 /// A folder with a store in it that can be closed and opened again.
 struct Folder {
@@ -69,8 +76,50 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     drop(folder.open());
     folder.meddle("PRAGMA user_version = 99");
     let refused = folder.try_open().expect_err("it is newer");
-    assert_eq!(refused, StoreError::Newer { found: 99, known: 1 });
+    assert_eq!(refused, StoreError::Newer { found: 99, known: 2 });
     assert_eq!(folder.number("PRAGMA user_version"), 99);
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_gets_what_version_2_adds_and_keeps_what_it_has() {
+    let folder = Folder::new();
+    let event = EventId::from_bytes([7; 16]);
+    folder.meddle(include_str!("../../src/store/sqlite/schema.sql"));
+    folder.meddle(
+        "PRAGMA application_id = 1752133483;
+         PRAGMA user_version = 1;
+         INSERT INTO contents VALUES (1, 'a=1', x'783a20790a', x'7b7d');
+         INSERT INTO marks VALUES ('stripe', 'evt_1', x'07070707070707070707070707070707', NULL);
+         INSERT INTO counts VALUES ('stripe', '', 1, 0, 0, 1, 0, 0, 0, 0, 0, 0);
+         INSERT INTO events VALUES (x'07070707070707070707070707070707', 'stripe', 'evt_1', 'paid',
+             1, 3, 1, 0, 0, 0, NULL, 'evt_1', NULL, 2, 2, 1);",
+    );
+    let bench = folder.open();
+    assert_eq!(folder.number("PRAGMA user_version"), 2);
+    let record = bench.record(event).await;
+    assert_eq!((record.row.shadow, &record.request), (false, &None));
+    assert_eq!(record.event.headers.only("x"), Ok("y"));
+    assert_eq!(bench.total().await.events, 1);
+    assert_eq!(bench.admit(&bench.routed("evt_1")).await, (event, Admission::Duplicate));
+    let new = bench.batch(&["evt_2"]).remove(0);
+    assert_eq!(bench.admit(&new).await, (new.id, Admission::Fresh));
+    assert_eq!(bench.record(new.id).await.request, new.request);
+}
+
+#[tokio::test]
+async fn a_request_is_one_row_and_none_is_left_behind() {
+    let folder = Folder::new();
+    let bench = folder.open();
+    let batch = bench.batch(&["evt_1", "evt_2", "evt_3"]);
+    bench.store.admit(batch, bench.in_time()).await;
+    assert_eq!(folder.number("SELECT count(*) FROM requests"), 1);
+    assert_eq!(folder.number("SELECT sum(length(headers)) FROM contents"), 0);
+    for leased in bench.take(LONG).await {
+        bench.settle(&leased, Verdict::Done).await;
+    }
+    bench.pass(SHORT).await;
+    assert_eq!(bench.prune().await, 3);
+    assert_eq!(folder.number("SELECT count(*) FROM requests"), 0);
 }
 
 #[tokio::test]
@@ -180,20 +229,25 @@ async fn one_bad_call_does_not_refuse_its_neighbours() {
     assert_eq!(bench.take(LONG).await.len(), 19);
 }
 
+/// The tables that an admission writes to.
+const TABLES: [&str; 7] =
+    ["marks", "digests", "requests", "contents", "events", "deliveries", "counts"];
+
 #[tokio::test]
 async fn a_write_that_fails_at_any_step_leaves_nothing_behind() {
-    for table in ["marks", "digests", "contents", "events", "deliveries", "counts"] {
+    for table in TABLES {
         let folder = Folder::new();
         let bench = folder.open();
         folder.meddle(&format!(
             "CREATE TRIGGER broken BEFORE INSERT ON {table}
              BEGIN SELECT RAISE(ABORT, 'it broke'); END"
         ));
-        let event = bench.guarded("evt_1", "content");
+        let mut event = bench.guarded("evt_1", "content");
+        event.request = bench.batch(&["evt_1"]).remove(0).request;
         let refused = bench.try_admit(&event, bench.in_time()).await;
         assert!(matches!(refused, Err(StoreError::Failed(_))), "{table}: {refused:?}");
         folder.meddle("DROP TRIGGER broken");
-        for left in ["marks", "digests", "contents", "events", "deliveries", "counts"] {
+        for left in TABLES {
             let rows = folder.number(&format!("SELECT count(*) FROM {left}"));
             assert_eq!(rows, 0, "{left} after {table} failed");
         }
@@ -261,4 +315,40 @@ async fn verbs_of_all_kinds_share_a_batch() {
     let now_leased = u64::try_from(claimed.len()).expect("a small number");
     assert_eq!((total.events, total.done), (16, 8));
     assert_eq!((total.leased, total.queued), (now_leased, 8 - now_leased));
+}
+
+#[tokio::test]
+async fn a_key_in_progress_when_the_process_ended_is_unknown_at_once() {
+    let folder = Folder::new();
+    let (begun, done) = {
+        let bench = folder.open();
+        let begun = keys::start(&bench, "k1").await;
+        let done = keys::start(&bench, "k2").await;
+        assert_eq!(keys::complete(&bench, &done, "done", LONG).await, Hold::Kept);
+        (begun, done)
+    };
+    let bench = folder.open();
+    let told = keys::begin(&bench, &keys::begin_of(&bench, "k1")).await;
+    let Begun::Unknown { note: Some(note) } = told else { panic!("it is unknown: {told:?}") };
+    assert!(note.contains("ended before it could say"), "{note}");
+    let answer = keys::told(&bench, "k2").await;
+    assert_eq!(answer.as_deref(), Some(b"done".as_slice()), "{:?}", done.scope);
+    let freed = keys::resolve(&bench, begun.scope.id(), &Resolution::Free).await;
+    assert_eq!(freed, Resolved::Done);
+    keys::start(&bench, "k1").await;
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_gets_what_is_new_and_keeps_what_it_has() {
+    let folder = Folder::new();
+    folder.meddle(include_str!("../../src/store/sqlite/schema.sql"));
+    folder.meddle("PRAGMA application_id = 1752133483; PRAGMA user_version = 1;");
+    folder.meddle(
+        "INSERT INTO marks VALUES ('stripe', 'evt_1', x'00000000000000000000000000000001', NULL)",
+    );
+    let bench = folder.open();
+    let known = bench.admit(&bench.event("evt_1")).await;
+    assert_eq!(known.1, Admission::Duplicate);
+    keys::start(&bench, "k1").await;
+    assert_eq!(folder.number("PRAGMA user_version"), 2);
 }

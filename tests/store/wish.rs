@@ -120,6 +120,19 @@ pub(crate) async fn a_redrive_sent_again_does_not_renew_the_budget_twice(bench: 
     assert_eq!(bench.take_one(LONG).await.attempt, 3);
 }
 
+pub(crate) async fn a_redrive_sent_again_means_also_what_was_moved_since(bench: Bench) {
+    let delivery = bench.queue("evt_1").await;
+    let leased = bench.take_one(LONG).await;
+    bench.settle(&leased, Verdict::Dead).await;
+    let id = Uuid::from_u128(bench.number());
+    let redrive = Wish::Redrive { id, which: Which::Handler("billing".into()) };
+    let granted = Granted::Deliveries(vec![delivery]);
+    assert_eq!(bench.wish(&redrive).await, granted);
+    let which = Which::Ids(vec![delivery]);
+    bench.wish(&Wish::Move { which, to: "audit".into() }).await;
+    assert_eq!(bench.wish(&redrive).await, granted);
+}
+
 pub(crate) async fn a_redrive_forgets_the_deaths_before_it(bench: Bench) {
     let delivery = bench.queue("evt_1").await;
     bench.take_one(Duration::ZERO).await;

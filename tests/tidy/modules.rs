@@ -8,11 +8,11 @@ use crate::project::{self, File};
 /// own and nothing else. The nouns may use each other, being one picture.
 const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "secret"],
-    &["delivery", "event", "id", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
-    &["handler", "provider", "store"],                                                  // the seams
-    &["leases", "schedule", "source", "telemetry"],
+    &["delivery", "event", "id", "key", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
+    &["handler", "provider", "store"], // the seams
+    &["api", "leases", "schedule", "source", "telemetry"],
     &["app"],
-    &["receive", "work", "admin", "prune"], // the paths, and what people ask for
+    &["receive", "work", "idempotency", "admin", "prune"], // the paths, and what people ask for
     &["config", "fixture", "http", "verify"],
     &["hookonce"],
     &["lib"],

@@ -46,8 +46,10 @@ pub enum Kind {
     Size { least: usize, most: usize },
     /// A number.
     Integer { least: u64, most: u64 },
-    /// Yes or no.
+    /// A yes, where it is written at all.
     Flag,
+    /// Yes or no.
+    YesNo,
     /// An IP address and a port.
     Address,
     /// Several networks.
@@ -79,7 +81,7 @@ impl Kind {
             Self::Duration { .. } => "a duration with its unit, such as \"30s\"".to_owned(),
             Self::Size { .. } => "a size with its unit, such as \"1MiB\"".to_owned(),
             Self::Integer { least, most } => format!("a whole number from {least} to {most}"),
-            Self::Flag => "true or false".to_owned(),
+            Self::Flag | Self::YesNo => "true or false".to_owned(),
             Self::Address => "an IP address and a port, such as \"127.0.0.1:8081\"".to_owned(),
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]".to_owned(),
             Self::Url => {
@@ -117,6 +119,7 @@ impl fmt::Display for Kind {
             }
             Self::Integer { least, most } => write!(f, "number, {least} to {most}"),
             Self::Flag => f.write_str("`true`"),
+            Self::YesNo => f.write_str("`true` or `false`"),
             Self::Address => f.write_str("IP address and port"),
             Self::Networks => f.write_str("list of networks"),
             Self::Url => f.write_str("URL"),

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 pub use self::{
     copy::{CopyError, House, Progress, Report, call_off, copy, name_of, tally},
-    record::{DeliveryCopy, EventCopy, MarkCopy, Record},
+    record::{DeliveryCopy, EventCopy, KeyCopy, KeyStage, MarkCopy, Record},
     standing::{Move, Standing, Step},
     tally::{KindTally, Tally},
 };
@@ -48,7 +48,7 @@ pub trait Moving {
     /// A store is not sealed while a lease in it is live, and not filled unless it is empty.
     async fn step(&self, step: &Step) -> Result<Standing, StoreError>;
 
-    /// How many leases are live: their holders may still be at work.
+    /// How many leases of deliveries and of keys are live: their holders may still be at work.
     async fn live(&self) -> Result<u64, StoreError>;
 
     /// Whether there has never been an event in it.
@@ -58,7 +58,7 @@ pub trait Moving {
     async fn size(&self) -> Result<u64, StoreError>;
 
     /// Some of its records, and where the rest begins. Of a store that changes meanwhile it gives what
-    /// it finds. It leaves out marks whose window is over.
+    /// it finds. It leaves out what is over and only waits to be pruned: marks, digests, completed keys.
     async fn export(&self, from: &Cursor) -> Result<(Vec<Record>, Option<Cursor>), StoreError>;
 
     /// Writes records of copy `copy`. Done again it changes nothing. Refused unless the store is being

@@ -25,13 +25,13 @@ impl Moving for MemoryStore {
     }
 
     async fn step(&self, step: &Step) -> Result<Standing, StoreError> {
-        let mut tables = self.lock();
+        let (mut tables, now) = (self.lock(), self.clock.now());
         let after = tables.standing.after(step)?;
         if after == tables.standing {
             return Ok(after);
         }
         match step {
-            Step::Seal(_) if tables.live(self.clock.now()) > 0 => {
+            Step::Seal(_) if tables.live(now) + self.keys.live(now) > 0 => {
                 return Err(StoreError::Moving("something in it still runs".to_owned()));
             }
             Step::Fill(_) if !tables.is_empty() => {
@@ -44,7 +44,8 @@ impl Moving for MemoryStore {
     }
 
     async fn live(&self) -> Result<u64, StoreError> {
-        Ok(self.lock().live(self.clock.now()))
+        let now = self.clock.now();
+        Ok(self.lock().live(now) + self.keys.live(now))
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {
@@ -60,7 +61,10 @@ impl Moving for MemoryStore {
     async fn export(&self, from: &Cursor) -> Result<(Vec<Record>, Option<Cursor>), StoreError> {
         let tables = self.lock();
         if from.stage == 0 {
-            return Ok((tables.small_records(self.clock.now()), Some(from.next_stage())));
+            let now = self.clock.now();
+            let mut records = tables.small_records(now);
+            records.extend(self.keys.copies(now));
+            return Ok((records, Some(from.next_stage())));
         }
         let after = <[u8; 16]>::try_from(from.after.as_slice())
             .map_or(EventId::from_bytes([0; 16]), EventId::from_bytes);
@@ -75,7 +79,10 @@ impl Moving for MemoryStore {
         let mut tables = self.lock();
         tables.standing.expect_filling(copy)?;
         for record in records {
-            tables.import(record);
+            match record {
+                Record::Key(copy) => self.keys.import(*copy),
+                record => tables.import(record),
+            }
         }
         Ok(())
     }
@@ -93,8 +100,9 @@ impl Tables {
 
     /// What is counted, and the marks whose events are gone.
     fn small_records(&self, now: Timestamp) -> Vec<Record> {
-        let counted = self.counts.iter().filter(|(_, counts)| **counts != Default::default());
-        let mut records: Vec<Record> = counted
+        let mut records: Vec<Record> = self
+            .counts
+            .iter()
             .map(|((source, handler), counts)| Record::Counts {
                 source: source.clone(),
                 handler: handler.clone(),
@@ -138,6 +146,7 @@ impl Tables {
         let first = kept.digest.and_then(|digest| self.digests.get(&(Arc::clone(source), digest)));
         EventCopy {
             event: kept.event.clone(),
+            request: kept.request.clone(),
             identity: kept.identity.clone(),
             digest: kept.digest,
             is_first_of_digest: first.is_some_and(|mark| mark.event == kept.event.id),
@@ -166,6 +175,7 @@ impl Tables {
             Record::Mark(copy) => drop(self.carried_marks.insert(copy.key, mark(&copy))),
             Record::Digest(copy) => drop(self.carried_digests.insert(copy.key, mark(&copy))),
             Record::Event(copy) => self.import_event(*copy),
+            Record::Key(_) => {} // kept apart
         }
     }
 
@@ -187,6 +197,7 @@ impl Tables {
             duplicate_count: copy.duplicate_count,
             deliveries: copy.deliveries.iter().map(|delivery| delivery.id).collect(),
             ended_at: copy.ended_at,
+            request: copy.request,
             event: copy.event,
         };
         self.events.insert(id, kept);

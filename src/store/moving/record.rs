@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
     delivery::{Attempt, DeliveryId, State},
-    event::{Digest, Duplicate, Event, EventId, Identity},
-    request::Headers,
+    event::{Digest, Duplicate, Event, EventId, Identity, KeptRequest},
+    key::{Fingerprint, KeyScope, SavedResponse},
     store::{Counts, mark::MarkKey},
 };
 
@@ -32,6 +31,8 @@ pub enum Record {
     Mark(MarkCopy),
     /// The digest of an event that is pruned.
     Digest(MarkCopy),
+    /// A keyed request.
+    Key(Box<KeyCopy>),
 }
 
 /// All that is known about an event.
@@ -39,6 +40,9 @@ pub enum Record {
 pub struct EventCopy {
     /// The event itself.
     pub event: Event,
+    /// The request it came in, where that held more.
+    #[serde(skip)]
+    pub request: Option<KeptRequest>,
     /// What made it this event, if anything does.
     pub identity: Option<Identity>,
     /// Its signed content, where its source goes by that.
@@ -103,6 +107,46 @@ pub struct MarkCopy {
     pub digest: Option<MarkKey>,
 }
 
+/// All that is known about a keyed request.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyCopy {
+    /// What it counts within.
+    pub scope: KeyScope,
+    /// What must be the same when the key is sent again.
+    pub fingerprint: Fingerprint,
+    /// Who did its work, unless a person has resolved it.
+    pub owner: Option<Uuid>,
+    /// When it was begun.
+    pub begun_at: Timestamp,
+    /// When its lease ended.
+    pub lease_until: Timestamp,
+    /// How far it came.
+    pub stage: KeyStage,
+    /// What is known about an unknown outcome.
+    pub note: Option<String>,
+    /// How often its saved answer was given.
+    pub replays: u64,
+}
+
+/// How far a keyed request came.
+#[derive(Clone, Debug, Serialize)]
+pub enum KeyStage {
+    /// It was begun: its outcome is unknown, now that its lease is over.
+    Begun,
+    /// Its owner has said that the outcome is unknown.
+    MarkedUnknown,
+    /// It is answered.
+    Completed {
+        /// With this.
+        #[serde(skip)]
+        response: SavedResponse,
+        /// When.
+        completed_at: Timestamp,
+        /// When the key is free again.
+        expires_at: Timestamp,
+    },
+}
+
 impl Record {
     /// The word for its kind.
     pub fn kind(&self) -> &'static str {
@@ -111,6 +155,7 @@ impl Record {
             Self::Event(_) => "events",
             Self::Mark(_) => "marks",
             Self::Digest(_) => "digests",
+            Self::Key(_) => "keys",
         }
     }
 
@@ -119,6 +164,7 @@ impl Record {
         const ROW_BYTES: usize = 512;
         match self {
             Self::Event(copy) => copy.bytes() + ROW_BYTES,
+            Self::Key(copy) => copy.response().map_or(0, SavedResponse::bytes) + 2 * ROW_BYTES,
             Self::Counts { .. } | Self::Mark(_) | Self::Digest(_) => ROW_BYTES,
         }
     }
@@ -130,7 +176,8 @@ impl EventCopy {
             self.event.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         let attempts = |delivery: &DeliveryCopy| 256 + 256 * delivery.attempts_kept.len();
         let deliveries: usize = self.deliveries.iter().map(attempts).sum();
-        self.event.body.len() + self.event.query.len() + headers + deliveries
+        let request = self.request.as_ref().map_or(0, |request| request.body.len());
+        request + self.event.body.len() + self.event.query.len() + headers + deliveries
     }
 
     /// The key of its mark, if it has one.
@@ -144,9 +191,22 @@ impl EventCopy {
         let digest = self.digest.as_ref()?;
         Some(MarkKey::of_digest(&self.event.source, digest))
     }
+}
 
-    /// Its headers and its body, which [`Event`] does not serialize.
-    pub(super) fn content(&self) -> (&Headers, &Bytes) {
-        (&self.event.headers, &self.event.body)
+impl KeyCopy {
+    /// Its saved answer.
+    pub fn response(&self) -> Option<&SavedResponse> {
+        match &self.stage {
+            KeyStage::Completed { response, .. } => Some(response),
+            KeyStage::Begun | KeyStage::MarkedUnknown => None,
+        }
+    }
+
+    /// When it is free again, if it is answered.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        match &self.stage {
+            KeyStage::Completed { expires_at, .. } => Some(*expires_at),
+            KeyStage::Begun | KeyStage::MarkedUnknown => None,
+        }
     }
 }

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{EventCopy, MarkCopy, Record};
-use crate::{clock::Timestamp, store::StoreError};
+use super::{EventCopy, KeyStage, MarkCopy, Record};
+use crate::{
+    clock::Timestamp,
+    request::Headers,
+    store::{Counts, StoreError},
+};
 
 /// How far the times of two stores may be apart on average: each may count them by a clock of its own,
 /// and how far that one is from ours is only measured.
@@ -34,16 +38,23 @@ pub struct KindTally {
 }
 
 impl Tally {
-    /// Adds a record. Marks that end before `marks_until` are left out: they may end at any moment, in
+    /// Adds a record. Marks and keys that end before `marks_until` are left out: they may end at any moment, in
     /// one store a little earlier than in the other.
     pub(super) fn add(
         &mut self,
         mut record: Record,
         marks_until: Timestamp,
     ) -> Result<(), StoreError> {
-        if let Record::Mark(mark) | Record::Digest(mark) = &record
-            && mark.expires_at < marks_until
-        {
+        // A store may have a row where nothing was counted, and another none.
+        if matches!(&record, Record::Counts { counts, .. } if *counts == Counts::default()) {
+            return Ok(());
+        }
+        let ends_at = match &record {
+            Record::Mark(mark) | Record::Digest(mark) => Some(mark.expires_at),
+            Record::Key(key) => key.expires_at(),
+            Record::Counts { .. } | Record::Event(_) => None,
+        };
+        if ends_at.is_some_and(|ends_at| ends_at < marks_until) {
             return Ok(());
         }
         let tally = self.0.entry(record.kind()).or_default();
@@ -96,6 +107,13 @@ fn take_times(record: &mut Record, take: &mut impl FnMut(&mut Timestamp)) {
         Record::Mark(MarkCopy { expires_at, .. }) | Record::Digest(MarkCopy { expires_at, .. }) => {
             take(expires_at);
         }
+        Record::Key(copy) => {
+            take(&mut copy.lease_until);
+            if let KeyStage::Completed { completed_at, expires_at, .. } = &mut copy.stage {
+                take(completed_at);
+                take(expires_at);
+            }
+        }
         Record::Event(copy) => {
             let EventCopy { mark_until, ended_at, deliveries, .. } = &mut **copy;
             take(mark_until);
@@ -115,12 +133,28 @@ fn hash(record: &Record) -> Result<u128, StoreError> {
     let mut hash = Sha256::new();
     hash.update((text.len() as u64).to_be_bytes());
     hash.update(text);
-    if let Record::Event(copy) = record {
-        let (headers, body) = copy.content();
+    // What is not serialized: headers and bodies.
+    let mut content = |headers: &Headers, body: &[u8]| {
         let headers = headers.to_lines();
-        hash.update((headers.len() as u64).to_be_bytes());
-        hash.update(headers);
-        hash.update(body);
+        for part in [headers.as_slice(), body] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    };
+    match record {
+        Record::Event(copy) => {
+            content(&copy.event.headers, &copy.event.body);
+            if let Some(request) = &copy.request {
+                content(&Headers::default(), &[request.id.as_bytes(), &request.body[..]].concat());
+            }
+        }
+        Record::Key(copy) => {
+            if let Some(response) = copy.response() {
+                content(&response.headers, &response.body);
+                content(&Headers::default(), &response.status.to_be_bytes());
+            }
+        }
+        Record::Counts { .. } | Record::Mark(_) | Record::Digest(_) => {}
     }
     let hash: [u8; 32] = hash.finalize().into();
     let (head, _) = hash.split_first_chunk().expect("32 bytes begin with 16");

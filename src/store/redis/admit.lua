@@ -5,8 +5,9 @@
 -- completes it under the same id: nothing is lost, and nothing is queued twice. Counters are written
 -- before the marks are cleared: what is unfinished was not counted yet.
 --
--- ARGV: most held per source, duplicates kept; then for each event its 12 fields, the
--- number of its deliveries, and id and handler of each.
+-- ARGV: most held per source, duplicates kept; the number of requests that events came in, and id,
+-- headers and body of each; then for each event its 14 fields, the number of its deliveries, and id
+-- and handler of each.
 -- Answers for each: F, H or D with the id · L late · X too many held · E with an error.
 
 local now = time()
@@ -61,12 +62,25 @@ local function keep(id, new, mark)
   local function add(field, value)
     fields[#fields + 1], fields[#fields + 2] = field, value
   end
+  if new.request then add('rq', new.request.id) end
   if mark then add('k', new.mark) else add('u', '1') end
   if new.digest ~= '' then add('g', new.digest) end
   if resent then add('r', '1') end
   if held then add('held', '1') end
   call('HSET', base .. 'e' .. id, unpack(fields))
-  return ids, handlers, held
+  return ids, handlers, held, new.request and new.request.id
+end
+
+-- Keeps the request an event came in, once for all its events. The event refers to it before it is
+-- there: so a script that broke off leaves nothing that no event leads to. The retry of that event
+-- may have come in another request, and completes this one with what it has.
+local function keep_request(request, id, new)
+  local key = base .. 'R' .. request
+  if call('HEXISTS', key, 'b') == 0 then
+    local kept = new.request or { headers = new.headers, body = new.body }
+    call('HSET', key, 'h', kept.headers, 'b', kept.body)
+  end
+  call('SADD', base .. 'S' .. request, id)
 end
 
 -- Writes all that belongs to the event beside itself. Done again, it changes nothing.
@@ -87,6 +101,7 @@ end
 
 local function count_event(new, handlers, held)
   count('events', new.source, '', 1)
+  if new.shadow then count('shadow', new.source, '', 1) end
   if held then
     count('held', new.source, '', 1)
     count('held_now', new.source, '', 1)
@@ -100,12 +115,13 @@ local function count_event(new, handlers, held)
 end
 
 local function write(id, new, mark, broke_off)
-  local ids, handlers, held
+  local ids, handlers, held, request
   if broke_off then
-    local known = call('HMGET', base .. 'e' .. id, 'ds', 'hs', 'held')
-    ids, handlers, held = known[1], known[2], known[3] == '1'
+    local known = call('HMGET', base .. 'e' .. id, 'ds', 'hs', 'held', 'rq')
+    ids, handlers, held, request = known[1], known[2], known[3] == '1', known[4]
   end
-  if not ids then ids, handlers, held = keep(id, new, mark) end
+  if not ids then ids, handlers, held, request = keep(id, new, mark) end
+  if request then keep_request(request, id, new) end
   route(id, new, ids, handlers, held)
   count_event(new, handlers, held)
   begun[mark or id] = id
@@ -135,16 +151,22 @@ local function admit(new)
 end
 
 expect_to_count() -- a write, so that waiting for a replica covers also what was found done
-local answers, at = {}, 3
+local answers, at = {}, 4
+local requests = {}
+for _ = 1, tonumber(ARGV[3]) do
+  requests[ARGV[at]] = { id = ARGV[at], headers = ARGV[at + 1], body = ARGV[at + 2] }
+  at = at + 3
+end
 while at <= #ARGV do
   local new = {
     id = ARGV[at], source = ARGV[at + 1], not_after = tonumber(ARGV[at + 2]),
     due = math.min(tonumber(ARGV[at + 3]), now), window_ends = ARGV[at + 4], mark = ARGV[at + 5],
-    digest = ARGV[at + 6], hold = ARGV[at + 7] == '1', note = ARGV[at + 8], meta = ARGV[at + 9],
-    headers = ARGV[at + 10], body = ARGV[at + 11],
+    digest = ARGV[at + 6], hold = ARGV[at + 7] == '1', shadow = ARGV[at + 8] == '1',
+    note = ARGV[at + 9], meta = ARGV[at + 10], request = requests[ARGV[at + 11]],
+    headers = ARGV[at + 12], body = ARGV[at + 13],
   }
-  local last = at + 12 + 2 * tonumber(ARGV[at + 12])
-  new.deliveries = { unpack(ARGV, at + 13, last) }
+  local last = at + 14 + 2 * tonumber(ARGV[at + 14])
+  new.deliveries = { unpack(ARGV, at + 15, last) }
   answers[#answers + 1] = alone(admit, new)
   at = last + 1
 end

@@ -1,6 +1,6 @@
 //! Admitting: many events, one call of the script.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -51,17 +51,11 @@ pub(super) async fn serve(connection: Arc<Connection>, mut batches: Batches<Aske
     }
 }
 
-/// About how many bytes an event takes on its way.
-pub(super) fn size(event: &NewEvent) -> usize {
-    let headers: usize =
-        event.headers.iter().map(|(name, value)| name.len() + value.len() + 3).sum();
-    event.named.body.len() + headers + 1024
-}
-
 async fn admit(connection: &Arc<Connection>, asked: &[Asked]) -> Result<Vec<Answer>, StoreError> {
     let session = connection.session().await?;
     let mut call = Call::of(&scripts::ADMIT, &session);
     call.arg(limits::HELD_PER_SOURCE_MAX).arg(limits::DUPLICATES_KEPT_MAX);
+    add_requests(&mut call, asked);
     for (event, not_after) in asked {
         add(&mut call, event, *not_after, &session)?;
     }
@@ -75,6 +69,18 @@ async fn admit(connection: &Arc<Connection>, asked: &[Asked]) -> Result<Vec<Answ
     Ok(named.collect())
 }
 
+/// Adds the requests that these events came in and that are kept, each once.
+fn add_requests(call: &mut Call, asked: &[Asked]) {
+    let mut requests = BTreeMap::new();
+    for (event, _) in asked {
+        requests.extend(event.request.as_ref().map(|request| (request.id, (event, &request.body))));
+    }
+    call.arg(requests.len());
+    for (id, (event, body)) in requests {
+        call.arg(id.as_bytes().as_slice()).arg(event.headers.to_lines()).arg(body.as_ref());
+    }
+}
+
 /// Adds one event, in the order `admit.lua` reads.
 fn add(
     call: &mut Call,
@@ -85,6 +91,7 @@ fn add(
     let mark_until = event.received_at.plus(event.window);
     let mark = event.named.identity.as_ref().map(|identity| keys::mark(&event.source, identity));
     let digest = event.named.digest.as_ref().map(|digest| keys::digest(&event.source, digest));
+    let request = event.request.as_ref().map(|request| &request.id);
     let marked = mark.is_some() || digest.is_some();
     let note =
         Duplicate { received_at: event.received_at, retry_marker: event.retry_marker.clone() };
@@ -103,9 +110,11 @@ fn add(
         .arg(mark.unwrap_or_default())
         .arg(digest.unwrap_or_default())
         .arg(u8::from(event.replay_guard == ReplayGuard::Hold))
+        .arg(u8::from(event.shadow))
         .arg(json(&note)?)
         .arg(json(&meta)?)
-        .arg(event.headers.to_lines())
+        .arg(request.map(|id| id.as_bytes().as_slice()).unwrap_or_default())
+        .arg(if request.is_some() { Vec::new() } else { event.headers.to_lines() })
         .arg(event.named.body.as_ref())
         .arg(event.deliveries.len());
     for delivery in &event.deliveries {
@@ -121,6 +130,7 @@ fn without_content(event: &NewEvent) -> Event {
         event_id: event.named.event_id.clone(),
         event_type: event.named.event_type.clone(),
         received_at: event.received_at,
+        shadow: event.shadow,
         resent_under_new_id: false, // the script finds out, and writes it beside
         retry_marker: event.retry_marker.clone(),
         query: event.query.clone(),

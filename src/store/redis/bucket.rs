@@ -10,6 +10,7 @@ use std::{
 use super::{
     admit,
     connection::Connection,
+    keyed,
     keys::Bucket,
     read::Reader,
     scripts::{self, Call},
@@ -128,7 +129,8 @@ impl Served {
             .arg(session.to_server(prune.dead_before))
             .arg(session.to_server(prune.held_before))
             .arg(lot);
-        session.call(&call).await
+        let events_and_marks: usize = session.call(&call).await?;
+        Ok(events_and_marks + keyed::prune(&session, prune.now, lot).await?)
     }
 
     /// Whether it can be written to now.

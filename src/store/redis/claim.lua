@@ -25,7 +25,8 @@ local function read(id)
 end
 
 local function shown(one)
-  local event = call('HMGET', base .. 'e' .. one.event, 'm', 'h', 'b', 'r')
+  local event = call('HMGET', base .. 'e' .. one.event, 'm', 'h', 'b', 'r', 'rq')
+  if event[5] then event[2] = call('HGET', base .. 'R' .. event[5], 'h') end
   return { one.id, one.token, one.attempts, one.before, one.replay_of, one.deaths, one.event,
     event[1], event[2], event[3], event[4] }
 end

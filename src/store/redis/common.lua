@@ -6,7 +6,10 @@
 --   g<20 bytes>   digest: the id of the first event with this content
 --   e<id>         event: m meta, h headers, b body, s source, ds ids of its deliveries, hs handlers
 --                 of the first of them, k and g keys of mark and digest, w when its window ends,
---                 r resent, held, n duplicates, u unfinished (where there is no mark to say so)
+--                 r resent, held, n duplicates, u unfinished (where there is no mark to say so),
+--                 rq the request it came in, where that is kept: then h is empty
+--   R<id>         request: h headers, b body
+--   S<id>         the events that came in it
 --   u<id>         its duplicates, newest first
 --   d<id>         delivery: e event, h handler, src source, s state (q l d x), t due, k token,
 --                 n attempts, b attempts before redrive, w deaths in a row, la leased at,
@@ -23,6 +26,7 @@
 --   S             schema, buckets: how many buckets the store was made with
 --   M             how the store stands, where it moves house: a word, the copy's id, the other store
 --   G             the generation, and behind it those it replaced; G<generation> is its counter
+-- and for keyed requests what keyed.lua says: k, i, K, o, O, fk.
 -- All times are milliseconds on the server's clock.
 
 -- KEYS[2] is the counter of the generation that the caller knows. Without it the bucket is not what it

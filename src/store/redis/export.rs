@@ -1,6 +1,6 @@
 //! Giving away everything, page by page: what is counted, then bucket by bucket events, marks and digests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use redis::{FromRedisValue, Value, from_redis_value};
 use uuid::Uuid;
@@ -9,13 +9,14 @@ use super::{
     admit::unexpected,
     bucket::Served,
     connection::Session,
+    keyed_copy as keyed,
     read::{self, Id},
     work,
 };
 use crate::{
     clock::Timestamp,
     delivery::{Attempt, State},
-    event::{Duplicate, EventState, Identity},
+    event::{Duplicate, EventState, Identity, KeptRequest, RequestId},
     limits,
     store::{
         StoreError,
@@ -30,15 +31,22 @@ const SCAN_KEYS: usize = 2000;
 /// A page of records, and where the next one begins.
 type Page = (Vec<Record>, Option<Cursor>);
 
-/// See [`Moving::export`](crate::store::moving::Moving::export). After the counters each bucket has two
-/// stages: its events, and its marks with its digests.
+/// How many stages each bucket has: its events, its marks with its digests, its keys.
+const STAGES: usize = 3;
+
+/// See [`Moving::export`](crate::store::moving::Moving::export). First come the counters, then one
+/// bucket after the other.
 pub(super) async fn page(buckets: &[Served], from: &Cursor) -> Result<Page, StoreError> {
     let Some(stage) = from.stage.checked_sub(1) else {
         return Ok((counts(buckets).await?, Some(from.next_stage())));
     };
-    let Some(served) = buckets.get(stage / 2) else { return Ok((Vec::new(), None)) };
+    let Some(served) = buckets.get(stage / STAGES) else { return Ok((Vec::new(), None)) };
     let session = served.connection.session().await?;
-    if stage % 2 == 0 { events(&session, from).await } else { marks(&session, from).await }
+    match stage % STAGES {
+        0 => events(&session, from).await,
+        1 => marks(&session, from).await,
+        _ => keyed::page(&session, from).await,
+    }
 }
 
 async fn counts(buckets: &[Served]) -> Result<Vec<Record>, StoreError> {
@@ -48,9 +56,8 @@ async fn counts(buckets: &[Served]) -> Result<Vec<Record>, StoreError> {
             *sums.entry(name).or_default() += value;
         }
     }
-    let counted = read::counts(&sums).into_iter();
-    let counted = counted.filter(|(_, counts)| *counts != Default::default());
-    Ok(counted
+    Ok(read::counts(&sums)
+        .into_iter()
         .map(|((source, handler), counts)| Record::Counts { source, handler, counts })
         .collect())
 }
@@ -121,9 +128,11 @@ async fn event_records(session: &Session, ids: &[Id]) -> Result<Vec<Record>, Sto
     }
     let deliveries = deliveries(session, &found).await?;
     let firsts = firsts_of_digests(session, &found).await?;
+    let requests = requests(session, &found).await?;
     let mut records = Vec::new();
     for ((kept, deliveries), is_first) in found.iter().zip(deliveries).zip(firsts) {
-        let copy = kept.copy(session, deliveries, is_first).ok_or_else(unexpected)?;
+        let request = kept.fields.bytes("rq").and_then(|id| requests.get(id));
+        let copy = kept.copy(session, deliveries, is_first, request).ok_or_else(unexpected)?;
         records.push(Record::Event(Box::new(copy)));
     }
     Ok(records)
@@ -138,7 +147,7 @@ struct KeptEvent {
 }
 
 /// The fields of a hash.
-struct Fields(HashMap<String, Vec<u8>>);
+pub(super) struct Fields(pub(super) HashMap<String, Vec<u8>>);
 
 impl KeptEvent {
     fn copy(
@@ -146,9 +155,11 @@ impl KeptEvent {
         session: &Session,
         deliveries: Vec<DeliveryCopy>,
         is_first_of_digest: bool,
+        request: Option<&(Vec<u8>, KeptRequest)>,
     ) -> Option<EventCopy> {
         let fields = &self.fields;
-        let (headers, body) = (fields.bytes("h")?, fields.bytes("b")?.to_vec());
+        let headers = request.map_or(fields.bytes("h"), |(headers, _)| Some(headers))?;
+        let body = fields.bytes("b")?.to_vec();
         let resent = fields.bytes("r");
         let (event, meta) = work::event(&self.id, fields.bytes("m")?, headers, body, resent)?;
         let held = fields.bytes("held") == Some(b"1");
@@ -157,6 +168,7 @@ impl KeptEvent {
         let window_ends = session.to_ours(fields.number("w")?);
         let read = |note: &Vec<u8>| serde_json::from_slice::<Duplicate>(note).ok();
         Some(EventCopy {
+            request: request.map(|(_, request)| request.clone()),
             identity: meta.identity.map(Identity::from_kept),
             digest: meta.digest,
             is_first_of_digest,
@@ -181,20 +193,20 @@ impl KeptEvent {
 }
 
 impl Fields {
-    fn bytes(&self, name: &str) -> Option<&[u8]> {
+    pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.0.get(name).map(Vec::as_slice)
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.bytes(name).and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
-    fn number(&self, name: &str) -> Option<i64> {
+    pub(super) fn number(&self, name: &str) -> Option<i64> {
         self.text(name)?.parse().ok()
     }
 
     /// A number that is 0 where nothing was counted yet.
-    fn count<T: TryFrom<i64> + Default>(&self, name: &str) -> T {
+    pub(super) fn count<T: TryFrom<i64> + Default>(&self, name: &str) -> T {
         self.number(name).and_then(|number| number.try_into().ok()).unwrap_or_default()
     }
 }
@@ -288,6 +300,28 @@ fn not_begun(id: Id, handler: &[u8]) -> Option<DeliveryCopy> {
     })
 }
 
+/// The requests that these events came in, each with its headers, where they are kept apart.
+async fn requests(
+    session: &Session,
+    events: &[KeptEvent],
+) -> Result<HashMap<Vec<u8>, (Vec<u8>, KeptRequest)>, StoreError> {
+    let ids: BTreeSet<&[u8]> = events.iter().filter_map(|event| event.fields.bytes("rq")).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut commands = redis::pipe();
+    for id in &ids {
+        commands.cmd("HMGET").arg(session.bucket().key("R", id)).arg(&["h", "b"]);
+    }
+    let found: Vec<(Vec<u8>, Vec<u8>)> = session.pipeline(&commands).await?;
+    let mut requests = HashMap::new();
+    for (id, (headers, body)) in ids.into_iter().zip(found) {
+        let kept = RequestId::from_bytes(id.try_into().map_err(|_| unexpected())?);
+        requests.insert(id.to_vec(), (headers, KeptRequest { id: kept, body: body.into() }));
+    }
+    Ok(requests)
+}
+
 /// Of each event whether it is the first with its content.
 async fn firsts_of_digests(
     session: &Session,
@@ -350,7 +384,7 @@ fn mark(name: &[u8], value: &[u8], expires_at: Timestamp) -> Option<Record> {
     Some(if *kind == b'm' { Record::Mark(copy) } else { Record::Digest(copy) })
 }
 
-fn read_as<T: FromRedisValue>(value: &Value) -> Result<T, StoreError> {
+pub(super) fn read_as<T: FromRedisValue>(value: &Value) -> Result<T, StoreError> {
     from_redis_value(value.clone()).map_err(|_| unexpected())
 }
 

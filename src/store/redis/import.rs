@@ -7,7 +7,7 @@ use super::{
     admit::{Meta, json},
     bucket::Served,
     connection::Session,
-    keys, read,
+    keyed_copy, keys, read,
     scripts::{self, Call},
 };
 use crate::{
@@ -61,6 +61,7 @@ fn home(record: &Record, buckets: usize) -> Option<usize> {
             let key = copy.digest_key().or_else(|| copy.mark_key());
             key.map_or_else(|| copy.event.id.as_bytes().to_vec(), |key| key.as_bytes().to_vec())
         }
+        Record::Key(copy) => copy.scope.id().as_bytes().to_vec(),
         Record::Mark(copy) | Record::Digest(copy) => {
             copy.digest.unwrap_or(copy.key).as_bytes().to_vec()
         }
@@ -92,6 +93,7 @@ async fn import<'a, 'b>(
             Record::Mark(copy) => add_mark(&mut call, &session, "m", copy),
             Record::Digest(copy) => add_mark(&mut call, &session, "g", copy),
             Record::Event(copy) => add_event(&mut call, &session, copy)?,
+            Record::Key(copy) => keyed_copy::add(&mut call, &session, copy)?,
         }
         bytes += record.bytes();
         count += 1;
@@ -135,6 +137,13 @@ fn add_event(call: &mut Call, session: &Session, copy: &EventCopy) -> Result<(),
         .arg(list)
         .arg(u8::from(copy.held));
     let fields = event_fields(session, copy, mark, digest)?;
+    match &copy.request {
+        Some(request) => call
+            .arg(request.id.as_bytes().as_slice())
+            .arg(copy.event.headers.to_lines())
+            .arg(request.body.as_ref()),
+        None => call.arg("").arg("").arg(""),
+    };
     call.arg(fields.len()).arg(copy.duplicates.len()).arg(copy.deliveries.len());
     for (name, value) in fields {
         call.arg(name).arg(value);
@@ -169,7 +178,7 @@ fn event_fields(
     let ids = copy.deliveries.iter().flat_map(|delivery| *delivery.id.as_bytes()).collect();
     let mut fields: Vec<Field> = vec![
         ("m", json(&meta)?),
-        ("h", event.headers.to_lines()),
+        ("h", if copy.request.is_some() { Vec::new() } else { event.headers.to_lines() }),
         ("b", event.body.to_vec()),
         ("s", event.source.as_bytes().to_vec()),
         ("ds", ids),
@@ -179,6 +188,7 @@ fn event_fields(
     ];
     fields.extend(mark.map(|key| ("k", key)));
     fields.extend(digest.map(|key| ("g", key)));
+    fields.extend(copy.request.as_ref().map(|request| ("rq", request.id.as_bytes().to_vec())));
     fields.extend(event.resent_under_new_id.then(|| ("r", b"1".to_vec())));
     fields.extend(copy.held.then(|| ("held", b"1".to_vec())));
     Ok(fields)

@@ -15,12 +15,15 @@
 mod address;
 mod admit;
 mod bucket;
+pub(super) mod cache;
 mod check;
 mod claim;
 mod connection;
 mod export;
 mod homes;
 mod import;
+mod keyed;
+mod keyed_copy;
 mod keys;
 mod meet;
 mod moving;
@@ -51,7 +54,7 @@ use self::{
 };
 use super::{
     Claimed, DeliveryFilter, Durability, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
-    Release, Stats, Store, StoreError, Wish, generation::Seen,
+    Release, Stats, Store, StoreError, Wish, batch, generation::Seen,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -138,6 +141,15 @@ impl RedisStore {
     }
 }
 
+/// Runs a task that ends by itself when the store is dropped, because nobody can call it any more.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with the store, and holds nothing to wait for"
+)]
+pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(task));
+}
+
 #[async_trait]
 impl Store for RedisStore {
     fn survives(&self) -> String {
@@ -167,8 +179,8 @@ impl Store for RedisStore {
         events: Vec<NewEvent>,
         not_after: Timestamp,
     ) -> Vec<Result<(EventId, Admission), StoreError>> {
-        let asked = events.into_iter().map(|event| async move {
-            let size = admit::size(&event);
+        let sizes = batch::sizes(&events);
+        let asked = events.into_iter().zip(sizes).map(|(event, size)| async move {
             self.bucket_of(&event)?.admissions.call((event, not_after), size).await?
         });
         join_all(asked).await

@@ -19,6 +19,7 @@ use crate::{
     limits,
     store::{
         Store as _, StoreError,
+        keys::Keys as _,
         moving::{Cursor, Moving, Record, Standing, Step},
     },
 };
@@ -71,7 +72,7 @@ impl Moving for RedisStore {
 
     async fn live(&self) -> Result<u64, StoreError> {
         let handlers: BTreeSet<String> = self.stats().await?.handlers.into_keys().collect();
-        let mut live = 0;
+        let mut live = self.key_counts().await?.values().map(|counts| counts.in_progress).sum();
         for served in &self.buckets {
             for handler in &handlers {
                 live += live_leases(served, handler).await?;
@@ -86,6 +87,7 @@ impl Moving for RedisStore {
             let bucket = session.bucket();
             let mut commands = redis::pipe();
             commands.cmd("EXISTS").arg(bucket.key("E", b"")).arg(bucket.key("D", b""));
+            commands.arg(bucket.key("K", b""));
             commands.cmd("HKEYS").arg(bucket.key("c", b""));
             let (lists, counters): (u64, Vec<String>) = session.pipeline(&commands).await?;
             // Beside what is counted there stands how many scripts were run.
@@ -102,6 +104,9 @@ impl Moving for RedisStore {
             let session = served.connection.session().await?;
             let mut command = redis::cmd("ZCARD");
             command.arg(session.bucket().key("E", b""));
+            size += session.query::<u64>(&command).await?;
+            let mut command = redis::cmd("ZCARD");
+            command.arg(session.bucket().key("K", b""));
             size += session.query::<u64>(&command).await?;
         }
         Ok(size)
@@ -139,7 +144,9 @@ async fn change(served: &Served, before: &Standing, after: &Standing) -> Result<
 /// The leases of a handler that end later than now, in one bucket.
 async fn live_leases(served: &Served, handler: &str) -> Result<u64, StoreError> {
     let session = served.connection.session().await?;
-    let now = session.server_now();
+    // Leases are counted by the server's own clock.
+    let (seconds, micros): (i64, i64) = session.query(&redis::cmd("TIME")).await?;
+    let now = seconds * 1000 + micros / 1000;
     let longest = i64::try_from(limits::LEASE_MAX.as_millis()).unwrap_or(i64::MAX);
     let (mut live, mut at) = (0, 0);
     loop {

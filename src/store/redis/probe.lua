@@ -9,13 +9,14 @@ local tried = {
   { 'TIME' },
   { 'HSET', hash, 'f', '1' }, { 'HGET', hash, 'f' }, { 'HMGET', hash, 'f' }, { 'HGETALL', hash },
   { 'HINCRBY', hash, 'n', 1 }, { 'HLEN', hash }, { 'HKEYS', hash }, { 'HSTRLEN', hash, 'f' },
-  { 'HDEL', hash, 'f' },
+  { 'HEXISTS', hash, 'f' }, { 'HDEL', hash, 'f' },
   { 'ZADD', sorted, 0, 'm' }, { 'ZCARD', sorted }, { 'ZRANGE', sorted, 0, 0 },
   { 'ZRANGEBYSCORE', sorted, '-inf', '+inf' }, { 'ZREVRANGEBYLEX', sorted, '+', '-' },
-  { 'ZREM', sorted, 'm' },
+  { 'ZCOUNT', sorted, '-inf', '+inf' }, { 'ZREM', sorted, 'm' },
   { 'LPUSH', list, 'e' }, { 'LRANGE', list, 0, 0 }, { 'LTRIM', list, 0, 0 },
-  { 'SADD', set, 'm' }, { 'SMEMBERS', set },
+  { 'SADD', set, 'm' }, { 'SMEMBERS', set }, { 'SCARD', set }, { 'SREM', set, 'm' },
   { 'SET', text, 'v' }, { 'GET', text }, { 'EXISTS', text }, { 'PEXPIRE', text, 1000 },
+  { 'PEXPIREAT', text, '9999999999999' },
   { 'DEL', hash, set, list, sorted, text },
 }
 local forbidden = {}

@@ -38,10 +38,16 @@ local function forget_deliveries(ids)
   end
 end
 
+-- The request goes with the last event that came in it.
+local function forget_request(request, event)
+  call('SREM', base .. 'S' .. request, event)
+  if call('SCARD', base .. 'S' .. request) == 0 then call('DEL', base .. 'R' .. request) end
+end
+
 -- An event goes last from the list of those that ended: a prune that broke off is completed.
 local function forget(event, ended)
   local key = base .. 'e' .. event
-  local kept = call('HMGET', key, 'ds', 's', 'k', 'g', 'w', 'held')
+  local kept = call('HMGET', key, 'ds', 's', 'k', 'g', 'w', 'held', 'rq')
   local ids, source, mark, digest = kept[1], kept[2], kept[3], kept[4]
   local gone = 0
   -- One that was opened again by a script that broke off is in the list by mistake.
@@ -49,6 +55,7 @@ local function forget(event, ended)
     if mark then gone = let_go(base .. 'm' .. mark, event, tonumber(kept[5]), digest) end
     if digest then let_go(base .. 'g' .. digest, event, tonumber(kept[5])) end
     forget_deliveries(ids)
+    if kept[7] then forget_request(kept[7], event) end
     call('ZREM', base .. 'E', event)
     call('ZREM', base .. 'h' .. source, event)
     call('DEL', key, base .. 'u' .. event)

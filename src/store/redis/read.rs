@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{Attempt, Delivery, DeliveryId, State},
-    event::{Duplicate, EventId, EventState},
+    event::{Duplicate, EventId, EventState, KeptRequest, RequestId},
     store::{Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Stats, StoreError},
 };
 
@@ -57,19 +57,32 @@ impl Reader<'_> {
 
     /// See [`Store::event`](crate::store::Store::event).
     pub(super) async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {
-        type Fields =
-            (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+        type Fields = (
+            Option<Vec<u8>>,
+            Option<Vec<u8>>,
+            Option<Vec<u8>>,
+            Option<Vec<u8>>,
+            Option<Vec<u8>>,
+            Option<Vec<u8>>,
+        );
         let session = self.connection.session().await?;
         let Some(row) = self.event_rows(&session, &[*id.as_bytes()]).await?.pop() else {
             return Ok(None);
         };
         let key = self.bucket.event(id);
         let mut commands = redis::pipe();
-        commands.cmd("HMGET").arg(&key).arg(&["m", "h", "b", "r", "ds"]);
+        commands.cmd("HMGET").arg(&key).arg(&["m", "h", "b", "r", "ds", "rq"]);
         commands.cmd("LRANGE").arg(self.bucket.key("u", id.as_bytes())).arg(0).arg(-1);
         let (fields, notes): (Fields, Vec<Vec<u8>>) = session.pipeline(&commands).await?;
-        let (Some(meta), Some(headers), Some(body), resent, Some(ids)) = fields else {
+        let (Some(meta), Some(own_headers), Some(body), resent, Some(ids), request) = fields else {
             return Ok(None); // pruned in between
+        };
+        let (headers, request) = match request {
+            None => (own_headers, None),
+            Some(id) => match self.request(&session, &id).await? {
+                Some((headers, request)) => (headers, Some(request)),
+                None => return Ok(None), // as above
+            },
         };
         let (event, meta) = event(id.as_bytes(), &meta, &headers, body, resent.as_deref())
             .ok_or_else(unexpected)?;
@@ -77,11 +90,26 @@ impl Reader<'_> {
         Ok(Some(EventRecord {
             row,
             event,
+            request,
             identity: meta.identity,
             mark_until: meta.mark_until,
             duplicates: notes.iter().filter_map(read).collect(),
             deliveries: self.delivery_rows(&session, &split(&ids)).await?,
         }))
+    }
+
+    /// A request that is kept for several events: its headers, and the rest of it.
+    async fn request(
+        &self,
+        session: &Session,
+        id: &[u8],
+    ) -> Result<Option<(Vec<u8>, KeptRequest)>, StoreError> {
+        let id = RequestId::from_bytes(id.try_into().map_err(|_| unexpected())?);
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.bucket.key("R", id.as_bytes())).arg(&["h", "b"]);
+        let (headers, body): (Option<Vec<u8>>, Option<Vec<u8>>) = session.query(&command).await?;
+        let both = headers.zip(body);
+        Ok(both.map(|(headers, body)| (headers, KeptRequest { id, body: body.into() })))
     }
 
     /// See [`Store::deliveries`](crate::store::Store::deliveries).
@@ -185,6 +213,7 @@ impl Reader<'_> {
                 received_at: event.received_at,
                 state: EventState::of(held.as_deref() == Some("1"), &states),
                 duplicates: duplicates.unwrap_or(0),
+                shadow: event.shadow,
                 resent_under_new_id: resent.as_deref() == Some("1"),
                 body_bytes,
             });
@@ -317,7 +346,7 @@ pub(super) fn attempt(session: &Session, text: &[u8]) -> Option<Attempt> {
 
 /// The counters and gauges by the names they are kept under.
 pub(super) fn counters_of(mut counts: Counts) -> impl Iterator<Item = (&'static str, u64)> {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "events",
         "duplicates",
         "held",
@@ -328,6 +357,7 @@ pub(super) fn counters_of(mut counts: Counts) -> impl Iterator<Item = (&'static 
         "leased",
         "dead_now",
         "held_now",
+        "shadow",
     ];
     NAMES.into_iter().filter_map(move |name| Some((name, *counter(&mut counts, name)?)))
 }
@@ -337,6 +367,7 @@ fn counter<'a>(counts: &'a mut Counts, what: &str) -> Option<&'a mut u64> {
         "events" => &mut counts.events,
         "duplicates" => &mut counts.duplicates,
         "held" => &mut counts.held,
+        "shadow" => &mut counts.shadow,
         "unrouted" => &mut counts.unrouted,
         "done" => &mut counts.done,
         "dead" => &mut counts.dead,

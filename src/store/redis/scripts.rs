@@ -6,10 +6,10 @@ use redis::{Cmd, Script, ToRedisArgs};
 
 use super::connection::Session;
 
-/// A script: what they all share, then its own file. One that only drains may run when memory is full.
+/// A script: what they all share, then its own files. One that only drains may run when memory is full.
 /// What it does decides whether it may run while the store moves house.
 macro_rules! script {
-    ($flags:literal, $does:literal, $file:literal) => {
+    ($flags:literal, $does:literal, $($file:literal),+) => {
         LazyLock::new(|| {
             Script::new(concat!(
                 "#!lua",
@@ -18,7 +18,7 @@ macro_rules! script {
                 $does,
                 "'\n",
                 include_str!("common.lua"),
-                include_str!($file)
+                $(include_str!($file)),+
             ))
         })
     };
@@ -34,6 +34,19 @@ pub(super) static REDRIVE: LazyLock<Script> = script!(" flags=allow-oom", "serve
 pub(super) static MOVE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "move.lua");
 pub(super) static KILL: LazyLock<Script> = script!(" flags=allow-oom", "serves", "kill.lua");
 pub(super) static PRUNE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "prune.lua");
+pub(super) static BEGIN: LazyLock<Script> = script!("", "serves", "keyed.lua", "begin.lua");
+pub(super) static EXTEND_KEY: LazyLock<Script> =
+    script!(" flags=allow-oom", "ends", "keyed.lua", "extend_key.lua");
+pub(super) static COMPLETE: LazyLock<Script> =
+    script!(" flags=allow-oom", "ends", "keyed.lua", "complete.lua");
+pub(super) static ABANDON: LazyLock<Script> =
+    script!(" flags=allow-oom", "ends", "keyed.lua", "abandon.lua");
+pub(super) static MARK_UNKNOWN: LazyLock<Script> =
+    script!(" flags=allow-oom", "ends", "keyed.lua", "mark_unknown.lua");
+pub(super) static RESOLVE: LazyLock<Script> =
+    script!(" flags=allow-oom", "serves", "keyed.lua", "resolve.lua");
+pub(super) static PRUNE_KEYS: LazyLock<Script> =
+    script!(" flags=allow-oom", "serves", "keyed.lua", "prune_keys.lua");
 pub(super) static STEP: LazyLock<Script> = script!(" flags=allow-oom", "steps", "step.lua");
 pub(super) static IMPORT: LazyLock<Script> = script!("", "fills", "import.lua");
 
@@ -49,9 +62,26 @@ pub(super) static ACCEPT: LazyLock<Script> = script_alone!("accept.lua");
 pub(super) static PROBE: LazyLock<Script> = script_alone!("probe.lua");
 
 /// All that work in a bucket.
-pub(super) static WORKING: [&LazyLock<Script>; 12] = [
-    &ADMIT, &CLAIM, &EXTEND, &SETTLE, &RELEASE, &ROUTE, &REDRIVE, &MOVE, &KILL, &PRUNE, &STEP,
+pub(super) static WORKING: [&LazyLock<Script>; 19] = [
+    &ADMIT,
+    &CLAIM,
+    &EXTEND,
+    &SETTLE,
+    &RELEASE,
+    &ROUTE,
+    &REDRIVE,
+    &MOVE,
+    &KILL,
+    &PRUNE,
+    &STEP,
     &IMPORT,
+    &BEGIN,
+    &EXTEND_KEY,
+    &COMPLETE,
+    &ABANDON,
+    &MARK_UNKNOWN,
+    &RESOLVE,
+    &PRUNE_KEYS,
 ];
 
 /// One call of a script, on one bucket.
@@ -119,6 +149,14 @@ mod tests {
             include_str!("prune.lua"),
             include_str!("step.lua"),
             include_str!("import.lua"),
+            include_str!("keyed.lua"),
+            include_str!("begin.lua"),
+            include_str!("extend_key.lua"),
+            include_str!("complete.lua"),
+            include_str!("abandon.lua"),
+            include_str!("mark_unknown.lua"),
+            include_str!("resolve.lua"),
+            include_str!("prune_keys.lua"),
             include_str!("meet.lua"),
             include_str!("accept.lua"),
         ];

@@ -73,7 +73,7 @@ async fn settle(
     Ok(answers.iter().map(|answer| hold(answer)).collect())
 }
 
-fn hold(answer: &[u8]) -> Result<Hold, StoreError> {
+pub(super) fn hold(answer: &[u8]) -> Result<Hold, StoreError> {
     match answer.split_first() {
         Some((b'K', _)) => Ok(Hold::Kept),
         Some((b'L', _)) => Ok(Hold::Lost),
@@ -267,6 +267,6 @@ fn add_leases(call: &mut Call, leases: &[Lease]) {
     }
 }
 
-fn millis(span: Duration) -> u64 {
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).min(1 << 45)
 }

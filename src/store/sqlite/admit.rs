@@ -126,7 +126,7 @@ impl Work<'_> {
     fn store(&mut self, new: &NewEvent, resent: bool, held: bool) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached("INSERT INTO contents VALUES (NULL, ?1, ?2, ?3)")?
-            .execute(params![new.query, new.headers.to_lines(), &new.named.body[..]])?;
+            .execute(params![new.query, self.own_headers(new)?, &new.named.body[..]])?;
         let content = self.connection.last_insert_rowid();
         let open = if held { 0 } else { new.deliveries.len() };
         let state = match (held, open) {
@@ -137,8 +137,12 @@ impl Work<'_> {
         let ended_at = (state != EventState::Open).then_some(new.received_at.as_millis());
         self.connection
             .prepare_cached(
-                "INSERT INTO events VALUES
-                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                "INSERT INTO events (
+                     id, source, event_id, event_type, received_at, state, ended_at,
+                     deliveries_open, deliveries_dead, resent, retry_marker, identity, digest,
+                     mark_until, body_bytes, content, shadow, request)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                     ?17)",
             )?
             .execute(params![
                 new.id.as_bytes(),
@@ -156,13 +160,29 @@ impl Work<'_> {
                 new.received_at.plus(new.window).as_millis(),
                 new.named.body.len(),
                 content,
+                new.shadow,
+                new.request.as_ref().map(|request| request.id.as_bytes()),
             ])?;
         let counted = self.counted.of_events(&new.source);
         counted.events += 1;
         counted.held += i64::from(held);
+        counted.shadow += i64::from(new.shadow);
         counted.held_now += i64::from(held);
         counted.unrouted += i64::from(state == EventState::Unrouted);
         Ok(())
+    }
+
+    /// The headers to keep with the event itself. Those of a request that is kept go with that: the
+    /// first of its events writes it.
+    fn own_headers(&self, new: &NewEvent) -> rusqlite::Result<Vec<u8>> {
+        let Some(request) = &new.request else { return Ok(new.headers.to_lines()) };
+        let id = request.id.as_bytes();
+        if !self.connection.prepare_cached("SELECT 1 FROM requests WHERE id = ?1")?.exists([id])? {
+            self.connection
+                .prepare_cached("INSERT INTO requests VALUES (?1, ?2, ?3)")?
+                .execute(params![id, new.headers.to_lines(), &request.body[..]])?;
+        }
+        Ok(Vec::new())
     }
 
     /// Makes first deliveries of an event, due at `due_at`.

@@ -19,6 +19,7 @@ pub(super) struct Change {
     pub(super) events: i64,
     pub(super) duplicates: i64,
     pub(super) held: i64,
+    pub(super) shadow: i64,
     pub(super) unrouted: i64,
     pub(super) done: i64,
     pub(super) dead: i64,
@@ -55,12 +56,13 @@ impl Counted {
     /// Adds the sums to the table.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut add = connection.prepare_cached(
-            "INSERT INTO counts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+            "INSERT INTO counts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT DO UPDATE SET
                  events = events + ?3, duplicates = duplicates + ?4, held = held + ?5,
                  unrouted = unrouted + ?6, done = done + ?7, dead = dead + ?8,
                  queued = queued + ?9, leased = leased + ?10,
-                 dead_now = dead_now + ?11, held_now = held_now + ?12",
+                 dead_now = dead_now + ?11, held_now = held_now + ?12,
+                 shadow = shadow + ?13",
         )?;
         for ((source, handler), change) in &self.0 {
             add.execute(params![
@@ -76,6 +78,7 @@ impl Counted {
                 change.leased,
                 change.dead_now,
                 change.held_now,
+                change.shadow,
             ])?;
         }
         Ok(())
@@ -107,6 +110,7 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<((String, Str
             events: row.get("events")?,
             duplicates: row.get("duplicates")?,
             held: row.get("held")?,
+            shadow: row.get("shadow")?,
             unrouted: row.get("unrouted")?,
             done: row.get("done")?,
             dead: row.get("dead")?,

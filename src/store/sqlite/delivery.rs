@@ -118,13 +118,13 @@ impl Work<'_> {
 
     /// Inserts a new delivery, and counts it.
     pub(super) fn queue(&mut self, kept: &Kept) -> rusqlite::Result<()> {
-        self.insert(kept)?;
+        self.insert_row(kept)?;
         *self.counted.of_deliveries(&kept.source, &kept.handler).gauge(kept.state) += 1;
         Ok(())
     }
 
     /// Inserts the row of a delivery that had no attempt yet.
-    pub(super) fn insert(&self, kept: &Kept) -> rusqlite::Result<()> {
+    pub(super) fn insert_row(&self, kept: &Kept) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "INSERT INTO deliveries VALUES

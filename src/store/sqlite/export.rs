@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, params};
 use super::{
     codes, count,
     delivery::{self, Kept},
-    read,
+    keyed, read,
 };
 use crate::{
     clock::Timestamp,
@@ -32,14 +32,14 @@ pub(super) fn page(
         1 => events(connection, from),
         2 => marks(connection, from, now),
         3 => digests(connection, from, now),
-        _ => carried(connection, from, now),
+        4 => carried(connection, from, now),
+        _ => keyed::export(connection, from, now),
     }
 }
 
 fn counts(connection: &Connection) -> rusqlite::Result<Vec<Record>> {
-    let counted = count::all(connection)?.into_iter();
-    let counted = counted.filter(|(_, counts)| *counts != Default::default());
-    Ok(counted
+    Ok(count::all(connection)?
+        .into_iter()
         .map(|((source, handler), counts)| Record::Counts { source, handler, counts })
         .collect())
 }
@@ -84,12 +84,14 @@ fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<EventC
             ended_at: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis),
             duplicate_count: row.get::<_, Option<u64>>(5)?.unwrap_or(0),
             is_first_of_digest: row.get::<_, Option<bool>>(6)?.unwrap_or(false),
+            request: None,
             duplicates: Vec::new(),
             deliveries: Vec::new(),
             event,
         })
     };
     let mut copy = connection.prepare_cached(sql)?.query_row([id.as_bytes()], read_row)?;
+    copy.request = read::request(connection, id)?;
     copy.duplicates = read::duplicates(connection, id)?;
     for kept in delivery::of_event(connection, id)? {
         copy.deliveries.push(delivery_copy(connection, kept)?);
@@ -184,9 +186,7 @@ fn carried(connection: &Connection, from: &Cursor, now: Timestamp) -> rusqlite::
             let record = if is_mark { Record::Mark(mark) } else { Record::Digest(mark) };
             Ok((record, [[kind].as_slice(), &key].concat()))
         })?;
-    let (records, next) = of_rows(rows.collect::<Result<_, _>>()?, from);
-    let is_over = records.is_empty();
-    Ok((records, next.filter(|_| !is_over)))
+    Ok(of_rows(rows.collect::<Result<_, _>>()?, from))
 }
 
 /// The records of rows, each with its place; the next page begins behind the last.

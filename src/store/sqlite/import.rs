@@ -33,6 +33,7 @@ impl Work<'_> {
                 Record::Event(copy) => self.import_event(copy)?,
                 Record::Mark(copy) => self.import_mark(codes::MARK, copy)?,
                 Record::Digest(copy) => self.import_mark(codes::DIGEST, copy)?,
+                Record::Key(copy) => self.import_key(copy)?,
             }
         }
         Ok(Ok(()))
@@ -40,7 +41,9 @@ impl Work<'_> {
 
     fn import_counts(&self, source: &str, handler: &str, counts: &Counts) -> rusqlite::Result<()> {
         let mut insert = self.connection.prepare_cached(
-            "INSERT OR REPLACE INTO counts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT OR REPLACE INTO counts (source, handler, events, duplicates, held, unrouted, done,
+                 dead, queued, leased, dead_now, held_now, shadow)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?;
         insert.execute(params![
             source,
@@ -55,6 +58,7 @@ impl Work<'_> {
             counts.leased,
             counts.dead_now,
             counts.held_now,
+            counts.shadow,
         ])?;
         Ok(())
     }
@@ -108,14 +112,18 @@ impl Work<'_> {
         let event = &copy.event;
         self.connection
             .prepare_cached("INSERT INTO contents VALUES (NULL, ?1, ?2, ?3)")?
-            .execute(params![event.query, event.headers.to_lines(), &event.body[..]])?;
+            .execute(params![event.query, self.import_headers(copy)?, &event.body[..]])?;
         let content = self.connection.last_insert_rowid();
         let states: Vec<State> = copy.deliveries.iter().map(|delivery| delivery.state).collect();
         let count = |wanted: &[State]| states.iter().filter(|state| wanted.contains(state)).count();
         self.connection
             .prepare_cached(
-                "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
-                     ?15, ?16)",
+                "INSERT INTO events (
+                     id, source, event_id, event_type, received_at, state, ended_at, deliveries_open,
+                     deliveries_dead, resent, retry_marker, identity, digest, mark_until, body_bytes,
+                     content, shadow, request)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                     ?18)",
             )?
             .execute(params![
                 event.id.as_bytes(),
@@ -134,8 +142,20 @@ impl Work<'_> {
                 copy.mark_until.as_millis(),
                 event.body.len(),
                 content,
+                event.shadow,
+                copy.request.as_ref().map(|request| request.id.as_bytes()),
             ])?;
         Ok(())
+    }
+
+    /// The headers to keep with the event itself; those of a request that is kept go with that.
+    fn import_headers(&self, copy: &EventCopy) -> rusqlite::Result<Vec<u8>> {
+        let headers = copy.event.headers.to_lines();
+        let Some(request) = &copy.request else { return Ok(headers) };
+        self.connection
+            .prepare_cached("INSERT OR IGNORE INTO requests VALUES (?1, ?2, ?3)")?
+            .execute(params![request.id.as_bytes(), headers, &request.body[..]])?;
+        Ok(Vec::new())
     }
 
     fn import_delivery(&self, delivery: &DeliveryCopy, copy: &EventCopy) -> rusqlite::Result<()> {
@@ -155,7 +175,7 @@ impl Work<'_> {
             redriven_by: delivery.redriven_by,
             last_error: None,
         };
-        self.insert(&kept)?;
+        self.insert_row(&kept)?;
         for attempt in &delivery.attempts_kept {
             self.note(&mut kept, attempt)?;
         }

@@ -13,6 +13,7 @@ mod delivery;
 mod error;
 mod export;
 mod import;
+mod keyed;
 mod moving;
 mod prune;
 mod read;
@@ -38,7 +39,7 @@ use self::{
 };
 use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
-    Stats, Store, StoreError, Wish,
+    Stats, Store, StoreError, Wish, batch,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -55,10 +56,10 @@ const CALL_BYTES: usize = 512;
 /// Dropping it waits until the writer has finished what waits, closed the file and let go of its lock.
 #[derive(Debug)]
 pub struct SqliteStore {
+    clock: Arc<dyn Clock>,
     // Dropped in this order: the writer finishes what waits, and only then is the lock free.
     readers: Arc<Readers>,
     writer: Writer,
-    clock: Arc<dyn Clock>,
     orphans: Vec<Lease>,
     _lock: File,
 }
@@ -86,18 +87,17 @@ impl SqliteStore {
         let lock = lock(path)?;
         let connection = schema::open_writer(path)?;
         let orphans = read::leases(&connection)?;
+        keyed::void_leases(&connection)?;
         let writer = Writer::start(connection, Arc::clone(&clock))?;
-        Ok(Self { readers: Readers::new(path.to_owned()), writer, clock, orphans, _lock: lock })
+        Ok(Self { clock, readers: Readers::new(path.to_owned()), writer, orphans, _lock: lock })
     }
 
     async fn admit_one(
         &self,
         event: NewEvent,
+        bytes: usize,
         not_after: Timestamp,
     ) -> Result<(EventId, Admission), StoreError> {
-        let headers: usize =
-            event.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let bytes = CALL_BYTES + event.named.body.len() + event.query.len() + headers;
         match self.writer.call(Call::Admit(Box::new(event), not_after), bytes).await? {
             Answer::Admitted(admitted) => Ok(admitted),
             _ => Err(mixed_up()),
@@ -127,7 +127,9 @@ impl Store for SqliteStore {
         events: Vec<NewEvent>,
         not_after: Timestamp,
     ) -> Vec<Result<(EventId, Admission), StoreError>> {
-        join_all(events.into_iter().map(|event| self.admit_one(event, not_after))).await
+        let sizes = batch::sizes(&events);
+        let admit_one = |(event, bytes)| self.admit_one(event, bytes, not_after);
+        join_all(events.into_iter().zip(sizes).map(admit_one)).await
     }
 
     async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError> {

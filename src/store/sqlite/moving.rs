@@ -50,7 +50,10 @@ impl Moving for SqliteStore {
                 let is_live = kept.is_some_and(|kept| kept.is_held_by(lease) && kept.due_at > now);
                 without_holder += u64::from(is_live);
             }
-            Ok(leased - without_holder)
+            let sql = "SELECT count(*) FROM keyed INDEXED BY keyed_open
+                 WHERE stage < 2 AND stage = 0 AND lease_until > ?1";
+            let keys: u64 = connection.query_row(sql, [now.as_millis()], |row| row.get(0))?;
+            Ok(leased - without_holder + keys)
         };
         self.readers.read(live).await
     }
@@ -64,7 +67,7 @@ impl Moving for SqliteStore {
             let sql = "SELECT (SELECT count(*) FROM events)
                  + (SELECT count(*) FROM marks WHERE expires_at IS NOT NULL)
                  + (SELECT count(*) FROM digests WHERE expires_at IS NOT NULL)
-                 + (SELECT count(*) FROM carried_marks)";
+                 + (SELECT count(*) FROM carried_marks) + (SELECT count(*) FROM keyed)";
             connection.query_row(sql, [], |row| row.get(0))
         };
         self.readers.read(size).await
@@ -83,10 +86,7 @@ impl Moving for SqliteStore {
 
 impl<'a> Work<'a> {
     /// Begins to work in a transaction that is open.
-    pub(super) fn begin(
-        connection: &'a Connection,
-        clock: &'a dyn Clock,
-    ) -> rusqlite::Result<Self> {
+    pub(super) fn of(connection: &'a Connection, clock: &'a dyn Clock) -> rusqlite::Result<Self> {
         let has_carried_marks =
             connection.prepare_cached("SELECT 1 FROM carried_marks LIMIT 1")?.exists([])?;
         let standing = standing(connection)?;
@@ -160,6 +160,6 @@ fn standing(connection: &Connection) -> rusqlite::Result<Result<Standing, StoreE
 
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     let sql = "SELECT NOT (EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM marks)
-         OR EXISTS (SELECT 1 FROM counts) OR EXISTS (SELECT 1 FROM carried_marks))";
+         OR EXISTS (SELECT 1 FROM counts) OR EXISTS (SELECT 1 FROM keyed) OR EXISTS (SELECT 1 FROM carried_marks))";
     connection.query_row(sql, [], |row| row.get(0))
 }

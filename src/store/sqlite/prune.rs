@@ -28,7 +28,8 @@ impl Work<'_> {
             }
         }
         let marks = self.forget_marks(prune.now, prune.lot)?;
-        Ok(events + marks)
+        let keys = self.prune_keys(prune.now, prune.lot)?;
+        Ok(events + marks + keys)
     }
 
     fn over(
@@ -66,13 +67,28 @@ impl Work<'_> {
         }
         let gone = self
             .connection
-            .prepare_cached("DELETE FROM events WHERE id = ?1 RETURNING source, state")?
-            .query_row([id.as_bytes()], |row| Ok((row.get(0)?, codes::event_state(row, 1)?)))
+            .prepare_cached("DELETE FROM events WHERE id = ?1 RETURNING source, state, request")?
+            .query_row([id.as_bytes()], |row| {
+                Ok((row.get(0)?, codes::event_state(row, 1)?, row.get::<_, Option<Vec<u8>>>(2)?))
+            })
             .optional()?;
-        if let Some((source, EventState::Held)) = gone {
+        let Some((source, state, request)) = gone else { return Ok(()) };
+        if state == EventState::Held {
             self.counted.of_events(&source).held_now -= 1;
         }
-        Ok(())
+        match request {
+            Some(request) => self.forget_request(&request),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a request away that no event refers to any more.
+    fn forget_request(&self, id: &[u8]) -> rusqlite::Result<()> {
+        let mut delete = self.connection.prepare_cached(
+            "DELETE FROM requests WHERE id = ?1
+             AND NOT EXISTS (SELECT 1 FROM events INDEXED BY events_of_request WHERE request = ?1)",
+        )?;
+        delete.execute([id]).map(drop)
     }
 
     fn forget_deliveries(&mut self, event: EventId) -> rusqlite::Result<()> {

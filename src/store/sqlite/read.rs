@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{Attempt, Delivery, DeliveryId, Lease, Leased, State},
-    event::{Duplicate, Event, EventId, EventState},
+    event::{Duplicate, Event, EventId, EventState, KeptRequest, RequestId},
     request::Headers,
     store::{DeliveryFilter, EventFilter, EventRecord, EventRow, StoreError},
 };
@@ -68,7 +68,7 @@ impl Readers {
 }
 
 const ROW_COLUMNS: &str = "id, source, event_id, event_type, received_at, state,
-    (SELECT max(number) FROM duplicates WHERE event = events.id), resent, body_bytes";
+    (SELECT max(number) FROM duplicates WHERE event = events.id), resent, body_bytes, shadow";
 
 /// One page of events, newest first.
 pub(super) fn events(
@@ -123,6 +123,7 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         duplicates: row.get::<_, Option<u64>>(6)?.unwrap_or(0),
         resent_under_new_id: row.get(7)?,
         body_bytes: row.get(8)?,
+        shadow: row.get(9)?,
     })
 }
 
@@ -190,11 +191,29 @@ pub(super) fn record(
     Ok(Some(EventRecord {
         row,
         event,
+        request: request(connection, id)?,
         identity,
         mark_until: mark_until.map(Timestamp::from_millis),
         duplicates: duplicates(connection, id)?,
         deliveries: delivery::of_event(connection, id)?.into_iter().map(shown).collect(),
     }))
+}
+
+/// The request that an event came in, where it held several.
+pub(super) fn request(
+    connection: &Connection,
+    event: EventId,
+) -> rusqlite::Result<Option<KeptRequest>> {
+    connection
+        .prepare_cached(
+            "SELECT requests.id, requests.body
+             FROM events JOIN requests ON requests.id = events.request WHERE events.id = ?1",
+        )?
+        .query_row([event.as_bytes()], |row| {
+            let body = row.get::<_, Vec<u8>>(1)?.into();
+            Ok(KeptRequest { id: RequestId::from_bytes(row.get(0)?), body })
+        })
+        .optional()
 }
 
 /// The duplicates of an event that are kept, newest first.
@@ -274,9 +293,11 @@ pub(super) fn leases(connection: &Connection) -> rusqlite::Result<Vec<Lease>> {
 pub(super) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<Event>> {
     connection
         .prepare_cached(
-            "SELECT id, source, event_id, event_type, received_at, resent, retry_marker,
-                 query, headers, body
-             FROM events JOIN contents ON contents.number = events.content WHERE id = ?1",
+            "SELECT events.id, source, event_id, event_type, received_at, resent, retry_marker,
+                 query, coalesce(requests.headers, contents.headers), contents.body, shadow
+             FROM events JOIN contents ON contents.number = events.content
+                 LEFT JOIN requests ON requests.id = events.request
+             WHERE events.id = ?1",
         )?
         .query_row([id.as_bytes()], |row| {
             Ok(Event {
@@ -290,6 +311,7 @@ pub(super) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Op
                 query: row.get(7)?,
                 headers: Headers::from_lines(row.get_ref(8)?.as_blob()?),
                 body: row.get::<_, Vec<u8>>(9)?.into(),
+                shadow: row.get(10)?,
             })
         })
         .optional()

@@ -38,7 +38,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     make_tables(&mut connection)?;
     // Their workers died with the process that wrote them.
     connection.execute("DELETE FROM claims", [])?;
-    connection.set_prepared_statement_cache_capacity(64);
+    connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
 }
 

@@ -22,3 +22,64 @@ CREATE INDEX carried_marks_expiring ON carried_marks (expires_at);
 -- The digest that the event of a mark had, written when it is pruned: where marks are spread over
 -- several places, it decides which is this one's.
 ALTER TABLE marks ADD COLUMN digest BLOB;
+-- Shadow mode ----------------------------------------------------------------------------------
+
+-- Which events it let in, and how many of each source.
+ALTER TABLE events ADD COLUMN shadow INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE counts ADD COLUMN shadow INTEGER NOT NULL DEFAULT 0;
+
+-- Whole requests -------------------------------------------------------------------------------
+
+-- Requests that held more than one event's bytes, each kept once for all its events, whose contents
+-- have no headers of their own. One goes with the last event that refers to it.
+CREATE TABLE requests (
+    id      BLOB NOT NULL PRIMARY KEY,
+    headers BLOB NOT NULL,
+    body    BLOB NOT NULL
+) STRICT;
+
+ALTER TABLE events ADD COLUMN request BLOB;
+
+CREATE INDEX events_of_request ON events (request) WHERE request IS NOT NULL;
+
+-- Keyed requests -------------------------------------------------------------------------------
+
+-- One row per key, small: what is begun, extended and counted never touches the bytes of an answer.
+-- Numbers for stages are in keyed/mod.rs. Whether a key that was begun is still in progress follows
+-- from its lease's end, so nothing has to be written when a lease runs out. A key without an owner
+-- was resolved by a person.
+CREATE TABLE keyed (
+    number       INTEGER PRIMARY KEY,
+    id           BLOB    NOT NULL UNIQUE,
+    api          TEXT    NOT NULL,
+    method       TEXT    NOT NULL,
+    path         TEXT    NOT NULL,
+    principal    TEXT    NOT NULL,
+    key          TEXT    NOT NULL,
+    fingerprint  BLOB    NOT NULL,
+    owner        BLOB,
+    stage        INTEGER NOT NULL,
+    begun_at     INTEGER NOT NULL,
+    lease_until  INTEGER NOT NULL,
+    completed_at INTEGER,
+    expires_at   INTEGER,
+    replays      INTEGER NOT NULL,
+    note         TEXT
+) STRICT;
+
+-- Pages, those begun last first.
+CREATE INDEX keyed_begun ON keyed (begun_at, id);
+
+-- The few that are in progress or unknown, for a person and for the gauges.
+CREATE INDEX keyed_open ON keyed (api, begun_at, id) WHERE stage < 2;
+
+-- What prune looks for.
+CREATE INDEX keyed_expiring ON keyed (expires_at) WHERE expires_at IS NOT NULL;
+
+-- The bytes of an answer, under the number of its key.
+CREATE TABLE saved_responses (
+    number  INTEGER PRIMARY KEY,
+    status  INTEGER NOT NULL,
+    headers BLOB    NOT NULL,
+    body    BLOB    NOT NULL
+) STRICT;

@@ -119,7 +119,7 @@ impl Work<'_> {
                  WHERE state = 3 AND handler = ?1
                  UNION
                  SELECT id FROM deliveries INDEXED BY deliveries_redriven
-                 WHERE redriven_by = ?2 AND handler = ?1
+                 WHERE redriven_by = ?2
                  ORDER BY id LIMIT ?3",
                 params![handler, wish.as_bytes(), limits::WISH_ROWS_MAX],
             )?,

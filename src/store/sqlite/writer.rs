@@ -9,7 +9,11 @@ use std::{slice, sync::Arc, thread, time::Duration};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{count::Counted, error};
+use super::{
+    count::Counted,
+    error,
+    keyed::{KeyedAnswer, KeyedCall},
+};
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Claim, Lease, Settlement},
@@ -32,6 +36,7 @@ pub(super) enum Call {
     Release(Release),
     Wish(Wish, Timestamp),
     Prune(Prune),
+    Keyed(Box<KeyedCall>),
     Probe,
     Step(Step),
     Import(Uuid, Vec<Record>),
@@ -47,6 +52,7 @@ pub(super) enum Answer {
     Granted(Granted),
     Pruned(usize),
     Standing(Standing),
+    Keyed(KeyedAnswer),
     Done,
 }
 
@@ -137,7 +143,7 @@ fn together(
 ) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
     roll_back(connection)?;
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let answers = Work::begin(connection, clock).and_then(|mut work| {
+    let answers = Work::of(connection, clock).and_then(|mut work| {
         let answers: Vec<_> = calls.iter().map(|call| work.run(call)).collect::<Result<_, _>>()?;
         work.counted.write(connection)?;
         Ok(answers)
@@ -199,6 +205,7 @@ impl Work<'_> {
             }
             Call::Wish(wish, not_after) => self.wish(wish, *not_after)?.map(Answer::Granted),
             Call::Prune(prune) => Ok(Answer::Pruned(self.prune(prune)?)),
+            Call::Keyed(call) => self.keyed(call)?.map(Answer::Keyed),
             Call::Probe => {
                 self.probe()?;
                 Ok(Answer::Done)
@@ -213,6 +220,8 @@ impl Work<'_> {
         let may = match call {
             Call::Step(_) | Call::Import(..) => true,
             Call::Extend(..) | Call::Settle(_) | Call::Release(_) => self.standing.lets_end(),
+            Call::Keyed(keyed) if keyed.ends() => self.standing.lets_end(),
+            Call::Keyed(_) => false,
             Call::Admit(..) | Call::Claim(..) | Call::Wish(..) | Call::Prune(_) | Call::Probe => {
                 false
             }

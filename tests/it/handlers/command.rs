@@ -131,7 +131,8 @@ async fn arguments_are_not_seen_by_a_shell() {
 #[tokio::test]
 async fn the_facts_are_variables() {
     let replay_of = Some(DeliveryId::from_bytes([9; 16]));
-    let event = Event { event_type: Some("a\0b".to_owned()), ..Event::clone(&event_with("{}")) };
+    let event_type = Some("a\0b".to_owned());
+    let event = Event { event_type, shadow: true, ..Event::clone(&event_with("{}")) };
     let outcome = shell("env | grep ^HOOKONCE_ | sort")
         .handle(Arc::new(event.clone()), Attempt { replay_of, ..attempt() })
         .await;
@@ -146,6 +147,7 @@ async fn the_facts_are_variables() {
         "HOOKONCE_QUERY=a=1&b=%20".to_owned(),
         "HOOKONCE_RECEIVED_AT=2026-01-01T00:00:00.000Z".to_owned(),
         format!("HOOKONCE_REPLAY_OF={}", DeliveryId::from_bytes([9; 16])),
+        "HOOKONCE_SHADOW=true".to_owned(),
         "HOOKONCE_SOURCE=stripe".to_owned(),
     ];
     assert_eq!(outcome, done(&expected.join(" ")));

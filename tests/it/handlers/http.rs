@@ -76,6 +76,7 @@ async fn the_request_is_the_original_and_carries_the_facts() {
         assert_eq!(received.only(name), value, "{name}");
     }
     assert!(received.all("hookonce-replay-of").is_empty());
+    assert!(received.all("hookonce-shadow").is_empty());
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ mod given {
             event_id: Some("evt_1".to_owned()),
             event_type: Some("invoice.paid".to_owned()),
             received_at: NOW,
+            shadow: false,
             resent_under_new_id: false,
             retry_marker: None,
             query: "a=1&b=%20".to_owned(),

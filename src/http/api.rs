@@ -1,0 +1,191 @@
+//! The endpoint that a client of an API calls.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, header},
+    web,
+};
+use futures_util::StreamExt as _;
+
+use super::{answer, body, webhook};
+use crate::{
+    api::Api,
+    app::App,
+    handler::http_client,
+    idempotency::{
+        self, Answer, Called, Client, Key, KeyedRequest, Problem,
+        forward::{Head, Inflow, Upstream, is_final},
+        unsaved,
+    },
+    request::Headers,
+};
+
+/// One API and all that its requests need. Clones share it.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    pub(super) app: Arc<App>,
+    pub(super) api: Arc<Api>,
+    pub(super) upstream: Upstream,
+}
+
+/// The APIs that have an upstream, all with the same client: it keeps the connections of each apart.
+pub(super) fn endpoints(app: &Arc<App>) -> Vec<Endpoint> {
+    let mut client = None;
+    let with_upstream = |api: &Arc<Api>| {
+        let url = api.upstream.clone()?;
+        let client = client.get_or_insert_with(http_client).clone();
+        let upstream = Upstream::new(client, url);
+        Some(Endpoint { app: Arc::clone(app), api: Arc::clone(api), upstream })
+    };
+    app.apis.values().filter_map(with_upstream).collect()
+}
+
+/// Takes one request to an API's path.
+pub(super) async fn endpoint(
+    endpoint: Endpoint,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let is_head = request.method() == Method::HEAD;
+    let headers = webhook::headers(&request);
+    let answer = match wanted_key(&endpoint.app, &endpoint.api, &request, &headers) {
+        Ok(Some(key)) => {
+            match read(&endpoint.app, &endpoint.api, &request, headers, payload).await {
+                Ok(keyed) => {
+                    let client = client(&endpoint.app, &request);
+                    carry_out(endpoint, key, keyed, client).await
+                }
+                Err(problem) => problem.answer(),
+            }
+        }
+        Ok(None) => pass(&endpoint, &request, &headers, payload).await,
+        Err(problem) => problem.answer(),
+    };
+    answer::of_api(answer, is_head)
+}
+
+/// The key of a request that may be sent on; `None` where it goes without.
+pub(super) fn wanted_key(
+    app: &App,
+    api: &Api,
+    request: &HttpRequest,
+    headers: &Headers,
+) -> Result<Option<Key>, Problem> {
+    let path = request.uri().path();
+    if !is_final(path) || !api.is_at(path) {
+        return Err(Problem::NotFound);
+    }
+    let key = idempotency::key(api, request.method().as_str(), headers);
+    match &key {
+        Ok(Some(_)) => {}
+        Ok(None) => app.metrics.key_begun(&api.name, "passed"),
+        Err(problem) => app.metrics.key_begun(&api.name, problem.code()),
+    }
+    key
+}
+
+/// A request with a key, its body read.
+pub(super) async fn read(
+    app: &App,
+    api: &Api,
+    request: &HttpRequest,
+    headers: Headers,
+    payload: web::Payload,
+) -> Result<KeyedRequest, Problem> {
+    let (bytes_max, within) = (api.body_bytes_max, app.server.body_within);
+    let body = body::read_as_sent(request, payload, bytes_max, within).await;
+    let body = body.map_err(|refusal| {
+        app.metrics.key_begun(&api.name, refusal.code());
+        Problem::Body(refusal)
+    })?;
+    Ok(KeyedRequest {
+        method: request.method().as_str().to_owned(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().map(str::to_owned),
+        headers,
+        body,
+    })
+}
+
+/// Carries out a request with a key in a task of its own, which a client that hangs up does not end.
+async fn carry_out(endpoint: Endpoint, key: Key, keyed: KeyedRequest, client: Client) -> Answer {
+    let Endpoint { app, api, upstream } = endpoint;
+    let Ok(place) = Arc::clone(&app.calls).try_acquire_owned() else {
+        app.metrics.key_begun(&api.name, "unavailable");
+        return Problem::Unavailable.answer();
+    };
+    let tasks = app.tasks.clone();
+    let answering = tasks.spawn(async move {
+        let (within, answer_bytes_max) = (api.timeout, api.answer_bytes_max);
+        let call = |request| async move {
+            upstream.call(request, &client, within, answer_bytes_max).await
+        };
+        let answer = idempotency::answer(&app, &api, &key, keyed, call).await;
+        drop(place);
+        answer
+    });
+    // It ends without an answer only by a fault of ours, and then the store knows how far it came.
+    answering.await.unwrap_or_else(|_panic| Problem::Unavailable.answer())
+}
+
+/// Sends a request on as it comes in, and its answer back as it comes out.
+async fn pass(
+    endpoint: &Endpoint,
+    request: &HttpRequest,
+    headers: &Headers,
+    mut payload: web::Payload,
+) -> Answer {
+    let Endpoint { app, api, upstream } = endpoint;
+    let client = client(app, request);
+    let head = Head {
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers,
+        client: &client,
+    };
+    let has_body = request.headers().contains_key(header::CONTENT_LENGTH)
+        || request.headers().contains_key(header::TRANSFER_ENCODING);
+    if !has_body {
+        let called = upstream.pass(head, reqwest::Body::default(), api.timeout).await;
+        return tell_passed(api, called);
+    }
+    let (sender, inflow) = Inflow::new();
+    let feeding = async {
+        while let Some(chunk) = payload.next().await {
+            if sender.send(chunk.map_err(std::io::Error::other)).await.is_err() {
+                break; // the upstream has answered, or has gone
+            }
+        }
+        drop(sender);
+        std::future::pending().await
+    };
+    tokio::select! {
+        called = upstream.pass(head, inflow.into(), api.timeout) => tell_passed(api, called),
+        never = feeding => never,
+    }
+}
+
+fn tell_passed(api: &Api, called: Called) -> Answer {
+    if let Called::NotSent(why) | Called::NoAnswer { why, .. } = &called {
+        tracing::warn!(api.name = %api.name, "a request without a key got no answer: {why}");
+    }
+    unsaved(called)
+}
+
+/// Who called, and how. What a request says of itself counts only from a proxy that is trusted.
+fn client(app: &App, request: &HttpRequest) -> Client {
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    let is_trusted = webhook::is_trusted(app, request);
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    let forwarded = |name: &str| text(name).filter(|_| is_trusted);
+    let host = forwarded("x-forwarded-host").or_else(|| text("host"));
+    Client {
+        peer,
+        is_trusted,
+        scheme: forwarded("x-forwarded-proto").unwrap_or("http").to_owned(),
+        host: host.or_else(|| request.uri().host()).unwrap_or_default().to_owned(),
+    }
+}
