@@ -35,6 +35,8 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<dyn Store>,
     clock: BenchClock,
     numbers: AtomicU64,
+    /// Whether one verb may happen at several times, in several places.
+    pub(crate) has_buckets: bool,
     /// What must live as long as the store: its folder, its server.
     _kept: Box<dyn Any + Send + Sync>,
 }
@@ -83,7 +85,8 @@ pub(crate) async fn cluster() -> Bench {
     let url = format!("{url}?namespace=test{}", TESTS.fetch_add(1, Ordering::Relaxed));
     let clock = SystemClock::start();
     let store = RedisStore::connect(&url, Durability::Replicated, None, clock.clone()).await;
-    Bench::own(Arc::new(store.expect("the cluster is there")), clock, ())
+    let bench = Bench::own(Arc::new(store.expect("the cluster is there")), clock, ());
+    Bench { has_buckets: true, ..bench }
 }
 
 /// Valkey, on a server of its own.
@@ -130,7 +133,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Manual(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), _kept: Box::new(kept) }
+        Self { store, clock, numbers: AtomicU64::new(0), has_buckets: false, _kept: Box::new(kept) }
     }
 
     /// A bench around a store with a clock of its own, about the same as `clock`.
@@ -141,7 +144,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Own(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), _kept: Box::new(kept) }
+        Self { store, clock, numbers: AtomicU64::new(0), has_buckets: false, _kept: Box::new(kept) }
     }
 
     /// A lease or delay that is over with the next verb, and not before: where the clock is real, a
