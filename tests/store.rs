@@ -15,11 +15,15 @@ mod store {
     pub(crate) mod admit;
     pub(crate) mod bench;
     pub(crate) mod claim;
+    #[cfg(feature = "redis")]
+    mod cluster;
     pub(crate) mod model;
     pub(crate) mod prune;
     pub(crate) mod read;
     #[cfg(feature = "redis")]
     mod redis;
+    #[cfg(feature = "redis")]
+    mod redis_safety;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]
     mod sqlite;

@@ -17,6 +17,7 @@ mod serve;
 mod sign;
 mod stand_in;
 mod stats;
+mod store;
 mod tally;
 mod verify;
 
@@ -87,6 +88,8 @@ enum Command {
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
     Redrive(redrive::Redrive),
+    /// See to the store: accept that it has lost what it held
+    Store(store::Store),
     /// Show the providers: scheme, identity, window, handshake
     Providers(providers::Providers),
     /// Print a completion script for a shell
@@ -113,6 +116,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Deliveries(deliveries) => deliveries.run(&everywhere).await,
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
+        Command::Store(store) => store.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -21,8 +21,17 @@ pub struct Store {
     pub retention_held: Duration,
 }
 
-const STORES: [&str; 3] = ["memory:", "sqlite:", "redis://"];
-const STORES_NOT_YET: [&str; 3] = ["rediss://", "redis-cluster://", "postgres://"];
+const STORES: [&str; 8] = [
+    "memory:",
+    "sqlite:",
+    "redis://",
+    "rediss://",
+    "redis-cluster://",
+    "rediss-cluster://",
+    "redis-sentinel://",
+    "rediss-sentinel://",
+];
+const STORES_NOT_YET: [&str; 1] = ["postgres://"];
 
 pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findings) -> Store {
     section.refuse_unknown_keys(&[], found);
@@ -39,6 +48,7 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         section.mistake("url", instead, found);
     }
     let durability = match section.choice("durability", found) {
+        "replicated" => Durability::Replicated,
         "relaxed" => Durability::Relaxed,
         _ => Durability::Always,
     };

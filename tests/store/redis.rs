@@ -18,7 +18,7 @@ use crate::redis_server::RedisServer;
 
 impl RedisServer {
     /// Its URL for another user.
-    fn url_for(&self, user: &str, password: &str) -> String {
+    pub(super) fn url_for(&self, user: &str, password: &str) -> String {
         self.url().replace("redis://", &format!("redis://{user}:{password}@"))
     }
 
@@ -28,7 +28,7 @@ impl RedisServer {
     }
 
     /// Runs one command beside the store.
-    fn run<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> T {
+    pub(super) fn run<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> T {
         let mut parts = redis::Cmd::new();
         parts.arg(command);
         parts.query(&mut self.connection()).expect("the command runs")
@@ -51,20 +51,20 @@ impl RedisServer {
 
 const HANDLERS: [&str; 2] = ["audit", "billing"];
 
-async fn bench_at(url: &str) -> Bench {
+pub(super) async fn bench_at(url: &str) -> Bench {
     let clock = SystemClock::start();
     let store = RedisStore::connect(url, Durability::Always, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("redis is there")), clock, ())
 }
 
-async fn refused(url: &str, durability: Durability) -> StoreError {
+pub(super) async fn refused(url: &str, durability: Durability) -> StoreError {
     RedisStore::connect(url, durability, None, SystemClock::start())
         .await
         .expect_err("it is refused")
 }
 
 /// A new event that makes the script write everything it can write.
-fn rich(bench: &Bench, identity: &str) -> NewEvent {
+pub(super) fn rich(bench: &Bench, identity: &str) -> NewEvent {
     let mut event = bench.routed_to(identity, &HANDLERS);
     event.named.digest = Some(Digest::of([identity.as_bytes()]));
     event

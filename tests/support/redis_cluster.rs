@@ -32,7 +32,7 @@ impl RedisCluster {
         let cluster = Self { nodes: (0..6).map(node).collect() };
         let created = Command::new("redis-cli")
             .args(["--cluster", "create"])
-            .args(cluster.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())))
+            .args(cluster.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)))
             .args(["--cluster-replicas", "1", "--cluster-yes"])
             .output()
             .expect("redis-cli is installed");
@@ -60,7 +60,7 @@ impl RedisCluster {
     /// Its URL: two of its nodes, which know the rest.
     pub(crate) fn url(&self) -> String {
         let [one, two, ..] = self.nodes.as_slice() else { panic!("there are six nodes") };
-        format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", one.port(), two.port())
+        format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", one.port, two.port)
     }
 
     /// Waits until every slot is served and every replica has its primary's data.

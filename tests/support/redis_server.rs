@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 /// A running server.
 pub(crate) struct RedisServer {
-    program: String,
-    port: u16,
-    folder: TempDir,
-    settings: Vec<String>,
-    child: Child,
+    pub(crate) program: String,
+    pub(crate) port: u16,
+    pub(crate) folder: TempDir,
+    pub(crate) settings: Vec<String>,
+    pub(crate) child: Child,
 }
 
 impl RedisServer {
@@ -44,11 +44,6 @@ impl RedisServer {
         let server = Self { program: program.to_owned(), port, folder, settings, child };
         server.wait_until_it_answers();
         server
-    }
-
-    /// Its port.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
     }
 
     /// Its URL, for the default user.
@@ -87,7 +82,7 @@ impl RedisServer {
         redis::Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(5))
     }
 
-    fn wait_until_it_answers(&self) {
+    pub(crate) fn wait_until_it_answers(&self) {
         for _ in 0..1000 {
             let answer = self
                 .try_connection()

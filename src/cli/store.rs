@@ -1,0 +1,55 @@
+//! `hookonce store accept`: a person says that a store which has lost something is to be used all the same.
+
+use std::process::ExitCode;
+
+use hookonce::{clock::SystemClock, store};
+use serde::Serialize;
+
+use super::Everywhere;
+
+/// See to the store itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Store {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Go on with a store that has lost what it held
+    ///
+    /// After FLUSHALL, a lost node or an old backup the store is not what it was, and every event is answered
+    /// 503: what it has forgotten would be run again. Bring the data back, or accept the loss with this
+    /// command. Run it with the configuration, and on the machine, of one of the servers: it knows there
+    /// what was last seen. All running servers follow by themselves.
+    Accept,
+}
+
+#[derive(Debug, Serialize)]
+struct Accepted {
+    accepted: usize,
+}
+
+impl Store {
+    pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
+        let Action::Accept = self.action;
+        let config = everywhere.load_config()?;
+        let clock = SystemClock::start();
+        let (url, data_dir) = (config.store.url.expose(), config.server.data_dir.as_path());
+        // Opened by this command also while servers run: they only say that it is not what it was.
+        let store = store::connect(url, config.store.durability, Some(data_dir), &clock).await?;
+        let accepted = store.accept().await?;
+        everywhere.output().show(&Accepted { accepted }, text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn text(Accepted { accepted }: &Accepted) -> String {
+    match accepted {
+        0 => {
+            "there was nothing to accept: the store is what it was when it was last seen".to_owned()
+        }
+        1 => "accepted: the store is used as it is now".to_owned(),
+        parts => format!("accepted: {parts} buckets of the store are used as they are now"),
+    }
+}
