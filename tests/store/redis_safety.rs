@@ -249,3 +249,48 @@ async fn the_primary_is_found_by_its_sentinel_also_after_a_failover() {
     }
     assert_eq!(again, Ok((event.id, Admission::Duplicate)), "the replica has it, and is in use");
 }
+
+/// A certificate for 127.0.0.1 and the authority that signed it, in a folder.
+fn certificates() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let openssl = |arguments: &[&str]| {
+        let done = Command::new("openssl")
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .expect("openssl is installed");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    let authority = ["-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"];
+    openssl(&[&["req", "-x509", "-days", "2"], &key[..], &authority].concat());
+    let own = ["-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1"];
+    openssl(&[&["req", "-keyout", "own.key", "-out", "own.csr"], &key[..], &own].concat());
+    let signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "own.pem"];
+    let copied = ["x509", "-req", "-days", "2", "-in", "own.csr", "-copy_extensions", "copy"];
+    openssl(&[&copied[..], &signed].concat());
+    folder
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_by_its_certificate_and_by_nothing_else() {
+    let (folder, tls_port) = (certificates(), free_port());
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let server = RedisServer::start_with(
+        &[
+            &["--appendonly", "yes", "--appendfsync", "always", "--tls-auth-clients", "no"][..],
+            &["--tls-port", &tls_port.to_string(), "--tls-ca-cert-file", &file("ca.pem")],
+            &["--tls-cert-file", &file("own.pem"), "--tls-key-file", &file("own.key")],
+        ]
+        .concat(),
+    );
+    server.run::<()>(&["ACL", "SETUSER", "worker", "on", ">sword fish", "~*", "+@all"]);
+    let login = "rediss://worker:sword%20fish@127.0.0.1";
+    let bench = bench_at(&format!("{login}:{tls_port}?ca={}", file("ca.pem"))).await;
+    bench.store.ready().await.expect("its authority is known");
+    bench.admit(&rich(&bench, "evt_1")).await;
+
+    let stranger = bench_at(&format!("{login}:{tls_port}")).await;
+    let refused = stranger.store.ready().await.unwrap_err().to_string();
+    assert!(refused.contains("ertificate"), "{refused}");
+}
