@@ -97,7 +97,7 @@ pub(crate) async fn valkey() -> Bench {
         store::{Durability, redis::RedisStore},
     };
     let settings = ["--appendonly", "yes", "--appendfsync", "always"];
-    let server = crate::redis_server::RedisServer::start_program(&valkey_server(), &settings);
+    let server = crate::redis_server::RedisServer::start_program(&[&valkey_server()], &settings);
     let clock = SystemClock::start();
     let store = RedisStore::connect(&server.url(), Durability::Always, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("valkey is there")), clock, server)
@@ -106,6 +106,7 @@ pub(crate) async fn valkey() -> Bench {
 /// The program, where `tests/run` has put it, or the one that is installed.
 #[cfg(feature = "redis")]
 fn valkey_server() -> String {
+    #[expect(clippy::disallowed_methods, reason = "`tests/run` says where it is")]
     std::env::var("VALKEY_SERVER").unwrap_or_else(|_| "valkey-server".to_owned())
 }
 

@@ -30,15 +30,14 @@ impl RedisServer {
         std::fs::write(&file, text).expect("it is written");
         let own_port = free_port();
         let settings = vec!["--sentinel".to_owned()];
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "redis-server"])
+        let child = Command::new("redis-server")
             .arg(&file)
             .args(["--sentinel", "--bind", "127.0.0.1", "--port", &own_port.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("setpriv of util-linux is installed");
-        let program = "redis-server".to_owned();
+            .expect("redis-server is installed");
+        let program = vec!["redis-server".to_owned()];
         let sentinel = Self { program, port: own_port, folder, settings, child };
         sentinel.wait_until_it_answers();
         sentinel
@@ -252,7 +251,7 @@ async fn the_primary_is_found_by_its_sentinel_also_after_a_failover() {
 
 /// A certificate for 127.0.0.1 and the authority that signed it, in a folder.
 fn certificates() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder can be made");
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let openssl = |arguments: &[&str]| {
         let done = Command::new("openssl")
