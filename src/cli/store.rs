@@ -21,7 +21,8 @@ enum Action {
     /// After FLUSHALL, a lost node or an old backup the store is not what it was, and every event is answered
     /// 503: what it has forgotten would be run again. Bring the data back, or accept the loss with this
     /// command. Run it with the configuration, and on the machine, of one of the servers: it knows there
-    /// what was last seen. All running servers follow by themselves.
+    /// what was last seen. On a shared store all running servers follow by themselves; on SQLite stop the
+    /// server first.
     Accept,
 }
 
@@ -36,9 +37,7 @@ impl Store {
         let config = everywhere.load_config()?;
         let clock = SystemClock::start();
         let (url, data_dir) = (config.store.url.expose(), config.server.data_dir.as_path());
-        // Opened by this command also while servers run: they only say that it is not what it was.
-        let store = store::connect(url, config.store.durability, Some(data_dir), &clock).await?;
-        let accepted = store.accept().await?;
+        let accepted = store::accept(url, config.store.durability, data_dir, &clock).await?;
         everywhere.output().show(&Accepted { accepted }, text)?;
         Ok(ExitCode::SUCCESS)
     }
