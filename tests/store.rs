@@ -17,6 +17,8 @@ mod store {
     #[cfg(all(feature = "sqlite", feature = "redis"))]
     mod cached;
     pub(crate) mod claim;
+    #[cfg(feature = "redis")]
+    mod cluster;
     pub(crate) mod key_model;
     pub(crate) mod keys;
     pub(crate) mod model;
@@ -27,6 +29,7 @@ mod store {
     mod redis;
     #[cfg(feature = "redis")]
     mod redis_keyed;
+    mod redis_safety;
     pub(crate) mod request;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]

@@ -88,7 +88,7 @@ enum Command {
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
     Redrive(redrive::Redrive),
-    /// Move everything from one store into another
+    /// See to the store itself: move everything into another, or accept a loss
     Store(store::Store),
     /// Show the providers: scheme, identity, window, handshake
     Providers(providers::Providers),

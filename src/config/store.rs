@@ -27,11 +27,20 @@ pub struct Store {
     pub retention_held: Duration,
 }
 
-const STORES: [&str; 3] = ["memory:", "sqlite:", "redis://"];
 /// Where marks can be cached, and which stores gain by it.
 const CACHES: [&str; 2] = ["redis://", "rediss://"];
 const CACHED_STORES: [&str; 2] = ["sqlite:", "postgres://"];
-const STORES_NOT_YET: [&str; 3] = ["rediss://", "redis-cluster://", "postgres://"];
+const STORES: [&str; 8] = [
+    "memory:",
+    "sqlite:",
+    "redis://",
+    "rediss://",
+    "redis-cluster://",
+    "rediss-cluster://",
+    "redis-sentinel://",
+    "rediss-sentinel://",
+];
+const STORES_NOT_YET: [&str; 1] = ["postgres://"];
 
 pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findings) -> Store {
     section.refuse_unknown_keys(&[], found);
@@ -54,6 +63,7 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         Secret::new(cache)
     });
     let durability = match section.choice("durability", found) {
+        "replicated" => Durability::Replicated,
         "relaxed" => Durability::Relaxed,
         _ => Durability::Always,
     };

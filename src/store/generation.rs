@@ -96,6 +96,14 @@ impl Seen {
         is_due
     }
 
+    /// Forgets what was seen, so that whatever is there next is taken as it is. Says whether anything was
+    /// known.
+    pub fn forget(&self) -> bool {
+        let was_known = !std::mem::take(&mut self.lock().last).is_empty();
+        self.save();
+        was_known
+    }
+
     /// Writes the file, whole or not at all. It blocks.
     ///
     /// A file that cannot be written is no reason to refuse events: it is logged, and an older one says

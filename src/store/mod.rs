@@ -62,7 +62,10 @@ pub async fn connect(
     match url.split_once(':').unwrap_or((url, "")) {
         ("memory", "") => Ok(Arc::new(memory::MemoryStore::new(clock))),
         #[cfg(feature = "sqlite")]
-        ("sqlite", file) => Ok(Arc::new(sqlite::SqliteStore::open(file.as_ref(), clock)?)),
+        ("sqlite", file) => Ok(Arc::new(match data_dir {
+            Some(folder) => sqlite::SqliteStore::open_in(file.as_ref(), folder, clock)?,
+            None => sqlite::SqliteStore::open(file.as_ref(), clock)?,
+        })),
         #[cfg(feature = "redis")]
         (
             "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel"
@@ -87,6 +90,26 @@ pub fn with_cache(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(cached::CachedStore::new(store, url, cache, Arc::clone(clock))?))
+}
+
+/// A person accepts that the store has lost what it held: whatever is there now is used. Says how many
+/// parts of the store that was about; none where nothing was lost.
+///
+/// # Errors
+/// As [`connect`]. An SQLite store cannot be open meanwhile; the processes on a shared one follow.
+pub async fn accept(
+    url: &str,
+    durability: Durability,
+    data_dir: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<usize, StoreError> {
+    match url.split_once(':') {
+        #[cfg(feature = "sqlite")]
+        Some(("sqlite", file)) => {
+            sqlite::SqliteStore::accept(file.as_ref(), data_dir, Arc::clone(clock)).map(usize::from)
+        }
+        _ => connect(url, durability, Some(data_dir), clock).await?.accept().await,
+    }
 }
 
 /// What a yes survives, on a store that has a choice.

@@ -38,6 +38,8 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<dyn Store>,
     clock: BenchClock,
     numbers: AtomicU64,
+    /// Whether one verb may happen at several times, in several places.
+    pub(crate) has_buckets: bool,
     /// What must live as long as the store: its folder, its server.
     kept: Box<dyn Any + Send + Sync>,
 }
@@ -68,6 +70,7 @@ pub(crate) fn memory_beside(other: &Bench) -> Bench {
         store,
         clock: other.clock.clone(),
         numbers: AtomicU64::new(1 << 32),
+        has_buckets: false,
         kept: Box::new(()),
     }
 }
@@ -98,7 +101,8 @@ pub(crate) async fn cluster() -> Bench {
     let url = format!("{url}?namespace=test{}", TESTS.fetch_add(1, Ordering::Relaxed));
     let clock = SystemClock::start();
     let store = RedisStore::connect(&url, Durability::Replicated, None, clock.clone()).await;
-    Bench::own(Arc::new(store.expect("the cluster is there")), clock, ())
+    let bench = Bench::own(Arc::new(store.expect("the cluster is there")), clock, ());
+    Bench { has_buckets: true, ..bench }
 }
 
 /// Valkey, on a server of its own.
@@ -109,7 +113,7 @@ pub(crate) async fn valkey() -> Bench {
         store::{Durability, redis::RedisStore},
     };
     let settings = ["--appendonly", "yes", "--appendfsync", "always"];
-    let server = crate::redis_server::RedisServer::start_program(&valkey_server(), &settings);
+    let server = crate::redis_server::RedisServer::start_program(&[&valkey_server()], &settings);
     let clock = SystemClock::start();
     let store = RedisStore::connect(&server.url(), Durability::Always, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("valkey is there")), clock, server)
@@ -118,6 +122,7 @@ pub(crate) async fn valkey() -> Bench {
 /// The program, where `tests/run` has put it, or the one that is installed.
 #[cfg(feature = "redis")]
 fn valkey_server() -> String {
+    #[expect(clippy::disallowed_methods, reason = "`tests/run` says where it is")]
     std::env::var("VALKEY_SERVER").unwrap_or_else(|_| "valkey-server".to_owned())
 }
 
@@ -157,7 +162,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Manual(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), kept: Box::new(kept) }
+        Self { store, clock, numbers: AtomicU64::new(0), has_buckets: false, kept: Box::new(kept) }
     }
 
     /// A bench around a store with a clock of its own, about the same as `clock`.
@@ -168,7 +173,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Own(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), kept: Box::new(kept) }
+        Self { store, clock, numbers: AtomicU64::new(0), has_buckets: false, kept: Box::new(kept) }
     }
 
     /// A lease or delay that is over with the next verb, and not before: where the clock is real, a

@@ -198,9 +198,12 @@ impl Pair {
                 None => Ok(()),
             },
             Verb::Claim { handler, worker, most, attempts_max, long } => {
+                // In several buckets one verb happens at several times, so which delivery of it falls due
+                // first is not told: claims then take all there is.
+                let takes_all = self.bench.has_buckets && most > 0;
                 let claim = Claim {
                     worker: Uuid::from_u128(worker),
-                    deliveries_max: most,
+                    deliveries_max: if takes_all { 100 } else { most },
                     attempts_max,
                     ..self.bench.claim_for(
                         HANDLERS[handler % 3],
@@ -334,6 +337,9 @@ impl Pair {
 
     fn without_times(&self, claimed: Result<Claimed, StoreError>) -> Result<Claimed, StoreError> {
         claimed.map(|mut claimed| {
+            if self.bench.has_buckets {
+                claimed.deliveries.sort_by_key(|leased| leased.lease.delivery);
+            }
             if !self.bench.knows_the_time() {
                 claimed.next_due_at = claimed.next_due_at.map(|_| Timestamp::default());
             }

@@ -35,6 +35,14 @@ fn is_refused<T>(answer: &Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::Moving(_)))
 }
 
+/// Whether what is new is refused, and what is known at least not admitted: a cache in front of the store
+/// may still know that it is a duplicate.
+async fn admits_nothing(bench: &Bench) -> bool {
+    let new = bench.try_admit(&bench.routed("evt_3"), bench.in_time()).await;
+    let known = bench.try_admit(&bench.routed("evt_1"), bench.in_time()).await;
+    is_refused(&new) && (is_refused(&known) || matches!(known, Ok((_, Admission::Duplicate))))
+}
+
 /// Moves everything, as `hookonce store copy` does.
 async fn try_move(from: &Bench, into: &Bench) -> Result<Report, CopyError> {
     let from = House { store: &*from.store, name: "from:" };
@@ -240,9 +248,7 @@ pub(crate) async fn a_store_that_hands_over_lets_end_what_runs_and_begins_nothin
     assert_eq!(handing_over, Standing::HandingOver(to("there")));
     assert_eq!(bench.store.standing().await, Ok(handing_over));
 
-    for event in [bench.routed("evt_1"), bench.routed("evt_3")] {
-        assert!(is_refused(&bench.try_admit(&event, bench.in_time()).await));
-    }
+    assert!(admits_nothing(&bench).await);
     let claim = bench.claim_for("billing", LONG);
     assert!(is_refused(&bench.store.claim(&claim, bench.in_time()).await));
     let kill = Wish::Kill { which: Which::Handler("billing".into()) };
@@ -267,7 +273,8 @@ pub(crate) async fn a_sealed_store_refuses_every_write(bench: Bench) {
     assert!(is_refused(&bench.store.settle(vec![settlement]).await.remove(0)));
     assert!(is_refused(&bench.store.extend(&[leased.lease], LONG).await));
     let release = hookonce::store::Release::Leases(vec![leased.lease]);
-    assert!(is_refused(&bench.store.release(&release).await));
+    // Of several buckets one that refuses is asked again later: it stops no work in the others.
+    assert!(bench.has_buckets || is_refused(&bench.store.release(&release).await));
     let event = bench.routed("evt_2");
     assert!(is_refused(&bench.try_admit(&event, bench.in_time()).await));
     let never = bench.too_late();
@@ -304,7 +311,7 @@ pub(crate) async fn once_the_target_opens_there_is_no_way_back(bench: Bench) {
     try_move(&bench, &target).await.expect("it is moved");
     let house = House { store: &*bench.store, name: "from:" };
     assert!(matches!(call_off(house).await, Err(CopyError::Source(StoreError::Moving(_)))));
-    assert!(is_refused(&bench.try_admit(&bench.routed("evt_1"), bench.in_time()).await));
+    assert!(admits_nothing(&bench).await);
     let again = try_move(&bench, &target).await.expect("run again, it has nothing to do");
     assert_eq!(again.copy, COPY);
     assert_eq!(target.take(LONG).await.len(), 1);

@@ -37,7 +37,7 @@ impl RedisServer {
     /// All keys but those that say what the store is.
     fn keys_of_events(&self) -> Vec<Vec<u8>> {
         let mut keys: Vec<Vec<u8>> = self.run(&["KEYS", "h:{h00}*"]);
-        keys.retain(|key| !key.starts_with(b"h:{h00}G") && !key.starts_with(b"h:{h00}S"));
+        keys.retain(|key| !key.starts_with(b"h:{h00}G") && !key.starts_with(b"h:{h00}V"));
         keys
     }
 
@@ -57,14 +57,14 @@ pub(super) async fn bench_at(url: &str) -> Bench {
     Bench::own(Arc::new(store.expect("redis is there")), clock, ())
 }
 
-async fn refused(url: &str, durability: Durability) -> StoreError {
+pub(super) async fn refused(url: &str, durability: Durability) -> StoreError {
     RedisStore::connect(url, durability, None, SystemClock::start())
         .await
         .expect_err("it is refused")
 }
 
 /// A new event that makes the script write everything it can write.
-fn rich(bench: &Bench, identity: &str) -> NewEvent {
+pub(super) fn rich(bench: &Bench, identity: &str) -> NewEvent {
     let mut event = bench.routed_to(identity, &HANDLERS);
     event.named.digest = Some(Digest::of([identity.as_bytes()]));
     let in_a_batch = bench.batch(&[identity]).remove(0);
@@ -121,7 +121,7 @@ async fn a_server_without_a_file_is_too_weak_for_always() {
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let server = RedisServer::start();
-    server.run::<()>(&["HSET", "h:{h00}S", "schema", "99"]);
+    server.run::<()>(&["HSET", "h:{h00}V", "schema", "99"]);
     let error = refused(&server.url(), Durability::Always).await;
     assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
 }

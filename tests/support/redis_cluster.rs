@@ -17,9 +17,14 @@ pub(crate) struct RedisCluster {
 impl RedisCluster {
     /// A cluster that keeps every promise, and notices within `node_timeout_ms` that a node is away.
     pub(crate) fn start(node_timeout_ms: u32) -> Self {
+        Self::start_program(&["redis-server"], node_timeout_ms)
+    }
+
+    fn start_program(program: &[&str], node_timeout_ms: u32) -> Self {
         let node_timeout = node_timeout_ms.to_string();
         let node = |_| {
-            RedisServer::start_with(
+            RedisServer::start_program(
+                program,
                 &[
                     &["--appendonly", "yes", "--appendfsync", "always"][..],
                     &["--cluster-enabled", "yes", "--cluster-node-timeout", &node_timeout],
@@ -32,7 +37,7 @@ impl RedisCluster {
         let cluster = Self { nodes: (0..6).map(node).collect() };
         let created = Command::new("redis-cli")
             .args(["--cluster", "create"])
-            .args(cluster.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())))
+            .args(cluster.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)))
             .args(["--cluster-replicas", "1", "--cluster-yes"])
             .output()
             .expect("redis-cli is installed");
@@ -46,9 +51,13 @@ impl RedisCluster {
         static SHARED: OnceLock<Arc<RedisCluster>> = OnceLock::new();
         SHARED.get_or_init(|| {
             let (started, starting) = mpsc::channel();
-            // The nodes die with the thread that started them: this one lives as long as the program.
+            // Nobody ends what many share: the nodes die with the thread that started them, and this one
+            // lives as long as the tests.
             std::thread::spawn(move || {
-                started.send(Arc::new(Self::start(15_000))).expect("somebody waits for it");
+                let program = ["setpriv", "--pdeathsig", "KILL", "redis-server"];
+                started
+                    .send(Arc::new(Self::start_program(&program, 15_000)))
+                    .expect("somebody waits for it");
                 loop {
                     std::thread::park();
                 }
@@ -60,7 +69,7 @@ impl RedisCluster {
     /// Its URL: two of its nodes, which know the rest.
     pub(crate) fn url(&self) -> String {
         let [one, two, ..] = self.nodes.as_slice() else { panic!("there are six nodes") };
-        format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", one.port(), two.port())
+        format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", one.port, two.port)
     }
 
     /// Waits until every slot is served and every replica has its primary's data.

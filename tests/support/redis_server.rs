@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 /// A running server.
 pub(crate) struct RedisServer {
-    program: String,
-    port: u16,
-    folder: TempDir,
-    settings: Vec<String>,
-    child: Child,
+    pub(crate) program: Vec<String>,
+    pub(crate) port: u16,
+    pub(crate) folder: TempDir,
+    pub(crate) settings: Vec<String>,
+    pub(crate) child: Child,
 }
 
 impl RedisServer {
@@ -28,11 +28,11 @@ impl RedisServer {
 
     /// A server with these settings; the last of two for the same thing counts.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
-        Self::start_program("redis-server", settings)
+        Self::start_program(&["redis-server"], settings)
     }
 
-    /// The same with another program that is run as redis-server is.
-    pub(crate) fn start_program(program: &str, settings: &[&str]) -> Self {
+    /// The same with another program that is run as redis-server is, with words in front of it or none.
+    pub(crate) fn start_program(program: &[&str], settings: &[&str]) -> Self {
         // In memory where that can be: what is synced there survives all that a test does to a server,
         // and a slow disk is no reason for a test to fail.
         let in_memory = Path::new("/dev/shm");
@@ -40,15 +40,11 @@ impl RedisServer {
         let folder = tempfile::tempdir_in(folder).expect("a folder can be made");
         let port = free_port();
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let child = run(program, port, &folder, &settings);
-        let server = Self { program: program.to_owned(), port, folder, settings, child };
+        let program: Vec<String> = program.iter().map(ToString::to_string).collect();
+        let child = run(&program, port, &folder, &settings);
+        let server = Self { program, port, folder, settings, child };
         server.wait_until_it_answers();
         server
-    }
-
-    /// Its port.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
     }
 
     /// Its URL, for the default user.
@@ -87,7 +83,7 @@ impl RedisServer {
         redis::Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(5))
     }
 
-    fn wait_until_it_answers(&self) {
+    pub(crate) fn wait_until_it_answers(&self) {
         for _ in 0..1000 {
             let answer = self
                 .try_connection()
@@ -97,7 +93,7 @@ impl RedisServer {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("{} does not answer on port {}: is it installed?", self.program, self.port);
+        panic!("{:?} does not answer on port {}", self.program, self.port);
     }
 }
 
@@ -116,10 +112,10 @@ pub(crate) fn free_port() -> u16 {
         .port()
 }
 
-fn run(program: &str, port: u16, folder: &TempDir, settings: &[String]) -> Child {
-    // It dies with the thread that started it: also where many tests share it, and none ends it.
-    Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", program])
+fn run(program: &[String], port: u16, folder: &TempDir, settings: &[String]) -> Child {
+    let (program, words) = program.split_first().expect("a program is named");
+    Command::new(program)
+        .args(words)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
         .args(["--maxmemory-policy", "noeviction", "--dir"])
         .arg(folder.path())
@@ -127,5 +123,5 @@ fn run(program: &str, port: u16, folder: &TempDir, settings: &[String]) -> Child
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("setpriv of util-linux is installed")
+        .unwrap_or_else(|error| panic!("{program} is not installed: {error}"))
 }

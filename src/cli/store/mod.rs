@@ -1,5 +1,6 @@
 //! `hookonce store`: what is done to a store as a whole.
 
+mod accept;
 mod copy;
 
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use clap::Subcommand;
 
 use super::Everywhere;
 
-/// Move a store into another one.
+/// See to the store itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Store {
     #[command(subcommand)]
@@ -26,12 +27,21 @@ enum What {
     /// An SQLite store is held by the server that uses it: stop that one first. Servers on a shared store may
     /// run on, and answer 503 until they are started with the new store.
     Copy(copy::Copy),
+    /// Go on with a store that has lost what it held
+    ///
+    /// After FLUSHALL, a lost node or an old backup the store is not what it was, and every event is answered
+    /// 503: what it has forgotten would be run again. Bring the data back, or accept the loss with this
+    /// command. Run it with the configuration, and on the machine, of one of the servers: it knows there
+    /// what was last seen. On a shared store all running servers follow by themselves; on SQLite stop the
+    /// server first.
+    Accept(accept::Accept),
 }
 
 impl Store {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
         match &self.what {
             What::Copy(copy) => copy.run(everywhere).await,
+            What::Accept(accept) => accept.run(everywhere).await,
         }
     }
 }

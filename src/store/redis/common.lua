@@ -23,7 +23,7 @@
 --   l<worker>     what its last claim got
 --   r<wish>       what a redrive renewed
 --   c             counters: what \0 source \0 handler
---   S             schema, buckets: how many buckets the store was made with
+--   V             schema, buckets: how many buckets the store was made with
 --   M             how the store stands, where it moves house: a word, the copy's id, the other store
 --   G             the generation, and behind it those it replaced; G<generation> is its counter
 -- and for keyed requests what keyed.lua says: k, i, K, o, O, fk.

@@ -201,7 +201,11 @@ impl Connection {
         let asked = redis::cmd("TIME").query_async(&mut open.reads).await;
         let (seconds, micros): (i64, i64) = asked.map_err(|error| store_error(&error))?;
         let after = self.clock.now().as_millis();
-        open.offset_ms = seconds * 1000 + micros / 1000 - (before + (after - before) / 2);
+        let way_ms = (after - before) / 2;
+        let offset_ms = seconds * 1000 + micros / 1000 - (before + way_ms);
+        // What may be nothing but the way is taken for nothing: buckets on nodes whose clocks agree then
+        // agree on what is due first.
+        open.offset_ms = if offset_ms.abs() <= way_ms + 1 { 0 } else { offset_ms };
         open.measured_at = self.clock.monotonic();
         Ok(open)
     }
@@ -304,7 +308,7 @@ impl Session {
         Timestamp::from_millis(millis.saturating_sub(self.open.offset_ms))
     }
 
-    /// Asks, and asks again where a server has turned it away undone, until there is no time left.
+    /// Asks, and asks again where a server has turned it away or is gone, until there is no time left.
     async fn ask<T, F>(&self, asked: impl Fn(Open) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = RedisResult<T>>,
@@ -326,8 +330,9 @@ impl Session {
                 timeout_at(self.deadline, self.way.open()).await.map_err(|_| silent())??;
                 return Err(StoreError::Unavailable("its generation has just changed".to_owned()));
             }
-            let is_elsewhere =
-                matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN" | "READONLY"));
+            // What a lost connection has done is not known: asked again, it answers the same.
+            let is_elsewhere = error.is_connection_dropped()
+                || matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN" | "READONLY"));
             if !is_elsewhere || Instant::now() + pause >= self.deadline {
                 return Err(store_error(&error));
             }

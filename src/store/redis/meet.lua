@@ -14,7 +14,7 @@ local slack, fresh = tonumber(ARGV[5]), ARGV[6]
 local seconds_and_micros = call('TIME')
 local now = seconds_and_micros[1] * 1000 + math.floor(seconds_and_micros[2] / 1000)
 
-local kept = call('HMGET', base .. 'S', 'schema', 'buckets')
+local kept = call('HMGET', base .. 'V', 'schema', 'buckets')
 if kept[1] and tonumber(kept[1]) > schema then return { 'newer', kept[1] } end
 if kept[2] and kept[2] ~= buckets then return { 'buckets', kept[2] } end
 
@@ -40,5 +40,5 @@ end
 counter = math.max(counter + 1, now)
 if word == 'new' then call('SET', base .. 'G', generations) end
 call('SET', base .. 'G' .. current, counter)
-if not kept[1] then call('HSET', base .. 'S', 'schema', schema, 'buckets', buckets) end
+if not kept[1] then call('HSET', base .. 'V', 'schema', schema, 'buckets', buckets) end
 return { word, current, counter, back }

@@ -22,9 +22,10 @@ local tried = {
 local forbidden = {}
 for _, command in ipairs(tried) do
   local answer = redis.pcall(unpack(command))
-  -- Redis says NOPERM or, in a script of an older one, that the user cannot run it.
-  if type(answer) == 'table' and answer.err and
-      (string.find(answer.err, 'NOPERM', 1, true) or string.find(answer.err, 'permissions', 1, true)) then
+  -- Outside of scripts it is NOPERM; inside, servers say it in words.
+  local err = type(answer) == 'table' and answer.err or ''
+  if string.find(err, 'NOPERM', 1, true) or string.find(err, 'user executing', 1, true)
+    or string.find(err, 'ACL failure', 1, true) then
     forbidden[#forbidden + 1] = command[1]
   end
 end

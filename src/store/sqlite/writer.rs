@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     count::Counted,
     error,
+    generation::Riser,
     keyed::{KeyedAnswer, KeyedCall},
 };
 use crate::{
@@ -65,9 +66,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread on this connection.
-    pub(super) fn start(connection: Connection, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        riser: Riser,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
         let (calls, batches) = batch::queue();
-        let work = move || write(&connection, clock.as_ref(), batches);
+        let work = move || write(&connection, riser, clock.as_ref(), batches);
         let thread = thread::Builder::new()
             .name("hookonce-sqlite".to_owned())
             .spawn(work)
@@ -96,6 +101,7 @@ impl Drop for Writer {
 
 fn write(
     connection: &Connection,
+    mut riser: Riser,
     clock: &dyn Clock,
     mut batches: Batches<Call, Result<Answer, StoreError>>,
 ) {
@@ -106,6 +112,7 @@ fn write(
         for (reply, answer) in replies.into_iter().zip(answers) {
             reply.send(answer);
         }
+        riser.rise_in_time(connection, clock);
     }
 }
 
