@@ -1,22 +1,30 @@
 //! The library's front door: build it, mount its routes, start its workers.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use actix_web::web;
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    web,
+};
 
 use crate::{
     admin::Admin,
+    api::Api,
     app::{self, App},
     clock::{Clock, SystemClock},
     config::{Config, HandlerConfig, HandlerKind},
+    handed_over::Keeper,
     handler::{
         CommandHandler, Configured, FunctionHandler, Handler, HttpHandler, IntoOutcome, LogHandler,
         SigningKey, http_client,
     },
-    http, limits,
+    http, limits, outbound,
     provider::{self, Settings},
     prune,
     retry::Retry,
+    seal::Seal,
     secret::Secret,
     shutdown::Tasks,
     source::{OnBadSignature, Route, Source},
@@ -65,6 +73,8 @@ impl Hookonce {
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,
         };
+        app.handed_over = Keeper::below(Some(config.server.data_dir.clone()));
+        app.refusals = app.refusals.sealed_by(Seal::kept_in(&config.server.data_dir));
         app.answer_within = config.server.answer_within;
         app.lease = config.workers.lease;
         let retention = prune::Retention {
@@ -85,6 +95,25 @@ impl Hookonce {
         http::public_routes(Arc::clone(&self.app))
     }
 
+    /// A middleware for your own service: honours the `Idempotency-Key` of requests to the path of the
+    /// API of this name, as it was given to [`Builder::api`]; without that, of requests below `/{name}`,
+    /// under the rules of [`Api::new`].
+    ///
+    /// What the service does under a key runs to its end though the client hang up, but not longer than
+    /// the thread of the server that it runs in.
+    pub fn idempotency<S, B>(
+        &self,
+        name: &str,
+    ) -> impl Transform<S, ServiceRequest, Response = ServiceResponse, Error = Error, InitError = ()>
+    + use<S, B>
+    where
+        S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+        B: MessageBody + 'static,
+    {
+        let api = self.app.apis.get(name).cloned().unwrap_or_else(|| Arc::new(Api::new(name)));
+        http::middleware(Arc::clone(&self.app), api)
+    }
+
     /// The admin API and the metrics, for an App of their own: they are not for the public.
     pub fn admin_routes(&self) -> impl FnOnce(&mut web::ServiceConfig) + Clone + use<> {
         http::admin_routes(self.admin())
@@ -95,8 +124,9 @@ impl Hookonce {
         Arc::new(Admin { app: Arc::clone(&self.app) })
     }
 
-    /// Starts the workers of every handler, as tasks of the runtime this is called in. They first take
-    /// over what a process before this one has left, where the store can tell.
+    /// Starts the workers of every handler, and what prunes and what keeps refused requests, as tasks
+    /// of the runtime this is called in. The workers first take over what a process before this one
+    /// has left, where the store can tell.
     pub fn spawn_workers(&self) -> Workers {
         let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
         self.tasks.spawn(async move {
@@ -106,7 +136,13 @@ impl Hookonce {
                 tasks.spawn(worker.run());
             }
         });
+        self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
+        let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
+        self.tasks.spawn(async move {
+            let (store, clock) = (Arc::clone(&app.store), Arc::clone(&app.clock));
+            app.refusals.run(store, clock, tasks).await;
+        });
         Workers { tasks: self.tasks.clone() }
     }
 }
@@ -176,7 +212,9 @@ pub struct Builder {
     store: StoreChoice,
     sources: Vec<(String, SourceSpec)>,
     handlers: Vec<(Configured, Interest)>,
+    apis: Vec<Api>,
     public_url: Option<String>,
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -234,10 +272,26 @@ impl Builder {
         self
     }
 
+    /// Honours the keys of this API: in [`Hookonce::routes`] where it has an upstream, or else where
+    /// [`Hookonce::idempotency`] stands.
+    #[must_use]
+    pub fn api(mut self, api: Api) -> Self {
+        self.apis.push(api);
+        self
+    }
+
     /// The public base URL, where signatures cover it (Twilio) and a proxy stands before us.
     #[must_use]
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
         self.public_url = Some(url.into());
+        self
+    }
+
+    /// The folder for secrets that providers hand over in tests of the URL: they are kept there for you to
+    /// look at. Without one they are not kept.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(folder.into());
         self
     }
 
@@ -258,8 +312,9 @@ impl Builder {
                 return Err(BuildError(mistakes));
             }
         };
-        let mut app = App::new(sources, handlers, store, clock);
+        let mut app = App::new(sources, handlers, store, clock).with_apis(self.apis);
         app.server.public_url = self.public_url;
+        app.handed_over = Keeper::below(self.data_dir);
         Ok(Hookonce::new(app, prune::Retention::default()))
     }
 
@@ -346,7 +401,7 @@ pub struct SourceSpec {
 pub fn from(provider: impl Into<String>) -> SourceSpec {
     SourceSpec {
         provider: provider.into(),
-        settings: Settings::default(),
+        settings: Settings { fetch_keys: true, ..Settings::default() },
         on_bad_signature: OnBadSignature::default(),
     }
 }
@@ -363,6 +418,14 @@ impl SourceSpec {
     #[must_use]
     pub fn public_key(mut self, key: impl Into<String>) -> Self {
         self.settings.public_keys.push(key.into());
+        self
+    }
+
+    /// Whether a key that is not among the public keys is fetched from where the provider publishes it, if
+    /// it does. It is, unless told otherwise; [`Hookonce::spawn_workers`] starts what fetches them.
+    #[must_use]
+    pub fn fetch_keys(mut self, fetch_keys: bool) -> Self {
+        self.settings.fetch_keys = fetch_keys;
         self
     }
 

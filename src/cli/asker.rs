@@ -8,12 +8,15 @@ use hookonce::{
     Hookonce,
     admin::{
         Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, MoveRequest,
-        ReplayRequest, Selection,
+        Readmitted, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
+        keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     config::Config,
     delivery::{Attempt, DeliveryId},
     event::EventId,
     handler::http_client,
+    key::{KeyId, KeyRecord},
+    refusal::RefusalId,
     secret::Secret,
     store::Stats,
 };
@@ -106,6 +109,27 @@ impl Asker {
         }
     }
 
+    pub(crate) async fn refusals(&self, query: RefusalQuery) -> anyhow::Result<RefusalPage> {
+        match self {
+            Self::Server(client) => client.get("refusals", &query).await,
+            Self::Store(admin) => Ok(admin.refusals(query).await?),
+        }
+    }
+
+    pub(crate) async fn refusal(&self, id: RefusalId) -> anyhow::Result<RefusalRecord> {
+        match self {
+            Self::Server(client) => client.get(&format!("refusals/{id}"), &()).await,
+            Self::Store(admin) => Ok(admin.refusal(id).await?),
+        }
+    }
+
+    pub(crate) async fn readmit(&self, id: RefusalId) -> anyhow::Result<Readmitted> {
+        match self {
+            Self::Server(client) => client.post(&format!("refusals/{id}/readmit"), &()).await,
+            Self::Store(admin) => Ok(admin.readmit(id).await?),
+        }
+    }
+
     pub(crate) async fn deliveries(&self, query: DeliveryQuery) -> anyhow::Result<DeliveryPage> {
         match self {
             Self::Server(client) => client.get("deliveries", &query).await,
@@ -138,6 +162,31 @@ impl Asker {
         match self {
             Self::Server(client) => client.post("deliveries/kill", &ask).await,
             Self::Store(admin) => Ok(admin.kill(ask).await?),
+        }
+    }
+
+    pub(crate) async fn keys(&self, query: KeyQuery) -> anyhow::Result<KeyPage> {
+        match self {
+            Self::Server(client) => client.get("keys", &query).await,
+            Self::Store(admin) => Ok(admin.keys(query).await?),
+        }
+    }
+
+    pub(crate) async fn key(&self, id: KeyId) -> anyhow::Result<KeyRecord> {
+        match self {
+            Self::Server(client) => client.get(&format!("keys/{id}"), &()).await,
+            Self::Store(admin) => Ok(admin.key(id).await?),
+        }
+    }
+
+    pub(crate) async fn resolve_key(
+        &self,
+        id: KeyId,
+        ask: ResolveRequest,
+    ) -> anyhow::Result<ResolvedKey> {
+        match self {
+            Self::Server(client) => client.post(&format!("keys/{id}/resolve"), &ask).await,
+            Self::Store(admin) => Ok(admin.resolve_key(id, ask).await?),
         }
     }
 }

@@ -9,9 +9,15 @@ use serde::Serialize;
 
 use super::answer;
 use crate::{
-    admin::{Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, ReplayRequest, Selection},
+    admin::{
+        Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
+        Selection,
+        keys::{KeyQuery, ResolveRequest},
+    },
     delivery::DeliveryId,
     event::EventId,
+    key::KeyId,
+    refusal::RefusalId,
     store::StoreError,
 };
 
@@ -29,11 +35,17 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/events/{id}/request", web::get().to(request))
         .route("/api/v1/events/{id}/replay", web::post().to(replay))
         .route("/api/v1/events/{id}/admit", web::post().to(admit))
+        .route("/api/v1/refusals", web::get().to(refusals))
+        .route("/api/v1/refusals/{id}", web::get().to(refusal))
+        .route("/api/v1/refusals/{id}/readmit", web::post().to(readmit))
         .route("/api/v1/deliveries", web::get().to(deliveries))
         .route("/api/v1/deliveries/redrive", web::post().to(redrive))
         .route("/api/v1/deliveries/move", web::post().to(move_to))
         .route("/api/v1/deliveries/kill", web::post().to(kill))
-        .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts));
+        .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts))
+        .route("/api/v1/keys", web::get().to(keys))
+        .route("/api/v1/keys/{id}", web::get().to(key))
+        .route("/api/v1/keys/{id}/resolve", web::post().to(resolve_key));
 }
 
 type Asked = web::Data<Admin>;
@@ -51,11 +63,15 @@ async fn readyz(admin: Asked) -> HttpResponse {
 }
 
 async fn metrics(admin: Asked) -> HttpResponse {
-    let stats = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, admin.stats()).await;
-    let stats = stats.ok().and_then(Result::ok);
-    HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4")
-        .body(admin.app.metrics.text(stats.as_ref(), admin.app.store.cache()))
+    let asked = async { Ok::<_, AdminError>((admin.stats().await?, admin.key_counts().await?)) };
+    let told = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, asked).await;
+    let told = told.ok().and_then(Result::ok);
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(
+        admin
+            .app
+            .metrics
+            .text(told.as_ref().map(|(stats, keys)| (stats, keys)), admin.app.store.cache()),
+    )
 }
 
 async fn stats(admin: Asked) -> HttpResponse {
@@ -97,6 +113,18 @@ async fn admit(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
     told(admin.admit(id.into_inner()).await)
 }
 
+async fn refusals(admin: Asked, query: web::Query<RefusalQuery>) -> HttpResponse {
+    told(admin.refusals(query.into_inner()).await)
+}
+
+async fn refusal(admin: Asked, id: web::Path<RefusalId>) -> HttpResponse {
+    told(admin.refusal(id.into_inner()).await)
+}
+
+async fn readmit(admin: Asked, id: web::Path<RefusalId>) -> HttpResponse {
+    told(admin.readmit(id.into_inner()).await)
+}
+
 async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpResponse {
     told(admin.deliveries(query.into_inner()).await)
 }
@@ -115,6 +143,22 @@ async fn kill(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
 
 async fn attempts(admin: Asked, id: web::Path<DeliveryId>) -> HttpResponse {
     told(admin.attempts(id.into_inner()).await)
+}
+
+async fn keys(admin: Asked, query: web::Query<KeyQuery>) -> HttpResponse {
+    told(admin.keys(query.into_inner()).await)
+}
+
+async fn key(admin: Asked, id: web::Path<KeyId>) -> HttpResponse {
+    told(admin.key(id.into_inner()).await)
+}
+
+async fn resolve_key(
+    admin: Asked,
+    id: web::Path<KeyId>,
+    ask: web::Json<ResolveRequest>,
+) -> HttpResponse {
+    told(admin.resolve_key(id.into_inner(), ask.into_inner()).await)
 }
 
 fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {

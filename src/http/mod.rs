@@ -5,6 +5,7 @@ mod answer;
 mod api;
 mod body;
 mod guard;
+mod idempotency;
 mod webhook;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, dev::Server, middleware::from_fn, web};
 
+pub(crate) use self::idempotency::middleware;
 use crate::{admin::Admin, app::App, limits};
 
 /// The public routes: one for each source and for each API that has an upstream, and an answer for every

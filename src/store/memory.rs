@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::{
     Claimed, Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
-    Release, Stats, Store, StoreError, Which, Wish, keys::KeyModel, mark::MarkKey,
-    moving::Standing,
+    Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError,
+    Which, Wish, keys::KeyModel, mark::MarkKey, moving::Standing, refusals,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -28,6 +28,7 @@ use crate::{
     },
     limits,
     receipt::Admission,
+    refusal::RefusalId,
 };
 
 /// A store in this process's memory.
@@ -194,7 +195,35 @@ impl Store for MemoryStore {
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         let mut tables = self.lock();
         tables.serves()?;
+        tables.refusals.prune(prune.held_before);
         Ok(tables.prune(prune) + self.keys.prune(prune.now, prune.lot))
+    }
+}
+
+#[async_trait]
+impl Refusals for MemoryStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        let mut tables = self.lock();
+        tables.serves()?;
+        tables.refusals.keep(refused);
+        Ok(())
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        Ok(self.lock().refusals.page(filter))
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        Ok(self.lock().refusals.one(id))
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        self.lock().refusals.note(id, readmission);
+        Ok(())
     }
 }
 
@@ -211,6 +240,7 @@ pub(super) struct Tables {
     /// By source and handler; the handler is empty for what is about events only.
     pub(super) counts: BTreeMap<(String, String), Counts>,
     pub(super) standing: Standing,
+    refusals: refusals::Table,
 }
 
 #[derive(Debug)]

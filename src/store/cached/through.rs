@@ -12,9 +12,11 @@ use crate::{
     event::{EventId, NewEvent},
     key::{KeyId, KeyRecord, SavedResponse},
     receipt::Admission,
+    refusal::RefusalId,
     store::{
         CacheCounts, Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold,
-        Prune, Release, Stats, Store, StoreError, Wish,
+        Prune, Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store,
+        StoreError, Wish,
         keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
         moving::{Cursor, Moving, Record, Standing, Step},
     },
@@ -185,5 +187,28 @@ impl Moving for CachedStore {
 
     async fn import(&self, copy: Uuid, records: Vec<Record>) -> Result<(), StoreError> {
         self.store.import(copy, records).await
+    }
+}
+
+#[async_trait]
+impl Refusals for CachedStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        self.store.keep_refusals(refused).await
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        self.store.refusals(filter).await
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        self.store.refusal(id).await
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        self.store.note_readmitted(id, readmission).await
     }
 }

@@ -13,6 +13,7 @@ use super::{
     keyed,
     keys::Bucket,
     read::Reader,
+    refusals,
     scripts::{self, Call},
     work,
 };
@@ -130,6 +131,7 @@ impl Served {
             .arg(session.to_server(prune.held_before))
             .arg(lot);
         let events_and_marks: usize = session.call(&call).await?;
+        refusals::prune(&session, prune.held_before).await?;
         Ok(events_and_marks + keyed::prune(&session, prune.now, lot).await?)
     }
 

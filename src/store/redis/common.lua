@@ -22,6 +22,9 @@
 --   fd, fx, fh    events that are done; dead or unrouted; held: by when they ended
 --   l<worker>     what its last claim got
 --   r<wish>       what a redrive renewed
+--   n<id>         refused request: m its line in the list, h headers, z sealed, b body, s source,
+--                 st step, n bytes, ra when it was readmitted, and as which events
+--   N<source>, P  refused requests of a source, and all of them, by id
 --   c             counters: what \0 source \0 handler
 --   V             schema, buckets: how many buckets the store was made with
 --   M             how the store stands, where it moves house: a word, the copy's id, the other store

@@ -29,6 +29,7 @@ mod meet;
 mod moving;
 mod primary;
 mod read;
+mod refusals;
 mod scripts;
 mod wish;
 mod work;
@@ -54,13 +55,15 @@ use self::{
 };
 use super::{
     Claimed, DeliveryFilter, Durability, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
-    Release, Stats, Store, StoreError, Wish, batch, generation::Seen,
+    Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError,
+    Wish, batch, generation::Seen,
 };
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
+    refusal::RefusalId,
 };
 
 /// A store on Redis.
@@ -133,6 +136,10 @@ impl RedisStore {
     fn claiming_of(&self, handler: &Arc<str>) -> Arc<tokio::sync::Mutex<()>> {
         let mut claiming = self.claiming.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(claiming.entry(Arc::clone(handler)).or_default())
+    }
+
+    fn first_bucket(&self) -> Result<&Served, StoreError> {
+        self.buckets.first().ok_or_else(admit::unexpected)
     }
 
     fn bucket_of(&self, event: &NewEvent) -> Result<&Served, StoreError> {
@@ -293,6 +300,30 @@ fn all<T>(answers: Vec<Result<Vec<T>, StoreError>>) -> Result<Vec<T>, StoreError
         whole.extend(answer?);
     }
     Ok(whole)
+}
+
+/// All refusals are in the first bucket: they are few, and there is a bound for each source.
+#[async_trait]
+impl Refusals for RedisStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        refusals::keep(self.first_bucket()?, &refused).await
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        refusals::page(self.first_bucket()?, filter).await
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        refusals::one(self.first_bucket()?, id).await
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        refusals::note_readmitted(self.first_bucket()?, id, readmission).await
+    }
 }
 
 /// Without the password in its URL.

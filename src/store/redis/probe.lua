@@ -7,11 +7,12 @@ local key = KEYS[1]
 local hash, set, list, sorted, text = key .. 'h', key .. 's', key .. 'l', key .. 'z', key .. 't'
 local tried = {
   { 'TIME' },
-  { 'HSET', hash, 'f', '1' }, { 'HGET', hash, 'f' }, { 'HMGET', hash, 'f' }, { 'HGETALL', hash },
+  { 'HSET', hash, 'f', '1' }, { 'HSETNX', hash, 'f', '1' }, { 'HGET', hash, 'f' }, { 'HMGET', hash, 'f' }, { 'HGETALL', hash },
   { 'HINCRBY', hash, 'n', 1 }, { 'HLEN', hash }, { 'HKEYS', hash }, { 'HSTRLEN', hash, 'f' },
   { 'HEXISTS', hash, 'f' }, { 'HDEL', hash, 'f' },
   { 'ZADD', sorted, 0, 'm' }, { 'ZCARD', sorted }, { 'ZRANGE', sorted, 0, 0 },
   { 'ZRANGEBYSCORE', sorted, '-inf', '+inf' }, { 'ZREVRANGEBYLEX', sorted, '+', '-' },
+  { 'ZRANGEBYLEX', sorted, '-', '+' },
   { 'ZCOUNT', sorted, '-inf', '+inf' }, { 'ZREM', sorted, 'm' },
   { 'LPUSH', list, 'e' }, { 'LRANGE', list, 0, 0 }, { 'LTRIM', list, 0, 0 },
   { 'SADD', set, 'm' }, { 'SMEMBERS', set }, { 'SCARD', set }, { 'SREM', set, 'm' },

@@ -34,6 +34,11 @@ pub(super) static REDRIVE: LazyLock<Script> = script!(" flags=allow-oom", "serve
 pub(super) static MOVE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "move.lua");
 pub(super) static KILL: LazyLock<Script> = script!(" flags=allow-oom", "serves", "kill.lua");
 pub(super) static PRUNE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "prune.lua");
+pub(super) static KEEP_REFUSALS: LazyLock<Script> = script!("", "serves", "keep_refusals.lua");
+pub(super) static NOTE_READMITTED: LazyLock<Script> =
+    script!(" flags=allow-oom", "serves", "note_readmitted.lua");
+pub(super) static PRUNE_REFUSALS: LazyLock<Script> =
+    script!(" flags=allow-oom", "serves", "prune_refusals.lua");
 pub(super) static BEGIN: LazyLock<Script> = script!("", "serves", "keyed.lua", "begin.lua");
 pub(super) static EXTEND_KEY: LazyLock<Script> =
     script!(" flags=allow-oom", "ends", "keyed.lua", "extend_key.lua");
@@ -62,7 +67,7 @@ pub(super) static ACCEPT: LazyLock<Script> = script_alone!("accept.lua");
 pub(super) static PROBE: LazyLock<Script> = script_alone!("probe.lua");
 
 /// All that work in a bucket.
-pub(super) static WORKING: [&LazyLock<Script>; 19] = [
+pub(super) static WORKING: [&LazyLock<Script>; 22] = [
     &ADMIT,
     &CLAIM,
     &EXTEND,
@@ -82,6 +87,9 @@ pub(super) static WORKING: [&LazyLock<Script>; 19] = [
     &MARK_UNKNOWN,
     &RESOLVE,
     &PRUNE_KEYS,
+    &KEEP_REFUSALS,
+    &NOTE_READMITTED,
+    &PRUNE_REFUSALS,
 ];
 
 /// One call of a script, on one bucket.
@@ -157,6 +165,9 @@ mod tests {
             include_str!("mark_unknown.lua"),
             include_str!("resolve.lua"),
             include_str!("prune_keys.lua"),
+            include_str!("keep_refusals.lua"),
+            include_str!("note_readmitted.lua"),
+            include_str!("prune_refusals.lua"),
             include_str!("meet.lua"),
             include_str!("accept.lua"),
         ];

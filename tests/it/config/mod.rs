@@ -3,12 +3,13 @@
 use std::{fs, path::Path, time::Duration};
 
 use hookonce::{
+    api::{Principal, Save},
     config::{self, Config, EXAMPLE, HandlerKind, KEYS, LogFormat, Mistakes, Surroundings},
     event::ReplayGuard,
     limits,
     provider::PROVIDERS,
     retry::Retry,
-    store::Durability,
+    store::{Durability, keys::OnUnknown},
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -102,6 +103,25 @@ fn every_setting_can_be_written() {
         concurrency = 1
         retry = { attempts = 1, first = "10ms", max = "10ms" }
         signing_secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        [apis.payments]
+        path = "/v1/payments"
+        upstream = "http://127.0.0.1:9000/base"
+        methods = ["POST", "PUT"]
+        required = true
+        header = "X-Request-Key"
+        principal = "jwt:sub"
+        secrets = ["hidden"]
+        fingerprint_headers = ["Stripe-Account"]
+        canonical_json = true
+        save = "all"
+        retention = "2d"
+        lease_max = "2m"
+        wait = "2s"
+        timeout = "30s"
+        body_bytes_max = "2MiB"
+        answer_bytes_max = "2MiB"
+        duplicate_status = 200
+        on_unknown = "retry"
         [log]
         format = "json"
         level = "warn,hookonce::work=debug"
@@ -109,6 +129,14 @@ fn every_setting_can_be_written() {
     )
     .unwrap();
     assert_eq!(config.warnings, []);
+    let [api] = config.apis.as_slice() else { panic!("one API") };
+    assert_eq!((&*api.name, api.path.as_str()), ("payments", "/v1/payments"));
+    assert_eq!((&api.required, api.header.as_str()), (&api.methods, "x-request-key"));
+    assert!(matches!(&api.principal, Principal::Claim { name, .. } if name == "sub"));
+    assert_eq!(api.fingerprint_headers, ["stripe-account"]);
+    assert_eq!((api.save, api.on_unknown), (Save::All, OnUnknown::Retry));
+    assert_eq!((api.timeout, api.lease_max), (Duration::from_secs(30), Duration::from_mins(2)));
+    assert_eq!((api.duplicate_status, api.answer_bytes_max), (Some(200), 2 << 20));
     assert_eq!(config.server.public_url.as_deref(), Some("https://a.example/hooks"));
     assert_eq!(config.server.trusted_proxies.len(), 2);
     assert_eq!(config.store.durability, Durability::Relaxed);
@@ -195,6 +223,7 @@ fn no_message_and_no_debug_output_shows_a_secret() {
         "[sources.svix]\nsecrets = ['whsec_hidden!']\ntolerance = 'hidden'",
         "[handlers.a]\nurl = 'hidden'\nsources = ['hidden']\nsigning_secret = 'whsec_hidden'\ncommand = 'hidden'",
         "[log]\nlevel = 'hidden'",
+        "[apis.a]\nupstream = 'hidden'\nprincipal = 'hid den'\nsave = 'hidden'\nsecrets = ['hidden']",
         "[sources.stripe]\nsecrets = [\"hidden]",
     ] {
         let said = mistakes(text);
@@ -204,7 +233,8 @@ fn no_message_and_no_debug_output_shows_a_secret() {
         "[server]\nadmin_token = 'hidden'\n[store]\nurl = 'redis://:hidden@a'\n\
          [sources.stripe]\nsecrets = ['${STRIPE_WEBHOOK_SECRET}']\n\
          [handlers.a]\nurl = 'http://a:hidden@a/hidden'\nsigning_secret = 'whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'\n\
-         [handlers.b]\ncommand = ['a', 'hidden']",
+         [handlers.b]\ncommand = ['a', 'hidden']\n\
+         [apis.a]\nupstream = 'http://a/hidden'\nprincipal = 'jwt:sub'\nsecrets = ['hidden']",
     );
     let shown = format!("{:?}", config.unwrap());
     assert!(!shown.contains("hidden") && !shown.contains("AAAA"), "{shown}");
@@ -270,6 +300,38 @@ fn without_a_file_every_provider_has_a_source() {
     let [warning] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
     assert!(warning.message.starts_with("development secrets are in use: "), "{warning}");
     assert!(!warning.message.contains("STRIPE_WEBHOOK_SECRET"), "{warning}");
+}
+
+#[test]
+fn without_a_file_a_public_key_comes_from_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "5986b3301407de64a9dc565bb4f0b21819aa904f5076376ccb4cdd55b0fa9719";
+    let environment = |name: &str| match name {
+        "DISCORD_PUBLIC_KEY" | "AWS_SNS_PUBLIC_KEY" => Some(key.to_owned()),
+        "DISCORD_STANDIN_SECRET" => Some("standin_that_does_not_count".to_owned()),
+        _ => None,
+    };
+    let config = Config::without_file(&environment, folder.path()).unwrap();
+    let discord = config.sources.iter().find(|source| &*source.name == "discord").unwrap();
+    assert_eq!(discord.settings.public_keys, [key]);
+    assert!(discord.settings.secrets.is_empty());
+    // A key alone does not make a source of SNS: what is missing is told.
+    assert!(config.sources.iter().all(|source| &*source.name != "aws_sns"));
+    let told = config.warnings.iter().find(|warning| warning.message.contains("`aws_sns`"));
+    assert!(told.unwrap().message.contains("topic_arn: is not set"));
+}
+
+#[test]
+fn keys_are_fetched_unless_the_file_says_no_where_the_provider_publishes_them() {
+    let sns = "[sources.aws_sns]\ntopic_arn = \"arn:aws:sns:us-east-1:123456789012:orders\"\n";
+    let source = |text: &str| parse(text).map(|config| config.sources.into_iter().next().unwrap());
+    assert!(source(sns).unwrap().keyring.is_some());
+    assert!(source(&format!("{sns}fetch_keys = true\n")).unwrap().keyring.is_some());
+    let said = source(&format!("{sns}fetch_keys = false\n")).unwrap_err().to_string();
+    assert!(said.contains("sources.aws_sns.public_keys: none is set"), "{said}");
+    let said =
+        source("[sources.stripe]\nsecrets = [\"s\"]\nfetch_keys = true\n").unwrap_err().to_string();
+    assert!(said.contains("sources.stripe.fetch_keys: is not possible"), "{said}");
 }
 
 #[test]
