@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod keys;
 mod load;
+mod migrate;
 mod output;
 mod providers;
 mod redrive;
@@ -79,6 +80,11 @@ enum Command {
     Verify(verify::Verify),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),
+    /// Bring the schema of the store up to this version of hookonce
+    ///
+    /// A store that is new needs none. On Postgres, run it once when a new version says so. Two at once
+    /// wait for each other.
+    Migrate(migrate::Migrate),
     /// Find out what is wrong: the configuration, the store, and why requests were refused
     ///
     /// The exit code is 0 if nothing is wrong, 1 if requests were refused, 64 for a mistake in the
@@ -122,6 +128,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sign(sign) => sign.run(&everywhere),
         Command::Verify(verify) => verify.run(&everywhere),
         Command::Check(check) => check.run(&everywhere).await,
+        Command::Migrate(migrate) => migrate.run(&everywhere).await,
         Command::Doctor(doctor) => doctor.run(&everywhere).await,
         Command::Health(health) => health.run(&everywhere).await,
         Command::Stats(stats) => stats.run(&everywhere).await,

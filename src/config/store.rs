@@ -29,8 +29,8 @@ pub struct Store {
 
 /// Where marks can be cached, and which stores gain by it.
 const CACHES: [&str; 2] = ["redis://", "rediss://"];
-const CACHED_STORES: [&str; 2] = ["sqlite:", "postgres://"];
-const STORES: [&str; 8] = [
+const CACHED_STORES: [&str; 3] = ["sqlite:", "postgres://", "postgresql://"];
+const STORES: [&str; 10] = [
     "memory:",
     "sqlite:",
     "redis://",
@@ -39,18 +39,16 @@ const STORES: [&str; 8] = [
     "rediss-cluster://",
     "redis-sentinel://",
     "rediss-sentinel://",
+    "postgres://",
+    "postgresql://",
 ];
-const STORES_NOT_YET: [&str; 1] = ["postgres://"];
 
 pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findings) -> Store {
     section.refuse_unknown_keys(&[], found);
     let url = section.text("url", found).unwrap_or_default();
     let is_one_of = |stores: &[&str]| stores.iter().any(|store| url.starts_with(store));
-    if is_one_of(&STORES_NOT_YET) {
-        let instead = "is a store that is not in this version yet: write \"sqlite:hookonce.db\" or \"redis://127.0.0.1:6379\"";
-        section.mistake("url", instead, found);
-    } else if !is_one_of(&STORES) || url == "sqlite:" {
-        let instead = "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\" or \"memory:\"";
+    if !is_one_of(&STORES) || url == "sqlite:" {
+        let instead = "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\", \"postgres://user:password@host/database\" or \"memory:\"";
         section.mistake("url", instead, found);
     }
     let cache = section.text("cache", found).map(|cache| {

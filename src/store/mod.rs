@@ -22,6 +22,8 @@ pub mod keys;
 pub mod mark;
 pub mod memory;
 pub mod moving;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod refusals;
@@ -48,7 +50,7 @@ use crate::{
 pub use self::refusals::{Readmission, RefusalFilter, RefusalRow, Refusals, Refused};
 
 /// Opens the store that `url` names: `memory:`, `sqlite:FILE`, `redis://…`, `redis-cluster://…` or
-/// `redis-sentinel://…`.
+/// `redis-sentinel://…`, or `postgres://…`.
 ///
 /// A server that cannot be reached just now is no error: its calls say so until it can. What was last seen of
 /// the store is kept in `data_dir`; without one it is known as long as this process lives.
@@ -75,8 +77,12 @@ pub async fn connect(
             | "rediss-sentinel",
             _,
         ) => Ok(Arc::new(redis::RedisStore::connect(url, durability, data_dir, clock).await?)),
+        #[cfg(feature = "postgres")]
+        ("postgres" | "postgresql", _) => {
+            Ok(Arc::new(postgres::PostgresStore::connect(url, clock).await?))
+        }
         (scheme, _) => Err(StoreError::Failed(format!(
-            "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…` or `memory:`"
+            "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…`, `postgres://…` or `memory:`"
         ))),
     }
 }

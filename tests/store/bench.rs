@@ -40,6 +40,8 @@ pub(crate) struct Bench {
     numbers: AtomicU64,
     /// Whether one verb may happen at several times, in several places.
     pub(crate) has_buckets: bool,
+    /// Whether another store can take over what is in it.
+    pub(crate) moves: bool,
     /// What must live as long as the store: its folder, its server.
     kept: Box<dyn Any + Send + Sync>,
 }
@@ -51,7 +53,7 @@ enum BenchClock {
     Manual(Arc<ManualClock>),
     /// The store's own: the test sleeps, and knows the time about.
     #[cfg_attr(
-        not(feature = "redis"),
+        not(any(feature = "postgres", feature = "redis")),
         expect(dead_code, reason = "no store without a server has one")
     )]
     Own(Arc<dyn Clock>),
@@ -71,8 +73,20 @@ pub(crate) fn memory_beside(other: &Bench) -> Bench {
         clock: other.clock.clone(),
         numbers: AtomicU64::new(1 << 32),
         has_buckets: false,
+        moves: true,
         kept: Box::new(()),
     }
+}
+
+/// Postgres, in a database of its own.
+#[cfg(feature = "postgres")]
+pub(crate) async fn postgres() -> Bench {
+    use hookonce::{clock::SystemClock, store::postgres::PostgresStore};
+    let database = crate::postgres_server::PostgresServer::shared_database();
+    let clock = SystemClock::start();
+    let store = PostgresStore::connect(&database.url, clock.clone()).await;
+    let bench = Bench::own(Arc::new(store.expect("postgres is there")), clock, database);
+    Bench { moves: false, ..bench }
 }
 
 /// Redis, on a server of its own.
@@ -162,18 +176,32 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Manual(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), has_buckets: false, kept: Box::new(kept) }
+        Self {
+            store,
+            clock,
+            numbers: AtomicU64::new(0),
+            has_buckets: false,
+            moves: true,
+            kept: Box::new(kept),
+        }
     }
 
     /// A bench around a store with a clock of its own, about the same as `clock`.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn own(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Own(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), has_buckets: false, kept: Box::new(kept) }
+        Self {
+            store,
+            clock,
+            numbers: AtomicU64::new(0),
+            has_buckets: false,
+            moves: true,
+            kept: Box::new(kept),
+        }
     }
 
     /// A lease or delay that is over with the next verb, and not before: where the clock is real, a
