@@ -23,6 +23,7 @@ mod faults;
 mod handlers;
 mod idempotency;
 mod leftovers;
+mod moving;
 mod outage;
 mod power_cut;
 mod privacy;
