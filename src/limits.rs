@@ -188,6 +188,10 @@ pub const PAGE_ROWS_MAX: usize = 1000;
 /// Deliveries that one redrive, move or kill takes at most.
 pub const WISH_ROWS_MAX: usize = 10_000;
 
+/// How many events or marks are carried to another store at once. It ends sooner where they hold
+/// [`BATCH_BYTES_MAX`].
+pub const EXPORT_ROWS: usize = 500;
+
 /// How long a shut-down waits for attempts in progress before it releases them.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
 

@@ -21,6 +21,7 @@ mod serve;
 mod sign;
 mod stand_in;
 mod stats;
+mod store;
 mod tally;
 mod verify;
 
@@ -101,6 +102,8 @@ enum Command {
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
     Redrive(redrive::Redrive),
+    /// See to the store itself: move everything into another, or accept a loss
+    Store(store::Store),
     /// List refused requests, show one, or admit some after all
     Refusals(refusals::Refusals),
     /// List the keys of your APIs, show one, or resolve one whose outcome is unknown
@@ -133,6 +136,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Deliveries(deliveries) => deliveries.run(&everywhere).await,
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
+        Command::Store(store) => store.run(&everywhere).await,
         Command::Refusals(refusals) => refusals.run(&everywhere).await,
         Command::Keys(keys) => keys.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
@@ -160,7 +164,10 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     Output::tell_error(error);
     if error.is::<Mistakes>() || error.is::<Misused>() {
         ExitCode::from(EXIT_USAGE)
-    } else if error.is::<asker::Unreachable>() || error.is::<hookonce::store::StoreError>() {
+    } else if error.is::<asker::Unreachable>()
+        || error.is::<hookonce::store::StoreError>()
+        || error.is::<hookonce::store::moving::CopyError>()
+    {
         ExitCode::from(EXIT_UNAVAILABLE)
     } else {
         ExitCode::FAILURE

@@ -78,7 +78,7 @@ async fn fill(setup: &Setup, count: usize) {
     std::fs::create_dir_all(setup.data_dir()).unwrap();
     let clock = SystemClock::start();
     let url = format!("sqlite:{}", setup.data_dir().join("hookonce.db").display());
-    let store = store::connect(&url, Durability::Always, &clock).await.unwrap();
+    let store = store::connect(&url, Durability::Always, None, &clock).await.unwrap();
     let headers = Arc::new(Headers::default());
     for lot in 0..count / 1000 {
         let now = clock.now();

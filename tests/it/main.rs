@@ -26,6 +26,7 @@ mod faults;
 mod handlers;
 mod idempotency;
 mod leftovers;
+mod moving;
 mod outage;
 mod power_cut;
 mod privacy;

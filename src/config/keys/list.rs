@@ -80,7 +80,7 @@ pub static KEYS: &[Key] = &[
     key(
         "store",
         "durability",
-        choice(&["always", "relaxed"], &["replicated"]),
+        choice(&["always", "replicated", "relaxed"], &[]),
         Fallback::Text("always"),
         "What a yes survives on Redis. SQLite and Postgres are always durable, and memory never is.",
     ),

@@ -18,6 +18,7 @@ mod delivery;
 mod error;
 mod keyed;
 mod mark;
+mod moving;
 mod prune;
 mod read;
 mod refusals;
