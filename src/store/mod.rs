@@ -79,7 +79,7 @@ pub async fn connect(
         ) => Ok(Arc::new(redis::RedisStore::connect(url, durability, data_dir, clock).await?)),
         #[cfg(feature = "postgres")]
         ("postgres" | "postgresql", _) => {
-            Ok(Arc::new(postgres::PostgresStore::connect(url, clock).await?))
+            Ok(Arc::new(postgres::PostgresStore::connect(url, data_dir, clock).await?))
         }
         (scheme, _) => Err(StoreError::Failed(format!(
             "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…`, `postgres://…` or `memory:`"

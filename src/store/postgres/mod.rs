@@ -16,6 +16,7 @@ mod connection;
 mod count;
 mod delivery;
 mod error;
+mod generation;
 mod keyed;
 mod mark;
 mod moving;
@@ -31,6 +32,7 @@ mod wish;
 
 use std::{
     fmt,
+    path::Path,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -52,6 +54,7 @@ use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish,
     batch::{self, Calls},
+    generation::Seen,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -95,14 +98,24 @@ impl PostgresStore {
     /// made where there is none.
     ///
     /// A server that cannot be reached is no error here: calls answer [`StoreError::Unavailable`]
-    /// until it is there.
+    /// until it is there. Neither is a database that has lost what it held: see [`Store::accept`]. What
+    /// was last seen of it is kept in `data_dir`, or as long as this lives.
     ///
     /// # Errors
     /// [`StoreError::Weak`] when the server does not keep a yes, with all that is to be changed;
     /// [`StoreError::Newer`]; [`StoreError::Failed`] when the URL is none, the server refuses us, or the
     /// schema is to be migrated first.
-    pub async fn connect(url: &str, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let way = Way::new(Target::parse(url)?, clock);
+    pub async fn connect(
+        url: &str,
+        data_dir: Option<&Path>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let target = Target::parse(url)?;
+        let seen = match data_dir {
+            Some(folder) => Seen::in_folder(folder, &target.address())?,
+            None => Seen::in_memory(),
+        };
+        let way = Way::new(target, seen, clock);
         let (admissions, admit_batches) = batch::queue();
         let (settlements, settle_batches) = batch::queue();
         let (keyed, keyed_batches) = batch::queue();
@@ -119,8 +132,12 @@ impl PostgresStore {
         // Making the tables may take longer than a call may.
         match probe(&store.chores).await {
             Ok(()) => {}
-            Err(StoreError::Unavailable(problem) | StoreError::Full(problem)) => {
-                tracing::warn!(problem, "the store is not there yet; it is used as soon as it is");
+            Err(
+                problem @ (StoreError::Unavailable(_)
+                | StoreError::Full(_)
+                | StoreError::Forgotten(_)),
+            ) => {
+                tracing::warn!(%problem, "the store cannot be used yet; it is used as soon as it can");
             }
             Err(error) => return Err(error),
         }
@@ -177,7 +194,7 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
         refusals::STATEMENTS,
         prune::STATEMENTS,
     ];
-    Lane::new(way, patience, &statements)
+    Lane::new(way, patience, &statements).rising()
 }
 
 fn reading_lane(way: &Way) -> Lane {
@@ -247,6 +264,10 @@ impl Store for PostgresStore {
         let turn = self.work.turn().await?;
         let released = settle::release(&turn, release).await;
         turn.end(released).await
+    }
+
+    async fn accept(&self) -> Result<usize, StoreError> {
+        self.chores.accept().await.map(usize::from)
     }
 
     async fn orphans(&self) -> Result<Vec<Leased>, StoreError> {
