@@ -6,6 +6,7 @@
 
 #[cfg(feature = "postgres")]
 #[path = "support/postgres_server.rs"]
+#[expect(dead_code, reason = "tests/it uses the rest of it")]
 mod postgres_server;
 #[cfg(feature = "redis")]
 #[path = "support/redis_cluster.rs"]

@@ -18,6 +18,7 @@ use hookonce::{
 
 use crate::{
     exactly_once::config,
+    postgres_server::PostgresServer,
     redis_server::RedisServer,
     support::{
         alone,
@@ -51,6 +52,17 @@ async fn twenty_kills_under_load_lose_nothing_on_redis() {
     let folder = tempfile::tempdir().unwrap();
     let (redis, sink) = (RedisServer::start(), slow_sink());
     let config = format!("{}\n[workers]\nlease = \"2s\"\n", config(&redis.url(), &sink));
+    let setup = Setup::new(folder.path(), &config);
+    let acknowledged = kill_under_load(&setup, Duration::from_secs(1)).await;
+    check(&setup, &sink, &acknowledged, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_kills_under_load_lose_nothing_on_postgres() {
+    let _alone = alone().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (postgres, sink) = (PostgresServer::start(&[]), slow_sink());
+    let config = format!("{}\n[workers]\nlease = \"2s\"\n", config(&postgres.database(), &sink));
     let setup = Setup::new(folder.path(), &config);
     let acknowledged = kill_under_load(&setup, Duration::from_secs(1)).await;
     check(&setup, &sink, &acknowledged, 0).await;

@@ -6,7 +6,7 @@
 use std::{
     io::Write as _,
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -48,10 +48,21 @@ impl PostgresServer {
     /// A server of the test's own, with these settings.
     pub(crate) fn start(settings: &[&str]) -> Self {
         let folder = Folder::new();
-        let copied = as_postgres("cp")
-            .args(["-a", &fresh_data().data(), &text(folder.path.path())])
-            .status();
-        assert!(copied.expect("cp runs").success(), "the data can be copied");
+        copy_fresh_data(folder.path.path());
+        Self::start_in(folder, settings)
+    }
+
+    /// The same with its data on `disk`, which the user it runs as may write to.
+    pub(crate) fn start_on(disk: &Path, settings: &[&str]) -> Self {
+        let folder = Folder::new();
+        copy_fresh_data(disk);
+        let synced = Command::new("sync").arg("--file-system").arg(disk).status();
+        assert!(synced.expect("sync runs").success(), "the data is on the disk");
+        symlink(disk.join("data"), folder.data()).expect("the folder is ours");
+        Self::start_in(folder, settings)
+    }
+
+    fn start_in(folder: Folder, settings: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("a port is free")
@@ -137,11 +148,16 @@ impl PostgresServer {
         Session(child)
     }
 
-    /// Stops it in its tracks: connections stay open, and nothing is answered.
+    /// Stops it in its tracks: connections stay open, nothing is answered, and nothing more is written.
     pub(crate) fn freeze(&self) {
-        for pid in self.processes() {
-            kill_process(pid, Signal::STOP).expect("it can be stopped");
+        // The one that makes the others first, so that none is made meanwhile.
+        kill_process(self.postmaster(), Signal::STOP).expect("it can be stopped");
+        let processes = self.processes();
+        for pid in &processes {
+            kill_process(*pid, Signal::STOP).ok(); // it may have ended meanwhile
         }
+        // Whoever is writing to the disk stops only then.
+        self.wait_until("stopped", || processes.iter().all(|pid| is_in(*pid, &['T', 'Z'])));
     }
 
     /// Lets it go on.
@@ -153,10 +169,13 @@ impl PostgresServer {
 
     /// Kills it without a warning: every process of it, as a power cut would, but for the disk.
     pub(crate) fn kill(&self) {
-        for pid in self.processes() {
-            kill_process(pid, Signal::KILL).ok(); // a backend may have ended meanwhile
+        let processes = self.processes();
+        for pid in &processes {
+            kill_process(*pid, Signal::KILL).ok(); // a backend may have ended meanwhile
         }
         self.child.lock().expect("nobody panicked").wait().expect("it ends");
+        // As long as one of them lives, another server would refuse the data.
+        self.wait_until("gone", || processes.iter().all(|pid| is_in(*pid, &['Z'])));
     }
 
     /// Starts it again on what it left on disk, and waits until it answers.
@@ -165,9 +184,13 @@ impl PostgresServer {
         self.wait_until_it_answers();
     }
 
+    fn postmaster(&self) -> Pid {
+        Pid::from_child(&self.child.lock().expect("nobody panicked"))
+    }
+
     /// The postmaster and its children.
     fn processes(&self) -> Vec<Pid> {
-        let postmaster = Pid::from_child(&self.child.lock().expect("nobody panicked"));
+        let postmaster = self.postmaster();
         let list = std::fs::read_to_string(format!(
             "/proc/{0}/task/{0}/children",
             postmaster.as_raw_nonzero()
@@ -191,13 +214,17 @@ impl PostgresServer {
     }
 
     fn wait_until_it_answers(&self) {
+        self.wait_until("up", || self.try_run(&self.url("postgres"), "SELECT 1").is_ok());
+    }
+
+    fn wait_until(&self, state: &str, condition: impl Fn() -> bool) {
         for _ in 0..500 {
-            if self.try_run(&self.url("postgres"), "SELECT 1").is_ok() {
+            if condition() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("postgres does not answer on port {}", self.port);
+        panic!("postgres on port {} is not {state}", self.port);
     }
 }
 
@@ -268,6 +295,19 @@ fn fresh_data() -> &'static Folder {
         assert!(made.expect("initdb is installed").success(), "initdb makes the data");
         folder
     })
+}
+
+fn copy_fresh_data(to: &Path) {
+    let copied = as_postgres("cp").args(["-a", &fresh_data().data(), &text(to)]).status();
+    assert!(copied.expect("cp runs").success(), "the data can be copied");
+}
+
+/// Whether a process is gone, or in one of these states, which are letters of the kernel's.
+fn is_in(pid: Pid, states: &[char]) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    let stat = stat.unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, after_name)| after_name.chars().next());
+    state.is_none_or(|state| states.contains(&state))
 }
 
 fn run(port: u16, folder: &Folder, settings: &[String]) -> Child {
