@@ -300,7 +300,8 @@ impl Admin {
     }
 
     fn sources_in_shadow_mode(&self) -> Vec<String> {
-        let sources = self.app.sources.values().filter(|source| source.is_in_shadow_mode());
+        let setup = self.app.setup();
+        let sources = setup.sources.values().filter(|source| source.is_in_shadow_mode());
         let warning = |source: &Arc<Source>| {
             format!(
                 "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
@@ -315,9 +316,10 @@ impl Admin {
     pub async fn warnings(&self) -> Vec<String> {
         let stats = tokio::time::timeout(limits::ANSWER_DEADLINE, self.app.store.stats()).await;
         let Ok(Ok(stats)) = stats else { return Vec::new() };
+        let setup = self.app.setup();
         let left = |(name, counts): (&String, &crate::store::Counts)| {
             let waiting = counts.queued + counts.leased;
-            let known = self.app.handlers.contains_key(name.as_str());
+            let known = setup.handlers.contains_key(name.as_str());
             (waiting > 0 && !known).then(|| {
                 format!(
                     "{waiting} deliveries wait for handler `{name}`, which is not configured: add it again, \
@@ -327,7 +329,7 @@ impl Admin {
         };
         let handlers = stats.handlers.iter().filter_map(left);
         let gone = |(name, counts): (&String, &crate::store::Counts)| {
-            let known = self.app.sources.contains_key(name.as_str());
+            let known = setup.sources.contains_key(name.as_str());
             let waiting = counts.queued + counts.leased + counts.held_now;
             (waiting > 0 && !known).then(|| {
                 format!("{waiting} deliveries or held events are of source `{name}`, which is not configured any more; they are handled all the same")
@@ -344,7 +346,7 @@ impl Admin {
         let not_after = self.app.clock.now().plus(WISH_DEADLINE);
         match self.app.store.wish(&wish, not_after).await? {
             Granted::Deliveries(deliveries) => {
-                for handler in self.app.handlers.keys() {
+                for handler in self.app.setup().handlers.keys() {
                     self.app.wake_handler(handler);
                 }
                 Ok(Changed { deliveries })
@@ -356,7 +358,8 @@ impl Admin {
     }
 
     fn handlers_wanting(&self, record: &EventRecord) -> Vec<Arc<str>> {
-        let source: Option<&Arc<Source>> = self.app.sources.get(&record.row.source);
+        let setup = self.app.setup();
+        let source: Option<&Arc<Source>> = setup.sources.get(&record.row.source);
         let routes = source.map(|source| source.routes.as_slice()).unwrap_or_default();
         routes
             .iter()
@@ -366,7 +369,8 @@ impl Admin {
     }
 
     fn known_handler(&self, name: &str) -> Result<Arc<str>, AdminError> {
-        let known = self.app.handlers.get_key_value(name).map(|(known, _)| Arc::clone(known));
+        let setup = self.app.setup();
+        let known = setup.handlers.get_key_value(name).map(|(known, _)| Arc::clone(known));
         known.ok_or_else(|| AdminError::Invalid(format!("there is no handler `{name}`")))
     }
 

@@ -1,6 +1,6 @@
 //! The library's front door: build it, mount its routes, start its workers.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use actix_web::web;
 
@@ -99,10 +99,7 @@ impl Hookonce {
         let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
         self.tasks.spawn(async move {
             take_over_orphans(&app, &tasks).await;
-            for handler in app.handlers.values() {
-                let worker = Worker::new(Arc::clone(&app), handler.clone(), tasks.clone());
-                tasks.spawn(worker.run());
-            }
+            serve_handlers(&app, &tasks).await;
         });
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
         Workers { tasks: self.tasks.clone() }
@@ -134,6 +131,25 @@ fn runs(kind: &HandlerKind, client: &reqwest::Client, clock: &Arc<dyn Clock>) ->
             let key = key.transpose().expect("config refuses a malformed one");
             let handler = HttpHandler::new(client.clone(), url.clone(), key, Arc::clone(clock));
             Arc::new(handler.expect("config refuses what cannot be called"))
+        }
+    }
+}
+
+/// Starts a worker for every handler there is, and for every one that a reload brings. The worker of
+/// one that is taken out is left waiting: it costs next to nothing, and its attempts may still run.
+async fn serve_handlers(app: &Arc<App>, tasks: &Tasks) {
+    let mut setups = app.setups();
+    let mut served = BTreeSet::new();
+    while !tasks.is_stopping() {
+        let names: Vec<_> = setups.borrow_and_update().handlers.keys().cloned().collect();
+        for name in names {
+            if served.insert(Arc::clone(&name)) {
+                tasks.spawn(Worker::new(Arc::clone(app), name, tasks.clone()).run());
+            }
+        }
+        tokio::select! {
+            _ = setups.changed() => {}
+            () = tasks.stopping() => {}
         }
     }
 }

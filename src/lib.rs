@@ -60,6 +60,7 @@ pub mod refusal;
 pub mod request;
 pub mod retry;
 pub mod secret;
+pub mod setup;
 pub mod source;
 
 // What everything stands on.

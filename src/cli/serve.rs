@@ -89,7 +89,7 @@ impl Serve {
 async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
     let readiness = hookonce.admin().readiness().await;
     tracing::info!("a yes survives: {}", readiness.survives);
-    for source in hookonce.app().sources.values() {
+    for source in hookonce.app().setup().sources.values() {
         tracing::debug!(source.name = %source.name, "receives at {base}{}", source.path);
     }
     for warning in &readiness.warnings {
@@ -98,7 +98,7 @@ async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
     if let Some(error) = &readiness.error {
         tracing::error!(%error, "the store is not ready: every request is answered 503 until it is");
     }
-    let sources = hookonce.app().sources.len();
+    let sources = hookonce.app().setup().sources.len();
     tracing::info!("{sources} sources at {base}/webhooks/…");
     if let Ok(address) = admin.local_addr() {
         tracing::info!("admin API and metrics at http://{address}");

@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["delivery", "event", "id", "key", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
     &["handler", "provider", "store"], // the seams
     &["api", "leases", "schedule", "source", "telemetry"],
+    &["setup"],
     &["app"],
     &["receive", "work", "idempotency", "admin", "prune"], // the paths, and what people ask for
     &["config", "fixture", "http", "verify"],
