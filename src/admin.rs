@@ -15,6 +15,7 @@ use crate::{
     event::{Duplicate, EventId, EventState, NewDelivery, RequestId},
     handler::is_credential,
     limits,
+    setup::{NotReloaded, Reload, Reloaded},
     source::Source,
     store::{
         DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError, Which, Wish,
@@ -26,6 +27,8 @@ use crate::{
 pub struct Admin {
     /// The app.
     pub app: Arc<App>,
+    /// Loads its configuration again, where it runs by a file.
+    pub reload: Option<Arc<dyn Reload>>,
 }
 
 /// Why a person did not get what they asked for.
@@ -37,6 +40,9 @@ pub enum AdminError {
     /// The question makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// There is a mistake in the configuration.
+    #[error(transparent)]
+    NotReloaded(#[from] NotReloaded),
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -281,6 +287,12 @@ impl Admin {
     pub async fn kill(&self, selection: Selection) -> Result<Changed, AdminError> {
         let which = which(selection.ids, selection.handler)?;
         self.grant(Wish::Kill { which }, "these deliveries").await
+    }
+
+    /// Loads the configuration again. A mistake in it leaves everything as it is.
+    pub fn reload(&self) -> Result<Reloaded, AdminError> {
+        let none = || AdminError::Invalid("this server does not run by a file".to_owned());
+        Ok(self.reload.as_ref().ok_or_else(none)?.reload()?)
     }
 
     /// Whether requests can be accepted, and what a person should look at.

@@ -121,6 +121,9 @@ impl App {
             self.metrics.in_shadow_mode(&source.name);
         }
         self.setup.send_replace(Arc::new(setup));
+        for waker in self.lock_wakers().values() {
+            waker.notify_one();
+        }
     }
 
     /// Wakes the workers of the handlers that a source feeds: something may be due.

@@ -18,6 +18,7 @@ use crate::{
     prune,
     retry::Retry,
     secret::Secret,
+    setup::Reload,
     shutdown::Tasks,
     source::{OnBadSignature, Route, Source},
     store::{self, Durability, Store, StoreError},
@@ -55,7 +56,7 @@ impl Hookonce {
         if let Some(cache) = &config.store.cache {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }
-        let handlers = configured(&config.handlers, &clock);
+        let handlers = configured(&config.handlers, &http_client(), &clock);
         let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
         app.server = app::Server {
             public_url: config.server.public_url,
@@ -90,7 +91,12 @@ impl Hookonce {
 
     /// What a person may see and ask for.
     pub fn admin(&self) -> Arc<Admin> {
-        Arc::new(Admin { app: Arc::clone(&self.app) })
+        Arc::new(Admin { app: Arc::clone(&self.app), reload: None })
+    }
+
+    /// The same, for people who may ask for a reload.
+    pub fn admin_that_reloads(&self, reload: Arc<dyn Reload>) -> Arc<Admin> {
+        Arc::new(Admin { app: Arc::clone(&self.app), reload: Some(reload) })
     }
 
     /// Starts the workers of every handler, as tasks of the runtime this is called in. They first take
@@ -107,11 +113,14 @@ impl Hookonce {
 }
 
 /// The handlers of a configuration, ready to run.
-fn configured(handlers: &[HandlerConfig], clock: &Arc<dyn Clock>) -> Vec<Configured> {
-    let client = http_client();
+pub(crate) fn configured(
+    handlers: &[HandlerConfig],
+    client: &reqwest::Client,
+    clock: &Arc<dyn Clock>,
+) -> Vec<Configured> {
     let configured = |handler: &HandlerConfig| Configured {
         name: Arc::clone(&handler.name),
-        handler: runs(&handler.kind, &client, clock),
+        handler: runs(&handler.kind, client, clock),
         timeout: handler.timeout,
         concurrency: handler.concurrency,
         retry: handler.retry,

@@ -40,6 +40,7 @@ pub mod app;
 pub mod config;
 pub mod hookonce;
 pub mod prune;
+pub mod reload;
 
 // The parts.
 pub mod fixture;

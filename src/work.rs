@@ -67,7 +67,8 @@ pub async fn take_over_orphans(app: &App) -> Result<usize, StoreError> {
     let orphans = app.store.orphans().await?;
     let (now, setup) = (app.clock.now(), app.setup());
     let settle = |leased: &Leased| {
-        let retry = setup.handlers.get(&leased.handler).map(|known| known.retry).unwrap_or_default();
+        let retry =
+            setup.handlers.get(&leased.handler).map(|known| known.retry).unwrap_or_default();
         schedule::died(leased, retry, now, rand::random())
     };
     let settlements: Vec<Settlement> = orphans.iter().map(settle).collect();
@@ -237,12 +238,7 @@ impl Worker {
     }
 
     /// Runs one attempt and writes down how it went.
-    async fn attempt_and_settle(
-        &self,
-        handler: &Configured,
-        leased: Leased,
-        holding: Holding,
-    ) {
+    async fn attempt_and_settle(&self, handler: &Configured, leased: Leased, holding: Holding) {
         let started_at = self.app.clock.now();
         let started = Instant::now();
         let outcome = self.attempt(handler, &leased, &holding).await; // ends before the lease does

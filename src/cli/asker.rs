@@ -15,6 +15,7 @@ use hookonce::{
     event::EventId,
     handler::http_client,
     secret::Secret,
+    setup::Reloaded,
     store::Stats,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -48,20 +49,20 @@ impl Asker {
     /// The server that was named, or the one of the configuration if it runs, or its store.
     pub(crate) async fn find(everywhere: &Everywhere) -> anyhow::Result<Self> {
         let config = everywhere.load_config()?;
-        let token = config.server.admin_token.clone();
-        if let Some(url) = &everywhere.server {
-            let client = Client::new(url, token);
-            return match client.is_there().await {
-                true => Ok(Self::Server(client)),
-                false => Err(Unreachable::Admin(url.clone()).into()),
-            };
-        }
-        let client = Client::new(&admin_url(&config), token);
+        let client = Client::of(everywhere, &config);
         if client.is_there().await {
             return Ok(Self::Server(client));
         }
+        if let Some(url) = &everywhere.server {
+            return Err(Unreachable::Admin(url.clone()).into());
+        }
         let hookonce = Hookonce::open(config).await.context("no server runs, and its store")?;
         Ok(Self::Store(hookonce.admin()))
+    }
+
+    /// The server that was named, or the one of the configuration: what only a server can do.
+    pub(crate) fn server(everywhere: &Everywhere) -> anyhow::Result<Client> {
+        Ok(Client::of(everywhere, &everywhere.load_config()?))
     }
 
     pub(crate) async fn stats(&self) -> anyhow::Result<Stats> {
@@ -161,6 +162,16 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(base: &str, token: Option<Secret>) -> Self {
         Self { http: http_client(), base: base.trim_end_matches('/').to_owned(), token }
+    }
+
+    /// Talks to the server that was named, or to the one of the configuration.
+    fn of(everywhere: &Everywhere, config: &Config) -> Self {
+        let url = everywhere.server.clone().unwrap_or_else(|| admin_url(config));
+        Self::new(&url, config.server.admin_token.clone())
+    }
+
+    pub(crate) async fn reload(&self) -> anyhow::Result<Reloaded> {
+        self.post("reload", &()).await
     }
 
     /// Whether a server answers.

@@ -10,6 +10,7 @@ mod load;
 mod output;
 mod providers;
 mod redrive;
+mod reload;
 mod replay;
 mod send;
 mod sender;
@@ -20,10 +21,13 @@ mod stats;
 mod tally;
 mod verify;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hookonce::config::{Config, Mistakes, process_environment};
+use hookonce::config::{Config, DEFAULT_FILE, Mistakes, process_environment};
 
 use self::output::Output;
 
@@ -73,6 +77,11 @@ enum Command {
     ///
     /// The exit code is 0 if it would be accepted, or if every vector is as expected.
     Verify(verify::Verify),
+    /// Have a running server read its configuration again
+    ///
+    /// Sources, handlers and APIs change at once, and no request is lost. The exit code is not 0 if there
+    /// is a mistake in the file: then the old configuration goes on.
+    Reload(reload::Reload),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),
     /// Ask a running server whether it is ready: for containers and load balancers
@@ -106,6 +115,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Send(send) => send.run(&everywhere).await,
         Command::Sign(sign) => sign.run(&everywhere),
         Command::Verify(verify) => verify.run(&everywhere),
+        Command::Reload(reload) => reload.run(&everywhere).await,
         Command::Check(check) => check.run(&everywhere).await,
         Command::Health(health) => health.run(&everywhere).await,
         Command::Stats(stats) => stats.run(&everywhere).await,
@@ -146,6 +156,14 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
 }
 
 impl Everywhere {
+    /// The same, with the file named that is there by default. Once a file was used, its absence is a
+    /// mistake: who takes it away must not get the development configuration by it.
+    fn settled(&self) -> Self {
+        let default = Path::new(DEFAULT_FILE);
+        let there = || default.exists().then(|| default.to_owned());
+        Self { config: self.config.clone().or_else(there), ..self.clone() }
+    }
+
     fn load_config(&self) -> Result<Config, Mistakes> {
         Config::load(self.config.as_deref(), &process_environment)
     }

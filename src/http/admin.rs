@@ -23,6 +23,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/readyz", web::get().to(readyz))
         .route("/metrics", web::get().to(metrics))
         // People and the commands
+        .route("/api/v1/reload", web::post().to(reload))
         .route("/api/v1/stats", web::get().to(stats))
         .route("/api/v1/events", web::get().to(events))
         .route("/api/v1/events/{id}", web::get().to(event))
@@ -56,6 +57,10 @@ async fn metrics(admin: Asked) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(admin.app.metrics.text(stats.as_ref(), admin.app.store.cache()))
+}
+
+async fn reload(admin: Asked) -> HttpResponse {
+    told(admin.reload())
 }
 
 async fn stats(admin: Asked) -> HttpResponse {
@@ -130,6 +135,7 @@ fn not_told(error: &AdminError) -> HttpResponse {
     let (status, code) = match error {
         AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
         AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+        AdminError::NotReloaded(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not_reloaded"),
         AdminError::Store(StoreError::Full(_)) => (StatusCode::SERVICE_UNAVAILABLE, "full"),
         AdminError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };

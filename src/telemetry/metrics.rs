@@ -29,6 +29,7 @@ pub struct Metrics {
     attempt_seconds: HistogramVec,
     keys: IntCounterVec,
     key_calls: IntCounterVec,
+    reloads: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -104,6 +105,11 @@ impl Default for Metrics {
                 "Calls under a key by what was written down about them.",
                 &["api", "outcome"],
             ),
+            reloads: counter(
+                "hookonce_reloads_total",
+                "Reloads of the configuration by what came of them.",
+                &["outcome"],
+            ),
             registry,
         }
     }
@@ -157,6 +163,12 @@ impl Metrics {
     /// A call under a key ended: what its key is now.
     pub fn key_ended(&self, api: &str, outcome: &str) {
         self.key_calls.with_label_values(&[api, outcome]).inc();
+    }
+
+    /// The configuration was loaded again: whether it was put in place.
+    pub fn reloaded(&self, is_in_place: bool) {
+        let outcome = if is_in_place { "applied" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
     }
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["receive", "work", "idempotency", "admin", "prune"], // the paths, and what people ask for
     &["config", "fixture", "http", "verify"],
     &["hookonce"],
+    &["reload"],
     &["lib"],
 ];
 
