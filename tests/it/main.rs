@@ -26,5 +26,6 @@ mod outage;
 mod power_cut;
 mod privacy;
 mod receive;
+mod reload;
 mod sdk;
 mod shadow;
