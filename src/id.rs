@@ -18,6 +18,11 @@ macro_rules! id {
                 Self($crate::id::time_ordered(now))
             }
 
+            /// What is not after any id made at `time`, and after all made before.
+            pub fn first_at(time: $crate::clock::Timestamp) -> Self {
+                Self($crate::id::first_at(time))
+            }
+
             /// Its 16 bytes; their order is the order of time.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
@@ -61,6 +66,12 @@ pub(crate) fn time_ordered(now: Timestamp) -> Uuid {
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
 }
 
+/// The milliseconds alone, and no bit more.
+pub(crate) fn first_at(time: Timestamp) -> Uuid {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(0);
+    Uuid::from_u128(u128::from(millis) << 80)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +81,7 @@ mod tests {
         let early = time_ordered(Timestamp::from_seconds(1_700_000_000));
         let late = time_ordered(Timestamp::from_millis(1_700_000_000_001));
         assert!(early < late);
+        assert!(early < first_at(Timestamp::from_millis(1_700_000_000_001)));
+        assert!(first_at(Timestamp::from_millis(1_700_000_000_001)) < late);
     }
 }

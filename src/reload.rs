@@ -49,11 +49,17 @@ impl Reloader {
 
     /// Everything is checked before anything changes.
     fn put_in_place(&self) -> Result<Reloaded, NotReloaded> {
-        let config = (self.load)().map_err(NotReloaded)?;
+        let mut config = (self.load)().map_err(NotReloaded)?;
         let needs_restart = self.until_restart.changed_keys(&config);
         let warnings = config.warnings.iter().map(ToString::to_string).collect();
         let handlers = configured(&config.handlers, &self.client, &self.app.clock);
-        let (old, new) = (self.app.setup(), Setup::new(config.sources, handlers, config.apis));
+        let old = self.app.setup();
+        for source in &mut config.sources {
+            if let Some(old) = old.sources.get(&source.name) {
+                source.keep_keys_of(old);
+            }
+        }
+        let new = Setup::new(config.sources, handlers, config.apis);
         let receives = |setup: &Setup| !setup.sources.is_empty() || !setup.apis.is_empty();
         if receives(&old) && !receives(&new) {
             // More likely the file is being written just now than that nobody is to be served.
