@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::{
     api::Api,
     clock::Clock,
+    control::Controls,
     errands::Errands,
     handed_over::Keeper,
     handler::Configured,
@@ -181,7 +182,30 @@ impl App {
             self.metrics.in_shadow_mode(&source.name);
         }
         self.refusals.hide(setup.sources.values().flat_map(|source| &source.settings.secrets));
-        self.setup.send_replace(Arc::new(setup));
+        self.setup.send_modify(|old| {
+            let controls = old.controls.clone();
+            *old = Arc::new(Setup { controls, ..setup });
+        });
+        self.wake_all();
+    }
+
+    /// Has this hold from here on, beside the setup.
+    pub fn set_controls(&self, controls: Controls) {
+        self.metrics.handlers_paused(&controls);
+        let changed = self.setup.send_if_modified(|setup| {
+            let differs = setup.controls.as_ref() != Some(&controls);
+            if differs {
+                Arc::make_mut(setup).controls = Some(controls);
+            }
+            differs
+        });
+        if changed {
+            self.wake_all();
+        }
+    }
+
+    /// Wakes the worker of every handler: it may be asked to do something else.
+    fn wake_all(&self) {
         for waker in self.lock_wakers().values() {
             waker.notify_one();
         }

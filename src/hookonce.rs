@@ -9,6 +9,7 @@ use crate::{
     app::{self, App},
     clock::{Clock, SystemClock},
     config::{Config, HandlerConfig, HandlerKind},
+    controls,
     handed_over::Keeper,
     handler::{
         CommandHandler, Configured, FunctionHandler, Handler, HttpHandler, IntoOutcome, LogHandler,
@@ -17,6 +18,7 @@ use crate::{
     http, limits, outbound,
     provider::{self, Settings},
     prune,
+    rate::Rate,
     retry::Retry,
     seal::Seal,
     secret::Secret,
@@ -112,6 +114,7 @@ impl Hookonce {
             take_over_orphans(&app, &tasks).await;
             serve_handlers(&app, &tasks).await;
         });
+        self.tasks.spawn(controls::follow(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
         let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
@@ -134,6 +137,7 @@ pub(crate) fn configured(
         handler: runs(&handler.kind, client, clock),
         timeout: handler.timeout,
         concurrency: handler.concurrency,
+        rate: handler.rate,
         retry: handler.retry,
     };
     handlers.iter().map(configured).collect()
@@ -263,6 +267,7 @@ impl Builder {
             handler,
             timeout: interest.timeout,
             concurrency: interest.concurrency,
+            rate: interest.rate,
             retry: interest.retry,
         };
         self.handlers.push((configured, interest));
@@ -430,6 +435,7 @@ pub struct Interest {
     events: Vec<String>,
     timeout: Duration,
     concurrency: usize,
+    rate: Option<Rate>,
     retry: Retry,
 }
 
@@ -440,6 +446,7 @@ pub fn on<'a>(source: impl Into<String>, events: impl IntoIterator<Item = &'a st
         events: events.into_iter().map(str::to_owned).collect(),
         timeout: limits::ATTEMPT_TIMEOUT,
         concurrency: limits::CONCURRENCY,
+        rate: None,
         retry: Retry::default(),
     }
 }
@@ -456,6 +463,13 @@ impl Interest {
     #[must_use]
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency.clamp(1, limits::CONCURRENCY_MAX);
+        self
+    }
+
+    /// How often attempts may begin in this process.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
         self
     }
 

@@ -41,6 +41,7 @@ mod schedule;
 pub mod admin;
 pub mod app;
 pub mod config;
+pub mod controls;
 pub mod doctor;
 pub mod hookonce;
 pub mod prune;
@@ -61,10 +62,12 @@ pub mod verify;
 
 // The nouns: plain data.
 pub mod api;
+pub mod control;
 pub mod delivery;
 pub mod event;
 mod id;
 pub mod key;
+pub mod rate;
 pub mod receipt;
 pub mod refusal;
 pub mod request;

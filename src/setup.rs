@@ -8,7 +8,12 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::{api::Api, handler::Configured, source::Source};
+use crate::{
+    api::Api,
+    control::{Control, Controls},
+    handler::Configured,
+    source::Source,
+};
 
 /// The sources, the handlers and the APIs, each by name. No two of them share a path.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +24,8 @@ pub struct Setup {
     pub handlers: BTreeMap<Arc<str>, Configured>,
     /// The APIs by name.
     pub apis: BTreeMap<Arc<str>, Arc<Api>>,
+    /// What people have said about handlers; `None` until it was read. A reload does not touch it.
+    pub controls: Option<Controls>,
 }
 
 /// What answers at a path.
@@ -40,7 +47,26 @@ impl Setup {
             sources: sources.into_iter().map(source).collect(),
             handlers: handlers.into_iter().map(handler).collect(),
             apis: apis.into_iter().map(api).collect(),
+            controls: None,
         }
+    }
+
+    /// What holds for this handler beside its configuration.
+    pub fn control(&self, handler: &str) -> Control {
+        self.controls
+            .as_ref()
+            .and_then(|controls| controls.get(handler))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// How this handler is to be run now; `None` where it is not to be: it is paused, or not configured,
+    /// or not known to be running.
+    pub fn to_run(&self, handler: &str) -> Option<Configured> {
+        self.controls.as_ref()?;
+        let control = self.control(handler);
+        let configured = self.handlers.get(handler).filter(|_| !control.paused)?;
+        Some(configured.under(control.limits))
     }
 
     /// What answers at `path`, if anything does.

@@ -22,7 +22,9 @@ use crate::{
     delivery::{Attempt, AttemptOutcome, Claim, Lease, Leased, Settlement, Verdict},
     handler::{self, Configured, Outcome},
     leases::{Holding, Leases},
-    limits, schedule,
+    limits,
+    rate::Pace,
+    schedule,
     shutdown::Tasks,
     store::{Claimed, Hold, Release, StoreError},
 };
@@ -30,8 +32,8 @@ use crate::{
 /// Serves one handler with as many attempts at once as it allows.
 ///
 /// How the handler is configured is looked up for each claim, so that a reload is followed at the next
-/// one; what is claimed is attempted as configured then. While nobody has configured the handler, its
-/// worker claims nothing, and waits for it to come back.
+/// one; what is claimed is attempted as configured then. While the handler is paused, or nobody has
+/// configured it, its worker claims nothing, and waits for it to come back.
 #[derive(Debug)]
 pub struct Worker {
     app: Arc<App>,
@@ -40,6 +42,8 @@ pub struct Worker {
     waker: Arc<Notify>,
     /// How many attempts are running.
     running: watch::Sender<usize>,
+    /// What has begun of the handler's rate.
+    pace: Mutex<Pace>,
     leases: Leases,
     tasks: Tasks,
     /// A claim whose answer was lost: it may have got something, which must be given back.
@@ -86,6 +90,7 @@ impl Worker {
             id: Uuid::now_v7(),
             waker: app.waker(&handler_name),
             running: watch::Sender::default(),
+            pace: Mutex::default(),
             leases: Leases::default(),
             unanswered: Mutex::default(),
             app,
@@ -147,6 +152,9 @@ impl Worker {
         let claimed_at = Instant::now(); // before the claim is sent: our idea of the lease ends first
         let claimed = self.claim(&handler, deliveries_max).await?;
         let count = claimed.deliveries.len();
+        if let Some(rate) = handler.rate {
+            self.lock_pace().begun(rate, self.app.clock.monotonic(), count);
+        }
         for leased in claimed.deliveries {
             let (worker, handler) = (Arc::clone(self), handler.clone());
             let slot = Slot::take(&self.running);
@@ -163,16 +171,24 @@ impl Worker {
     }
 
     /// Waits until an attempt may begin; says under which rules, and how many may. `None` when it is
-    /// time to stop, or while the handler is not there.
+    /// time to stop, or while the handler is not to run.
     async fn may_begin(&self) -> Option<(Configured, usize)> {
         let (mut setups, mut running) = (self.app.setups(), self.running.subscribe());
         loop {
-            let handler = setups.borrow_and_update().handlers.get(&self.handler_name).cloned()?;
+            let handler = setups.borrow_and_update().to_run(&self.handler_name)?;
             let free = handler.concurrency.saturating_sub(*running.borrow_and_update());
-            if free > 0 {
-                return Some((handler, free));
-            }
+            let paced = match handler.rate {
+                Some(rate) => self.lock_pace().may_begin(rate, self.app.clock.monotonic()),
+                None => Ok(free),
+            };
+            // What may not run soon is left to others, and is not leased for nothing.
+            let wait = match paced {
+                Ok(many) if many.min(free) > 0 => return Some((handler, many.min(free))),
+                Ok(_) => None, // for one of its attempts to end
+                Err(wait) => Some(wait),
+            };
             tokio::select! {
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 _ = running.changed() => {}
                 _ = setups.changed() => {}
                 () = self.tasks.stopping() => return None,
@@ -231,6 +247,10 @@ impl Worker {
         self.app.store.release(&Release::Claim { handler, worker: self.id, id }).await?;
         *self.lock_unanswered() = None;
         Ok(())
+    }
+
+    fn lock_pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_unanswered(&self) -> MutexGuard<'_, Option<Uuid>> {

@@ -1,6 +1,7 @@
 //! What a person may see and ask for. The admin API answers with this, and so do the commands that
 //! open the store themselves when no server runs: one shape, whoever asks.
 
+mod handlers;
 mod refusals;
 
 use std::{sync::Arc, time::Duration};
@@ -25,6 +26,7 @@ use crate::{
     },
 };
 
+pub use self::handlers::{HandlerList, HandlerView};
 pub use self::refusals::{
     Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
@@ -311,6 +313,7 @@ impl Admin {
             Err(_) => Some("the store does not answer".to_owned()),
         };
         let mut warnings = self.sources_in_shadow_mode();
+        warnings.extend(self.paused_handlers());
         if error.is_none() {
             warnings.extend(self.warnings().await);
         }
@@ -329,6 +332,17 @@ impl Admin {
             )
         };
         sources.map(warning).collect()
+    }
+
+    fn paused_handlers(&self) -> Vec<String> {
+        let setup = self.app.setup();
+        let paused = setup.handlers.keys().filter(|name| setup.control(name).paused);
+        let warning = |name: &Arc<str>| {
+            format!(
+                "handler `{name}` is paused, and its events wait: `hookonce handlers resume {name}`"
+            )
+        };
+        paused.map(warning).collect()
     }
 
     /// Work that nobody does: its handler was renamed or taken out of the configuration.

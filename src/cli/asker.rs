@@ -7,10 +7,12 @@ use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
-        Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, MoveRequest,
-        Readmitted, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
+        Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, HandlerList,
+        HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery, RefusalRecord,
+        ReplayRequest, Selection,
     },
     config::Config,
+    control::Limits,
     delivery::{Attempt, DeliveryId},
     event::EventId,
     handler::http_client,
@@ -140,6 +142,34 @@ impl Asker {
         match self {
             Self::Server(client) => client.get(&format!("deliveries/{id}/attempts"), &()).await,
             Self::Store(admin) => Ok(admin.attempts(id).await?),
+        }
+    }
+
+    pub(crate) async fn handlers(&self) -> anyhow::Result<HandlerList> {
+        match self {
+            Self::Server(client) => client.get("handlers", &()).await,
+            Self::Store(admin) => Ok(admin.handlers().await?),
+        }
+    }
+
+    pub(crate) async fn pause(&self, name: &str) -> anyhow::Result<HandlerView> {
+        match self {
+            Self::Server(client) => client.post(&format!("handlers/{name}/pause"), &()).await,
+            Self::Store(admin) => Ok(admin.pause(name).await?),
+        }
+    }
+
+    pub(crate) async fn resume(&self, name: &str) -> anyhow::Result<HandlerView> {
+        match self {
+            Self::Server(client) => client.post(&format!("handlers/{name}/resume"), &()).await,
+            Self::Store(admin) => Ok(admin.resume(name).await?),
+        }
+    }
+
+    pub(crate) async fn limit(&self, name: &str, limits: Limits) -> anyhow::Result<HandlerView> {
+        match self {
+            Self::Server(client) => client.post(&format!("handlers/{name}/limits"), &limits).await,
+            Self::Store(admin) => Ok(admin.limit(name, limits).await?),
         }
     }
 

@@ -6,6 +6,7 @@ mod deliveries;
 mod demo;
 mod doctor;
 mod events;
+mod handlers;
 mod health;
 mod load;
 mod output;
@@ -99,6 +100,10 @@ enum Command {
     Events(events::Events),
     /// List deliveries, show one's attempts, move or kill them
     Deliveries(deliveries::Deliveries),
+    /// List handlers, pause and resume one, change how much it may do
+    ///
+    /// What is said stands over the configuration, for every process and over restarts.
+    Handlers(handlers::Handlers),
     /// Deliver an event again, as a new delivery
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
@@ -131,6 +136,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Stats(stats) => stats.run(&everywhere).await,
         Command::Events(events) => events.run(&everywhere).await,
         Command::Deliveries(deliveries) => deliveries.run(&everywhere).await,
+        Command::Handlers(handlers) => handlers.run(&everywhere).await,
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
         Command::Refusals(refusals) => refusals.run(&everywhere).await,

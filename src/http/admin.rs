@@ -13,6 +13,7 @@ use crate::{
         Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
         Selection,
     },
+    control::Limits,
     delivery::DeliveryId,
     event::EventId,
     refusal::RefusalId,
@@ -37,6 +38,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/refusals", web::get().to(refusals))
         .route("/api/v1/refusals/{id}", web::get().to(refusal))
         .route("/api/v1/refusals/{id}/readmit", web::post().to(readmit))
+        .route("/api/v1/handlers", web::get().to(handlers))
+        .route("/api/v1/handlers/{name}/pause", web::post().to(pause))
+        .route("/api/v1/handlers/{name}/resume", web::post().to(resume))
+        .route("/api/v1/handlers/{name}/limits", web::post().to(limit))
         .route("/api/v1/deliveries", web::get().to(deliveries))
         .route("/api/v1/deliveries/redrive", web::post().to(redrive))
         .route("/api/v1/deliveries/move", web::post().to(move_to))
@@ -119,6 +124,22 @@ async fn refusal(admin: Asked, id: web::Path<RefusalId>) -> HttpResponse {
 
 async fn readmit(admin: Asked, id: web::Path<RefusalId>) -> HttpResponse {
     told(admin.readmit(id.into_inner()).await)
+}
+
+async fn handlers(admin: Asked) -> HttpResponse {
+    told(admin.handlers().await)
+}
+
+async fn pause(admin: Asked, name: web::Path<String>) -> HttpResponse {
+    told(admin.pause(&name).await)
+}
+
+async fn resume(admin: Asked, name: web::Path<String>) -> HttpResponse {
+    told(admin.resume(&name).await)
+}
+
+async fn limit(admin: Asked, name: web::Path<String>, limits: web::Json<Limits>) -> HttpResponse {
+    told(admin.limit(&name, limits.into_inner()).await)
 }
 
 async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpResponse {

@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use crate::{
+    control::Controls,
     delivery::State,
     store::{CacheCounts, Stats},
 };
@@ -31,6 +32,7 @@ pub struct Metrics {
     keys: IntCounterVec,
     key_calls: IntCounterVec,
     reloads: IntCounterVec,
+    handler_paused: IntGaugeVec,
 }
 
 impl Default for Metrics {
@@ -116,6 +118,13 @@ impl Default for Metrics {
                 "Reloads of the configuration by what came of them.",
                 &["outcome"],
             ),
+            handler_paused: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("hookonce_handler_paused", "1 while a handler is paused."),
+                    &["handler"],
+                ),
+            ),
             registry,
         }
     }
@@ -180,6 +189,14 @@ impl Metrics {
     pub fn reloaded(&self, is_in_place: bool) {
         let outcome = if is_in_place { "applied" } else { "refused" };
         self.reloads.with_label_values(&[outcome]).inc();
+    }
+
+    /// These handlers are paused now, and no others.
+    pub fn handlers_paused(&self, controls: &Controls) {
+        self.handler_paused.reset();
+        for (handler, _) in controls.iter().filter(|(_, control)| control.paused) {
+            self.handler_paused.with_label_values(&[handler]).set(1);
+        }
     }
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could

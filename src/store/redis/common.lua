@@ -25,6 +25,7 @@
 --                 st step, n bytes, ra when it was readmitted, and as which events
 --   N<source>, P  refused requests of a source, and all of them, by id
 --   c             counters: what \0 source \0 handler
+--   C             what people have said about handlers: thing, space, handler
 -- and for keyed requests what keyed.lua says: k, i, K, o, O, fk.
 -- All times are milliseconds on the server's clock.
 

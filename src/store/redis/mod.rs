@@ -12,6 +12,7 @@ mod admit;
 pub(super) mod cache;
 mod check;
 mod connection;
+mod control;
 mod keyed;
 mod keys;
 mod read;
@@ -34,6 +35,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
@@ -168,6 +170,16 @@ impl Store for RedisStore {
 
     async fn stats(&self) -> Result<Stats, StoreError> {
         self.reader().stats().await
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        let session = self.connection.session().await?;
+        control::set(&session, &self.bucket, handler, setting).await
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        let session = self.connection.session().await?;
+        control::all(&session, &self.bucket).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::Setting,
     delivery::{Claim, Lease, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
@@ -35,6 +36,7 @@ pub(super) enum Call {
     Release(Release),
     Wish(Wish, Timestamp),
     Prune(Prune),
+    Control(String, Setting),
     KeepRefusals(Vec<Refused>),
     NoteReadmitted(RefusalId, Readmission),
     Keyed(Box<KeyedCall>),
@@ -198,6 +200,10 @@ impl Work<'_> {
             }
             Call::Wish(wish, not_after) => self.wish(wish, *not_after)?.map(Answer::Granted),
             Call::Prune(prune) => Ok(Answer::Pruned(self.prune(prune)?)),
+            Call::Control(handler, setting) => {
+                self.control(handler, *setting)?;
+                Ok(Answer::Done)
+            }
             Call::KeepRefusals(refused) => {
                 self.keep_refusals(refused)?;
                 Ok(Answer::Done)
