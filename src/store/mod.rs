@@ -218,7 +218,7 @@ pub trait Store: Keys + Refusals + fmt::Debug + Send + Sync {
     /// same thing.
     async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
         let name = setting.name();
-        Err(StoreError::Failed(format!("it cannot keep whether `{handler}` is {name}")))
+        Err(StoreError::Failed(format!("it cannot keep `{name}` of handler `{handler}`")))
     }
 
     /// All that was said and holds.

@@ -16,6 +16,7 @@ mod at_once;
 mod batch;
 mod cli;
 mod config;
+mod controls;
 mod crash;
 mod doctor;
 mod exactly_once;
