@@ -6,6 +6,7 @@ use hookonce::{
     provider::Settings,
     receive,
     request::Unverified,
+    setup::Setup,
     source::Source,
 };
 use serde_json::{Value, json};
@@ -59,6 +60,28 @@ async fn a_key_that_is_not_known_is_fetched_once_and_the_retry_is_accepted() {
         bench.until_sent(fixture.request(), "duplicate").await;
         assert_eq!(bench.finish().await, [path], "{provider}");
     }
+}
+
+#[actix_web::test]
+async fn keys_that_were_fetched_outlive_a_reload_unless_the_settings_have_changed() {
+    let fixture = fixture("aws_sns", "notification");
+    let bench = Bench::of("aws_sns", &fixture, without_keys);
+    bench.publish(SNS_CERTIFICATE, 200, published(&fixture));
+    bench.until_sent(fixture.request(), "duplicate").await;
+    let reload = |settings: Settings| {
+        let before = bench.app.setup();
+        let old = before.sources.values().next().unwrap();
+        let mut new = Source::new(&old.name, old.provider, settings).unwrap();
+        new.keep_keys_of(old);
+        bench.app.replace_setup(Setup::new(vec![new], Vec::new(), Vec::new()));
+    };
+    let mut settings = bench.app.setup().sources.values().next().unwrap().settings.clone();
+    reload(settings.clone());
+    assert_eq!(bench.send(fixture.request().clone()).await, "duplicate");
+    settings.extra.insert("another".to_owned(), "setting".to_owned());
+    reload(settings);
+    assert_eq!(bench.send(fixture.request().clone()).await, "key not known");
+    bench.finish().await;
 }
 
 #[actix_web::test]
