@@ -2,10 +2,16 @@
 
 use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use actix_web::web;
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    web,
+};
 
 use crate::{
     admin::Admin,
+    api::Api,
     app::{self, App},
     clock::{Clock, SystemClock},
     config::{Config, HandlerConfig, HandlerKind},
@@ -51,12 +57,14 @@ impl Hookonce {
     /// A receiver as the configuration describes it, its store open.
     ///
     /// # Errors
-    /// When the store cannot be opened: it is in use, newer than this program, or too weak for the
-    /// promise asked for. One that cannot be reached just now is no error.
+    /// When the store cannot be opened: it is in use, newer than this program, too weak for the
+    /// promise asked for, or handed over to another one. One that cannot be reached just now is no error.
     pub async fn open(config: Config) -> Result<Self, StoreError> {
         let clock = SystemClock::start();
         let (url, durability) = (&config.store.url, config.store.durability);
-        let mut store = store::connect(url.expose(), durability, &clock).await?;
+        let data_dir = Some(config.server.data_dir.as_path());
+        let mut store = store::connect(url.expose(), durability, data_dir, &clock).await?;
+        refuse_moving(&*store).await?;
         if let Some(cache) = &config.store.cache {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }
@@ -88,6 +96,26 @@ impl Hookonce {
     /// The endpoints that providers call, for `App::configure` of actix-web.
     pub fn routes(&self) -> impl FnOnce(&mut web::ServiceConfig) + Clone + use<> {
         http::public_routes(Arc::clone(&self.app))
+    }
+
+    /// A middleware for your own service: honours the `Idempotency-Key` of requests to the path of the
+    /// API of this name, as it was given to [`Builder::api`]; without that, of requests below `/{name}`,
+    /// under the rules of [`Api::new`].
+    ///
+    /// What the service does under a key runs to its end though the client hang up, but not longer than
+    /// the thread of the server that it runs in.
+    pub fn idempotency<S, B>(
+        &self,
+        name: &str,
+    ) -> impl Transform<S, ServiceRequest, Response = ServiceResponse, Error = Error, InitError = ()>
+    + use<S, B>
+    where
+        S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+        B: MessageBody + 'static,
+    {
+        let api =
+            self.app.setup().apis.get(name).cloned().unwrap_or_else(|| Arc::new(Api::new(name)));
+        http::middleware(Arc::clone(&self.app), api)
     }
 
     /// The admin API and the metrics, for an App of their own: they are not for the public.
@@ -214,6 +242,7 @@ pub struct Builder {
     store: StoreChoice,
     sources: Vec<(String, SourceSpec)>,
     handlers: Vec<(Configured, Interest)>,
+    apis: Vec<Api>,
     public_url: Option<String>,
     data_dir: Option<PathBuf>,
 }
@@ -274,6 +303,14 @@ impl Builder {
         self
     }
 
+    /// Honours the keys of this API: in [`Hookonce::routes`] where it has an upstream, or else where
+    /// [`Hookonce::idempotency`] stands.
+    #[must_use]
+    pub fn api(mut self, api: Api) -> Self {
+        self.apis.push(api);
+        self
+    }
+
     /// The public base URL, where signatures cover it (Twilio) and a proxy stands before us.
     #[must_use]
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
@@ -306,7 +343,7 @@ impl Builder {
                 return Err(BuildError(mistakes));
             }
         };
-        let mut app = App::new(sources, handlers, store, clock);
+        let mut app = App::new(sources, handlers, store, clock).with_apis(self.apis);
         app.server.public_url = self.public_url;
         app.handed_over = Keeper::below(self.data_dir);
         Ok(Hookonce::new(app, prune::Retention::default()))
@@ -349,12 +386,25 @@ impl Builder {
 }
 
 async fn open(choice: StoreChoice, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
-    match choice {
-        StoreChoice::Ready(store) => Ok(store),
+    let store = match choice {
+        StoreChoice::Ready(store) => store,
         StoreChoice::Embedded => {
-            store::connect("sqlite:hookonce.db", Durability::Always, clock).await
+            store::connect("sqlite:hookonce.db", Durability::Always, None, clock).await?
         }
-        StoreChoice::Url(url) => store::connect(url.expose(), Durability::Always, clock).await,
+        StoreChoice::Url(url) => {
+            store::connect(url.expose(), Durability::Always, None, clock).await?
+        }
+    };
+    refuse_moving(&*store).await?;
+    Ok(store)
+}
+
+/// Refuses a store that was handed over to another one, or is being filled. One that cannot be asked
+/// just now refuses each call by itself.
+async fn refuse_moving(store: &dyn Store) -> Result<(), StoreError> {
+    match store.standing().await {
+        Ok(standing) => standing.refusal().map_or(Ok(()), Err),
+        Err(_) => Ok(()),
     }
 }
 

@@ -65,6 +65,14 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// server that hangs is told apart from one that works.
 pub const STORE_CALL_TIMEOUT: Duration = Duration::from_millis(800);
 
+/// How long a call of a store over the network waits for rows that another transaction holds: less
+/// than a call may take, so that one member of a batch that waits does not refuse the others.
+pub const STORE_LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long one wish, or one lot of pruning, may take on a store over the network: they are about many
+/// rows, and no provider waits for them.
+pub const STORE_CHORE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long the cache of marks is waited for. A store answers in a few milliseconds: beyond that the
 /// cache has nothing to save.
 pub const CACHE_TIMEOUT: Duration = Duration::from_millis(30);
@@ -190,6 +198,10 @@ pub const PAGE_ROWS_MAX: usize = 1000;
 /// Deliveries that one redrive, move or kill takes at most.
 pub const WISH_ROWS_MAX: usize = 10_000;
 
+/// How many events or marks are carried to another store at once. It ends sooner where they hold
+/// [`BATCH_BYTES_MAX`].
+pub const EXPORT_ROWS: usize = 500;
+
 /// How long a shut-down waits for attempts in progress before it releases them.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
 
@@ -231,7 +243,7 @@ pub const KEY_RETRY_AFTER_SECONDS_MAX: u64 = 2;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many requests with a key may be in our hands at once. Each holds its body and its answer, so
-/// beyond it the answer is 503.
+/// beyond it the answer is 503. As many more may wait to be written down while the store is away.
 pub const CALLS_MAX: usize = 4096;
 
 /// The longest body of an answer that is saved, unless the API says otherwise, and at most.
@@ -242,8 +254,10 @@ pub const ANSWER_BYTES_CEILING: usize = 16 << 20;
 /// How deep JSON may be nested to be compared in its canonical form.
 pub const JSON_DEPTH_MAX: usize = 64;
 
-/// How long it waits before it tries again to write down how a call ended.
+/// How long it waits before it tries again to write down how a call ended, first and at most.
 pub const KEY_WRITE_PAUSE: Duration = Duration::from_millis(200);
+/// See [`KEY_WRITE_PAUSE`].
+pub const KEY_WRITE_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How many chunks of a body may wait between its reader and its writer.
 pub const CHUNKS_WAITING_MAX: usize = 4;
@@ -358,6 +372,7 @@ const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_WAITING_BYTES_MAX, "one 
 const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);
 const _: () = assert!(BODY_BYTES_CEILING <= WAITING_BYTES_MAX, "one body must fit into the queue");
 const _: () = assert!(STORE_CALL_TIMEOUT.as_millis() < ANSWER_DEADLINE.as_millis());
+const _: () = assert!(STORE_LOCK_TIMEOUT.as_millis() * 2 < STORE_CALL_TIMEOUT.as_millis());
 const _: () = assert!(ANSWER_MARGIN.as_millis() < ANSWER_DEADLINE.as_millis());
 const _: () = assert!(ANSWER_DEADLINE.as_millis() <= ANSWER_DEADLINE_MAX.as_millis());
 const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() <= ATTEMPT_TIMEOUT_MAX.as_millis());

@@ -6,10 +6,9 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use crate::{
-    api::Api,
+    api::{Api, UpstreamUrl},
     control::{Control, Controls},
     handler::Configured,
     source::Source,
@@ -34,7 +33,7 @@ pub enum Endpoint {
     /// A source: its path is the whole path.
     Source(Arc<Source>),
     /// An API, and the upstream it stands in front of: its path is the head of the path.
-    Api(Arc<Api>, Url),
+    Api(Arc<Api>, UpstreamUrl),
 }
 
 impl Setup {
@@ -171,7 +170,7 @@ mod tests {
     }
 
     fn api(name: &str, upstream: Option<&str>) -> Api {
-        let upstream = upstream.map(|url| Url::parse(url).expect("it is one"));
+        let upstream = upstream.map(|url| UpstreamUrl(url::Url::parse(url).expect("it is one")));
         Api { upstream, ..Api::new(name) }
     }
 

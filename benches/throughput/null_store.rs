@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use hookonce::{
     clock::Timestamp,
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     key::{KeyId, KeyRecord, SavedResponse},
@@ -15,6 +16,7 @@ use hookonce::{
         Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store,
         StoreError, Wish,
         keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
+        moving::{Cursor, Moving, Record, Standing, Step},
     },
 };
 use uuid::Uuid;
@@ -82,6 +84,14 @@ impl Store for NullStore {
 
     async fn stats(&self) -> Result<Stats, StoreError> {
         Ok(Stats::default())
+    }
+
+    async fn control(&self, _handler: &str, _setting: Setting) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        Ok(Controls::new())
     }
 
     async fn prune(&self, _: &Prune) -> Result<usize, StoreError> {
@@ -160,4 +170,35 @@ impl Keys for NullStore {
 
 fn missing() -> StoreError {
     StoreError::Failed("this store keeps no keyed requests".to_owned())
+}
+
+#[async_trait]
+impl Moving for NullStore {
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        Ok(Standing::Serving)
+    }
+
+    async fn step(&self, step: &Step) -> Result<Standing, StoreError> {
+        Standing::Serving.after(step)
+    }
+
+    async fn live(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn size(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn export(&self, _: &Cursor) -> Result<(Vec<Record>, Option<Cursor>), StoreError> {
+        Ok((Vec::new(), None))
+    }
+
+    async fn import(&self, _: Uuid, _: Vec<Record>) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -2,6 +2,7 @@
 //! open the store themselves when no server runs: one shape, whoever asks.
 
 mod handlers;
+pub mod keys;
 mod refusals;
 
 use std::{sync::Arc, time::Duration};

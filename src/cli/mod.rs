@@ -8,7 +8,9 @@ mod doctor;
 mod events;
 mod handlers;
 mod health;
+mod keys;
 mod load;
+mod migrate;
 mod output;
 mod providers;
 mod redrive;
@@ -21,6 +23,7 @@ mod serve;
 mod sign;
 mod stand_in;
 mod stats;
+mod store;
 mod tally;
 mod verify;
 
@@ -87,6 +90,11 @@ enum Command {
     Reload(reload::Reload),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),
+    /// Bring the schema of the store up to this version of hookonce
+    ///
+    /// A store that is new needs none. On Postgres, run it once when a new version says so. Two at once
+    /// wait for each other.
+    Migrate(migrate::Migrate),
     /// Find out what is wrong: the configuration, the store, and why requests were refused
     ///
     /// The exit code is 0 if nothing is wrong, 1 if requests were refused, 64 for a mistake in the
@@ -108,8 +116,12 @@ enum Command {
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
     Redrive(redrive::Redrive),
+    /// See to the store itself: move everything into another, or accept a loss
+    Store(store::Store),
     /// List refused requests, show one, or admit some after all
     Refusals(refusals::Refusals),
+    /// List the keys of your APIs, show one, or resolve one whose outcome is unknown
+    Keys(keys::Keys),
     /// Show the providers: scheme, identity, window, handshake
     Providers(providers::Providers),
     /// Print a completion script for a shell
@@ -131,6 +143,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Verify(verify) => verify.run(&everywhere),
         Command::Reload(reload) => reload.run(&everywhere).await,
         Command::Check(check) => check.run(&everywhere).await,
+        Command::Migrate(migrate) => migrate.run(&everywhere).await,
         Command::Doctor(doctor) => doctor.run(&everywhere).await,
         Command::Health(health) => health.run(&everywhere).await,
         Command::Stats(stats) => stats.run(&everywhere).await,
@@ -139,7 +152,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Handlers(handlers) => handlers.run(&everywhere).await,
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
+        Command::Store(store) => store.run(&everywhere).await,
         Command::Refusals(refusals) => refusals.run(&everywhere).await,
+        Command::Keys(keys) => keys.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -165,7 +180,10 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     Output::tell_error(error);
     if error.is::<Mistakes>() || error.is::<Misused>() {
         ExitCode::from(EXIT_USAGE)
-    } else if error.is::<asker::Unreachable>() || error.is::<hookonce::store::StoreError>() {
+    } else if error.is::<asker::Unreachable>()
+        || error.is::<hookonce::store::StoreError>()
+        || error.is::<hookonce::store::moving::CopyError>()
+    {
         ExitCode::from(EXIT_UNAVAILABLE)
     } else {
         ExitCode::FAILURE

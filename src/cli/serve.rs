@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use hookonce::{
     Hookonce,
+    api::UpstreamUrl,
     config::{Config, LogFormat},
     http,
     reload::Reloader,
@@ -115,6 +116,10 @@ async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
     }
     let sources = hookonce.app().setup().sources.len();
     tracing::info!("{sources} sources at {base}/webhooks/…");
+    for api in hookonce.app().setup().apis.values() {
+        let upstream = api.upstream.as_ref().map(UpstreamUrl::origin);
+        tracing::info!(api.name = %api.name, "keys are honoured at {base}{}, in front of {}", api.path, upstream.unwrap_or_default());
+    }
     if let Ok(address) = admin.local_addr() {
         tracing::info!("admin API and metrics at http://{address}");
     }

@@ -32,7 +32,7 @@ pub use mistakes::{Mistakes, Place, Remark};
 pub use reference::{EXAMPLE, reference};
 pub use restart::UntilRestart;
 pub use server::Server;
-pub use store::Store;
+pub use store::{Store, store_url};
 pub use workers::Workers;
 
 use self::{mistakes::Findings, raw::Table, section::Section};

@@ -12,10 +12,12 @@ use crate::{
     admin::{
         Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
         Selection,
+        keys::{KeyQuery, ResolveRequest},
     },
     control::Limits,
     delivery::DeliveryId,
     event::EventId,
+    key::KeyId,
     refusal::RefusalId,
     store::StoreError,
 };
@@ -46,7 +48,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/deliveries/redrive", web::post().to(redrive))
         .route("/api/v1/deliveries/move", web::post().to(move_to))
         .route("/api/v1/deliveries/kill", web::post().to(kill))
-        .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts));
+        .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts))
+        .route("/api/v1/keys", web::get().to(keys))
+        .route("/api/v1/keys/{id}", web::get().to(key))
+        .route("/api/v1/keys/{id}/resolve", web::post().to(resolve_key));
 }
 
 type Asked = web::Data<Admin>;
@@ -64,11 +69,15 @@ async fn readyz(admin: Asked) -> HttpResponse {
 }
 
 async fn metrics(admin: Asked) -> HttpResponse {
-    let stats = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, admin.stats()).await;
-    let stats = stats.ok().and_then(Result::ok);
-    HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4")
-        .body(admin.app.metrics.text(stats.as_ref(), admin.app.store.cache()))
+    let asked = async { Ok::<_, AdminError>((admin.stats().await?, admin.key_counts().await?)) };
+    let told = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, asked).await;
+    let told = told.ok().and_then(Result::ok);
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(
+        admin
+            .app
+            .metrics
+            .text(told.as_ref().map(|(stats, keys)| (stats, keys)), admin.app.store.cache()),
+    )
 }
 
 async fn reload(admin: Asked) -> HttpResponse {
@@ -160,6 +169,22 @@ async fn kill(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
 
 async fn attempts(admin: Asked, id: web::Path<DeliveryId>) -> HttpResponse {
     told(admin.attempts(id.into_inner()).await)
+}
+
+async fn keys(admin: Asked, query: web::Query<KeyQuery>) -> HttpResponse {
+    told(admin.keys(query.into_inner()).await)
+}
+
+async fn key(admin: Asked, id: web::Path<KeyId>) -> HttpResponse {
+    told(admin.key(id.into_inner()).await)
+}
+
+async fn resolve_key(
+    admin: Asked,
+    id: web::Path<KeyId>,
+    ask: web::Json<ResolveRequest>,
+) -> HttpResponse {
+    told(admin.resolve_key(id.into_inner(), ask.into_inner()).await)
 }
 
 fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {

@@ -5,6 +5,7 @@ mod answer;
 mod api;
 mod body;
 mod guard;
+mod idempotency;
 mod webhook;
 
 use std::{
@@ -17,6 +18,7 @@ use actix_web::{
     App as ActixApp, HttpRequest, HttpResponse, HttpServer, dev::Server, middleware::from_fn, web,
 };
 
+pub(crate) use self::idempotency::middleware;
 use crate::{
     admin::Admin, app::App, handler::http_client, idempotency::forward::Upstream, limits,
     setup::Endpoint,

@@ -75,14 +75,14 @@ pub static KEYS: &[Key] = &[
         "url",
         Kind::Text,
         Fallback::Text("sqlite:hookonce.db"),
-        "`sqlite:FILE` (relative to `data_dir`), `redis://…` or `memory:`.",
+        "`sqlite:FILE` (relative to `data_dir`), `redis://…`, `postgres://…` or `memory:`.",
     ),
     key(
         "store",
         "durability",
-        choice(&["always", "relaxed"], &["replicated"]),
+        choice(&["always", "replicated", "relaxed"], &[]),
         Fallback::Text("always"),
-        "What a yes survives on Redis. SQLite is always durable, and memory never is.",
+        "What a yes survives on Redis. SQLite and Postgres are always durable, and memory never is.",
     ),
     key(
         "store",
@@ -356,7 +356,7 @@ pub static KEYS: &[Key] = &[
     key(
         "apis.NAME",
         "header",
-        Kind::Text,
+        Kind::Header,
         Fallback::Text("Idempotency-Key"),
         "The header that the key is in.",
     ),

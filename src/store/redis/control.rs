@@ -1,28 +1,28 @@
-//! What people have said about handlers: one hash, whose fields are the thing, a space, the handler.
+//! What people have said about handlers: one hash in the first bucket, whose fields are the thing, a space, the handler.
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{connection::Session, keys::Bucket};
+use super::bucket::Served;
 use crate::{
     control::{Controls, Setting},
     store::StoreError,
 };
 
 pub(super) async fn set(
-    session: &Session,
-    bucket: &Bucket,
+    served: &Served,
     handler: &str,
     setting: Setting,
 ) -> Result<(), StoreError> {
     let mut command = redis::cmd("HSET");
-    command.arg(key(bucket)).arg(format!("{} {handler}", setting.name())).arg(setting.value());
-    session.query(&command).await
+    command.arg(key(served)).arg(format!("{} {handler}", setting.name())).arg(setting.value());
+    served.connection.session().await?.query(&command).await
 }
 
-pub(super) async fn all(session: &Session, bucket: &Bucket) -> Result<Controls, StoreError> {
+pub(super) async fn all(served: &Served) -> Result<Controls, StoreError> {
     let mut command = redis::cmd("HGETALL");
-    command.arg(key(bucket));
-    let fields: HashMap<String, String> = session.query(&command).await?;
+    command.arg(key(served));
+    let fields: HashMap<String, String> =
+        served.connection.session().await?.query(&command).await?;
     let mut controls = Controls::new();
     for (field, value) in &fields {
         let Some((name, handler)) = field.split_once(' ') else { continue };
@@ -33,6 +33,6 @@ pub(super) async fn all(session: &Session, bucket: &Bucket) -> Result<Controls, 
     Ok(controls)
 }
 
-fn key(bucket: &Bucket) -> Vec<u8> {
-    bucket.key("C", b"")
+fn key(served: &Served) -> Vec<u8> {
+    served.bucket.key("C", b"")
 }
