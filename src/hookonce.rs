@@ -14,13 +14,10 @@ use crate::{
     api::Api,
     app::{self, App},
     clock::{Clock, SystemClock},
-    config::{Config, HandlerConfig, HandlerKind},
-    controls,
+    config::Config,
+    configured, controls,
     handed_over::Keeper,
-    handler::{
-        CommandHandler, Configured, FunctionHandler, Handler, HttpHandler, IntoOutcome, LogHandler,
-        SigningKey, http_client,
-    },
+    handler::{Configured, FunctionHandler, Handler, IntoOutcome, http_client},
     http, limits, outbound,
     provider::{self, Settings},
     prune,
@@ -68,7 +65,7 @@ impl Hookonce {
         if let Some(cache) = &config.store.cache {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }
-        let handlers = configured(&config.handlers, &http_client(), &clock);
+        let handlers = configured::handlers(&config.handlers, &http_client(), &clock);
         let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
         app.server = app::Server {
             public_url: config.server.public_url,
@@ -151,39 +148,6 @@ impl Hookonce {
             app.refusals.run(store, clock, tasks).await;
         });
         Workers { tasks: self.tasks.clone() }
-    }
-}
-
-/// The handlers of a configuration, ready to run.
-pub(crate) fn configured(
-    handlers: &[HandlerConfig],
-    client: &reqwest::Client,
-    clock: &Arc<dyn Clock>,
-) -> Vec<Configured> {
-    let configured = |handler: &HandlerConfig| Configured {
-        name: Arc::clone(&handler.name),
-        handler: runs(&handler.kind, client, clock),
-        timeout: handler.timeout,
-        concurrency: handler.concurrency,
-        rate: handler.rate,
-        retry: handler.retry,
-    };
-    handlers.iter().map(configured).collect()
-}
-
-fn runs(kind: &HandlerKind, client: &reqwest::Client, clock: &Arc<dyn Clock>) -> Arc<dyn Handler> {
-    match kind {
-        HandlerKind::Log => Arc::new(LogHandler),
-        HandlerKind::Command(command) => {
-            let (program, arguments) = command.split_first().expect("config refuses an empty one");
-            Arc::new(CommandHandler::new(program, arguments))
-        }
-        HandlerKind::Url { url, signing_secret } => {
-            let key = signing_secret.as_ref().map(SigningKey::parse);
-            let key = key.transpose().expect("config refuses a malformed one");
-            let handler = HttpHandler::new(client.clone(), url.clone(), key, Arc::clone(clock));
-            Arc::new(handler.expect("config refuses what cannot be called"))
-        }
     }
 }
 

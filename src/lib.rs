@@ -41,6 +41,7 @@ mod schedule;
 pub mod admin;
 pub mod app;
 pub mod config;
+mod configured;
 pub mod controls;
 pub mod doctor;
 pub mod hookonce;

@@ -11,8 +11,9 @@ use std::{
 use crate::{
     app::App,
     config::{Config, UntilRestart},
+    configured,
     handler::http_client,
-    hookonce::{Hookonce, configured},
+    hookonce::Hookonce,
     setup::{NotReloaded, Reload, Reloaded, Setup},
 };
 
@@ -52,7 +53,7 @@ impl Reloader {
         let mut config = (self.load)().map_err(NotReloaded)?;
         let needs_restart = self.until_restart.changed_keys(&config);
         let warnings = config.warnings.iter().map(ToString::to_string).collect();
-        let handlers = configured(&config.handlers, &self.client, &self.app.clock);
+        let handlers = configured::handlers(&config.handlers, &self.client, &self.app.clock);
         let old = self.app.setup();
         for source in &mut config.sources {
             if let Some(old) = old.sources.get(&source.name) {

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["doctor"],
     &["admin"], // what people ask for
     &["catalogue", "config", "fixture", "http", "verify"],
+    &["configured"],
     &["hookonce"],
     &["reload"],
     &["lib"],
