@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use crate::{
+    control::Controls,
     delivery::State,
     key::KeyState,
     store::{CacheCounts, Stats, keys::KeyCounts},
@@ -31,6 +32,8 @@ pub struct Metrics {
     attempt_seconds: HistogramVec,
     keys: IntCounterVec,
     key_calls: IntCounterVec,
+    reloads: IntCounterVec,
+    handler_paused: IntGaugeVec,
     keys_now: IntGaugeVec,
 }
 
@@ -112,6 +115,18 @@ impl Default for Metrics {
                 "Calls under a key by what was written down about them.",
                 &["api", "outcome"],
             ),
+            reloads: counter(
+                "hookonce_reloads_total",
+                "Reloads of the configuration by what came of them.",
+                &["outcome"],
+            ),
+            handler_paused: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("hookonce_handler_paused", "1 while a handler is paused."),
+                    &["handler"],
+                ),
+            ),
             keys_now: register(
                 &registry,
                 IntGaugeVec::new(
@@ -177,6 +192,20 @@ impl Metrics {
     /// A call under a key ended: what its key is now.
     pub fn key_ended(&self, api: &str, outcome: &str) {
         self.key_calls.with_label_values(&[api, outcome]).inc();
+    }
+
+    /// The configuration was loaded again: whether it was put in place.
+    pub fn reloaded(&self, is_in_place: bool) {
+        let outcome = if is_in_place { "applied" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
+    }
+
+    /// These handlers are paused now, and no others.
+    pub fn handlers_paused(&self, controls: &Controls) {
+        self.handler_paused.reset();
+        for (handler, _) in controls.iter().filter(|(_, control)| control.paused) {
+            self.handler_paused.with_label_values(&[handler]).set(1);
+        }
     }
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could

@@ -13,6 +13,7 @@ mod check;
 mod claim;
 mod codes;
 mod connection;
+mod control;
 mod count;
 mod delivery;
 mod error;
@@ -58,6 +59,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     limits,
@@ -192,6 +194,7 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
         count::STATEMENTS,
         wish::STATEMENTS,
         refusals::STATEMENTS,
+        control::STATEMENTS,
         prune::STATEMENTS,
     ];
     Lane::new(way, patience, &statements).rising()
@@ -202,6 +205,7 @@ fn reading_lane(way: &Way) -> Lane {
         connection::STATEMENTS,
         read::STATEMENTS,
         refusals::READING_STATEMENTS,
+        control::READING_STATEMENTS,
         keyed::READING_STATEMENTS,
     ];
     Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
@@ -316,6 +320,18 @@ impl Store for PostgresStore {
         let turn = self.chores.turn().await?;
         let pruned = prune::prune(&turn, prune).await;
         turn.end(pruned).await
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        let turn = self.chores.turn().await?;
+        let set = control::set(&turn, handler, setting).await;
+        turn.end(set).await
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        let turn = self.reading.turn().await?;
+        let controls = control::all(&turn).await;
+        turn.end(controls).await
     }
 }
 

@@ -244,6 +244,14 @@ CREATE TABLE generations (
 
 INSERT INTO generations (id, counter) VALUES (replace(gen_random_uuid()::text, '-', ''), 0);
 
+-- What people have said about handlers, each thing as JSON.
+CREATE TABLE controls (
+    handler text NOT NULL,
+    name    text NOT NULL,
+    value   text NOT NULL,
+    PRIMARY KEY (handler, name)
+);
+
 -- One row, written to learn whether the store can be written to.
 CREATE TABLE probe (at bigint NOT NULL);
 
