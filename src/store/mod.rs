@@ -242,6 +242,12 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// and that one has just begun. Empty on a shared store, where leases run out by themselves.
     async fn orphans(&self) -> Result<Vec<Leased>, StoreError>;
 
+    /// What the store is, as far as this process knows: another one once a person has accepted a loss.
+    /// What was cached of the one before is void then.
+    fn generation(&self) -> Option<String> {
+        None
+    }
+
     /// A person accepts that the store has lost what it held: whatever is there now is used, also by the
     /// other processes. Says how many parts of the store that was about; none where nothing was lost.
     async fn accept(&self) -> Result<usize, StoreError> {

@@ -33,6 +33,14 @@ impl Store for CachedStore {
         self.store.ready().await
     }
 
+    fn generation(&self) -> Option<String> {
+        self.store.generation()
+    }
+
+    async fn accept(&self) -> Result<usize, StoreError> {
+        self.store.accept().await
+    }
+
     fn cache(&self) -> Option<CacheCounts> {
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         Some(CacheCounts {

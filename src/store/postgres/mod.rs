@@ -234,6 +234,10 @@ impl Store for PostgresStore {
         check::survives(standbys.as_deref())
     }
 
+    fn generation(&self) -> Option<String> {
+        self.way.seen.of("").map(|seen| seen.id)
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         probe(&self.work).await
     }

@@ -68,6 +68,7 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     writer: Writer,
     orphans: Vec<Lease>,
+    seen: Arc<Seen>,
     _lock: File,
 }
 
@@ -109,6 +110,10 @@ impl SqliteStore {
         }
         let seen = Seen::in_folder(data_dir, &generation::address(path))?;
         let was_known = seen.forget();
+        {
+            let _lock = lock(path)?;
+            generation::renew(&schema::open_writer(path)?)?;
+        }
         Self::open_seen(path, seen, clock).map(|_| was_known)
     }
 
@@ -125,11 +130,12 @@ impl SqliteStore {
         }
         let lock = lock(path)?;
         let connection = schema::open_writer(path)?;
-        let riser = Riser::meet(&connection, seen, clock.as_ref())?;
+        let riser = Riser::meet(&connection, Arc::clone(&seen), clock.as_ref())?;
         let orphans = read::leases(&connection)?;
         keyed::void_leases(&connection)?;
         let writer = Writer::start(connection, riser, Arc::clone(&clock))?;
-        Ok(Self { clock, readers: Readers::new(path.to_owned()), writer, orphans, _lock: lock })
+        let readers = Readers::new(path.to_owned());
+        Ok(Self { clock, readers, writer, orphans, seen, _lock: lock })
     }
 
     async fn admit_one(
@@ -154,6 +160,10 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn generation(&self) -> Option<String> {
+        self.seen.of("").map(|seen| seen.id)
+    }
+
     fn survives(&self) -> String {
         "a crash of the process, a restart and a power cut (SQLite, synchronous=FULL)".to_owned()
     }
