@@ -10,10 +10,11 @@ use crate::{
     clock::Clock,
     handler::Configured,
     limits,
+    secret::Secret,
     shutdown::Tasks,
     source::Source,
     store::Store,
-    telemetry::{log::Throttle, metrics::Metrics},
+    telemetry::{history::History, log::Throttle, metrics::Metrics},
 };
 
 /// One configured hookonce. It holds no state that it cannot lose: that is all in the store.
@@ -31,6 +32,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The metrics.
     pub metrics: Metrics,
+    /// How they went over the last day.
+    pub history: History,
     /// How the outside sees us, and how long things may take.
     pub server: Server,
     /// From the last byte of a body to its answer.
@@ -56,7 +59,9 @@ pub struct Server {
     /// How long a body may take to arrive.
     pub body_within: Duration,
     /// The token of the admin listener.
-    pub admin_token: Option<crate::secret::Secret>,
+    pub admin_token: Option<Secret>,
+    /// A token that only lets its owner look.
+    pub admin_token_readonly: Option<Secret>,
 }
 
 impl Default for Server {
@@ -66,6 +71,7 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             body_within: limits::BODY_DEADLINE,
             admin_token: None,
+            admin_token_readonly: None,
         }
     }
 }
@@ -95,6 +101,7 @@ impl App {
             store,
             clock,
             metrics,
+            history: History::default(),
             server: Server::default(),
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,

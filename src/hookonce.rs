@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use actix_web::web;
 
 use crate::{
-    admin::Admin,
+    admin::{self, Admin},
     app::{self, App},
     clock::{Clock, SystemClock},
     config::{Config, HandlerConfig, HandlerKind},
@@ -62,6 +62,7 @@ impl Hookonce {
             trusted_proxies: config.server.trusted_proxies,
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,
+            admin_token_readonly: config.server.admin_token_readonly,
         };
         app.answer_within = config.server.answer_within;
         app.lease = config.workers.lease;
@@ -104,6 +105,7 @@ impl Hookonce {
                 tasks.spawn(worker.run());
             }
         });
+        self.tasks.spawn(admin::note_history(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
         Workers { tasks: self.tasks.clone() }
     }

@@ -18,6 +18,11 @@ macro_rules! id {
                 Self($crate::id::time_ordered(now))
             }
 
+            /// What is not after any id that was made at `time`, nor before one made earlier.
+            pub fn first_at(time: $crate::clock::Timestamp) -> Self {
+                Self($crate::id::first_at(time))
+            }
+
             /// Its 16 bytes; their order is the order of time.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
@@ -52,6 +57,12 @@ macro_rules! id {
 }
 
 pub(crate) use id;
+
+/// The milliseconds of a UUID of version 7, with nothing behind them.
+pub(crate) fn first_at(time: Timestamp) -> Uuid {
+    let millis = u128::try_from(time.as_millis()).unwrap_or(0);
+    Uuid::from_u128(millis << 80)
+}
 
 /// A UUID of version 7: milliseconds first, then random bits.
 pub(crate) fn time_ordered(now: Timestamp) -> Uuid {

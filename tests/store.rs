@@ -21,9 +21,9 @@ mod store {
     pub(crate) mod read;
     #[cfg(feature = "redis")]
     mod redis;
-    pub(crate) mod request;
     #[cfg(feature = "redis")]
     mod redis_keyed;
+    pub(crate) mod request;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]
     mod sqlite;

@@ -1,6 +1,8 @@
 //! What a person may see and ask for. The admin API answers with this, and so do the commands that
 //! open the store themselves when no server runs: one shape, whoever asks.
 
+mod overview;
+
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -8,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::overview::{Overview, note_history};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -54,6 +57,10 @@ pub struct EventQuery {
     pub state: Option<EventState>,
     /// Only with this id of the provider's.
     pub event_id: Option<String>,
+    /// Only received at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only received before this time.
+    pub until: Option<Timestamp>,
     /// The page after the one that ended with this id.
     pub before: Option<EventId>,
     /// Rows on a page.
@@ -161,6 +168,8 @@ pub struct MoveRequest {
 pub struct ReplayRequest {
     /// Only for this handler. None: for every handler that wants the event now.
     pub handler: Option<String>,
+    /// Why, for the log.
+    pub reason: Option<String>,
 }
 
 /// The deliveries a wish made or changed.
@@ -197,11 +206,17 @@ impl Admin {
             event_type: query.r#type,
             state: query.state,
             event_id: query.event_id,
-            before: query.before,
+            before: earlier(query.before, query.until.map(EventId::first_at)),
             limit,
         };
-        let events = self.app.store.events(&filter).await?;
-        let next = events.get(limit - 1).map(|last| last.id);
+        let mut events = self.app.store.events(&filter).await?;
+        let mut next = events.get(limit - 1).map(|last| last.id);
+        if let Some(since) = query.since
+            && let Some(end) = events.iter().position(|row| row.received_at < since)
+        {
+            events.truncate(end); // the newest come first, so all that follows is older still
+            next = None;
+        }
         Ok(EventPage { events, next })
     }
 
@@ -253,8 +268,12 @@ impl Admin {
                 "no handler wants event {id} now: name one to replay it to"
             )));
         }
+        let reason = reason(ask.reason)?;
         let deliveries = self.new_deliveries(handlers);
-        self.grant(Wish::Replay { event: id, deliveries }, id).await
+        let changed = self.grant(Wish::Replay { event: id, deliveries }, id).await?;
+        let count = changed.deliveries.len();
+        tracing::info!(event.id = %id, count, reason, "a person replayed an event");
+        Ok(changed)
     }
 
     /// Routes a held event.
@@ -292,6 +311,7 @@ impl Admin {
             Err(_) => Some("the store does not answer".to_owned()),
         };
         let mut warnings = self.sources_in_shadow_mode();
+        warnings.extend(self.silent_sources());
         if error.is_none() {
             warnings.extend(self.warnings().await);
         }
@@ -382,8 +402,26 @@ impl Admin {
 /// A person waits longer than a provider does, but not for ever.
 const WISH_DEADLINE: Duration = Duration::from_secs(10);
 
+/// The earlier of two ends, where there are any.
+fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 fn page_rows(asked: Option<usize>) -> usize {
     asked.unwrap_or(limits::PAGE_ROWS).clamp(1, limits::PAGE_ROWS_MAX)
+}
+
+/// The reason that a person gives, if it is fit to be logged.
+fn reason(given: Option<String>) -> Result<String, AdminError> {
+    let reason = given.unwrap_or_default();
+    if reason.len() > limits::REASON_BYTES_MAX {
+        let max = limits::REASON_BYTES_MAX;
+        return Err(AdminError::Invalid(format!("the reason is longer than {max} bytes")));
+    }
+    Ok(reason.chars().filter(|letter| !letter.is_control()).collect())
 }
 
 fn no_event(id: EventId) -> AdminError {

@@ -1,0 +1,78 @@
+//! How everything stands, on one page; and the task that notes how it went.
+
+use std::sync::Arc;
+
+use super::{Admin, AdminError, Readiness};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    limits,
+    shutdown::Tasks,
+    store::Stats,
+    telemetry::{history::Point, metrics::Totals},
+};
+
+/// How everything stands.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// When this was.
+    pub now: Timestamp,
+    /// Whether all is well, and what to look at.
+    pub readiness: Readiness,
+    /// What the store has counted. `None`: it does not answer.
+    pub stats: Option<Stats>,
+    /// What this process has counted.
+    pub totals: Totals,
+    /// What happened over the last day, as this process saw it, oldest first.
+    pub points: Vec<Point>,
+}
+
+impl Admin {
+    /// How everything stands. A store that does not answer makes no error of it: that is something to
+    /// be seen.
+    pub async fn overview(&self) -> Result<Overview, AdminError> {
+        let now = self.app.clock.now();
+        let readiness = self.readiness().await;
+        let stats = match readiness.ready {
+            true => stats_in_time(&self.app).await,
+            false => None,
+        };
+        let day = limits::HISTORY_INTERVAL * u32::try_from(limits::HISTORY_POINTS_MAX).unwrap_or(1);
+        let points = self.app.history.since(now.minus(day));
+        Ok(Overview { now, readiness, stats, totals: self.app.metrics.totals(), points })
+    }
+
+    /// Sources that nothing was heard of for longer than usual.
+    pub(super) fn silent_sources(&self) -> Vec<String> {
+        let silent = self.app.history.silent(self.app.clock.now());
+        let warning = |silent: crate::telemetry::history::Silent| {
+            format!(
+                "nothing heard from source `{}` since {}, which is more than {} × its usual interval ({} s): \
+                 look at the provider's page of deliveries",
+                silent.source,
+                silent.last_at,
+                limits::SILENCE_INTERVALS,
+                silent.usual.as_secs()
+            )
+        };
+        silent.into_iter().map(warning).collect()
+    }
+}
+
+/// Notes what was counted, every now and then, until it is told to stop.
+pub async fn note_history(app: Arc<App>, tasks: Tasks) {
+    while !tasks.is_stopping() {
+        tokio::select! {
+            () = tokio::time::sleep(limits::HISTORY_INTERVAL) => {}
+            () = tasks.stopping() => return,
+        }
+        let waiting =
+            stats_in_time(&app).await.map(|stats| stats.total.queued + stats.total.leased);
+        app.history.note(app.clock.now(), app.metrics.totals(), waiting);
+    }
+}
+
+async fn stats_in_time(app: &App) -> Option<Stats> {
+    let stats = tokio::time::timeout(limits::ANSWER_DEADLINE, app.store.stats()).await;
+    stats.ok().and_then(Result::ok)
+}
