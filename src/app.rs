@@ -1,6 +1,6 @@
 //! What the paths share: the sources, the handlers, the APIs, the store, the clock.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::{Notify, Semaphore};
@@ -8,8 +8,12 @@ use tokio::sync::{Notify, Semaphore};
 use crate::{
     api::Api,
     clock::Clock,
+    errands::Errands,
+    handed_over::Keeper,
     handler::Configured,
     limits,
+    refusal_log::RefusalLog,
+    request::Headers,
     secret::Secret,
     shutdown::Tasks,
     source::Source,
@@ -40,6 +44,12 @@ pub struct App {
     pub answer_within: Duration,
     /// How long a claimed delivery is leased.
     pub lease: Duration,
+    /// What is left to be done after the answers.
+    pub errands: Errands,
+    /// Where secrets that are handed over are kept for a person to look at.
+    pub handed_over: Keeper,
+    /// Keeps refused requests.
+    pub refusals: RefusalLog,
     /// Holds back log lines that a sender could multiply.
     pub refusal_lines: Throttle,
     /// What runs in the background, and what must outlive the client that asked for it.
@@ -64,6 +74,51 @@ pub struct Server {
     pub admin_token_readonly: Option<Secret>,
 }
 
+/// Where a request came in, as far as its URL depends on that.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The path and the query that it was sent to.
+    pub target: &'a str,
+    /// Its headers.
+    pub headers: &'a Headers,
+    /// Who sent it: the provider, or a proxy.
+    pub peer: Option<IpAddr>,
+}
+
+impl Server {
+    /// The URL as the provider called it. What is configured stands before what a request says of itself,
+    /// and `X-Forwarded-*` counts only from a proxy that is trusted.
+    pub fn url(&self, source: &Source, place: &Place<'_>) -> String {
+        let (path, query) = match place.target.split_once('?') {
+            Some((path, query)) => (path, format!("?{query}")),
+            None => (place.target, String::new()),
+        };
+        if let Some(url) = &source.url {
+            let registered = url.split(['?', '#']).next().unwrap_or_default();
+            return format!("{registered}{query}");
+        }
+        if let Some(base) = &self.public_url {
+            return format!("{}{path}{query}", base.trim_end_matches('/'));
+        }
+        let trusted = self.trusts(place.peer);
+        let forwarded = |name: &str| place.headers.first(name).filter(|_| trusted).map(first_item);
+        let scheme = forwarded("x-forwarded-proto").unwrap_or("http");
+        let host = forwarded("x-forwarded-host").or_else(|| place.headers.first("host"));
+        format!("{scheme}://{}{path}{query}", host.unwrap_or_default().trim())
+    }
+
+    /// Whether this is the address of a proxy whose `X-Forwarded-*` count.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        let is_in = |peer| self.trusted_proxies.iter().any(|proxies| proxies.contains(&peer));
+        peer.is_some_and(is_in)
+    }
+}
+
+/// The first of several with commas in between: what the proxy nearest to the provider said.
+pub fn first_item(values: &str) -> &str {
+    values.split(',').next().unwrap_or_default().trim()
+}
+
 impl Default for Server {
     fn default() -> Self {
         Self {
@@ -84,6 +139,7 @@ impl App {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let secrets = sources.iter().flat_map(|source| source.settings.secrets.clone()).collect();
         let named = |handler: Configured| (Arc::clone(&handler.name), handler);
         let handlers: BTreeMap<_, _> = handlers.into_iter().map(named).collect();
         let metrics = Metrics::default();
@@ -100,11 +156,14 @@ impl App {
             apis: BTreeMap::new(),
             store,
             clock,
+            refusals: RefusalLog::new(secrets, metrics.clone()),
             metrics,
             history: History::default(),
             server: Server::default(),
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,
+            errands: Errands::default(),
+            handed_over: Keeper::below(None),
             refusal_lines: Throttle::every(Duration::from_secs(1)),
             tasks: Tasks::default(),
             calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),

@@ -1,6 +1,6 @@
 //! The library's front door: build it, mount its routes, start its workers.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::web;
 
@@ -9,14 +9,16 @@ use crate::{
     app::{self, App},
     clock::{Clock, SystemClock},
     config::{Config, HandlerConfig, HandlerKind},
+    handed_over::Keeper,
     handler::{
         CommandHandler, Configured, FunctionHandler, Handler, HttpHandler, IntoOutcome, LogHandler,
         SigningKey, http_client,
     },
-    http, limits,
+    http, limits, outbound,
     provider::{self, Settings},
     prune,
     retry::Retry,
+    seal::Seal,
     secret::Secret,
     shutdown::Tasks,
     source::{OnBadSignature, Route, Source},
@@ -64,6 +66,8 @@ impl Hookonce {
             admin_token: config.server.admin_token,
             admin_token_readonly: config.server.admin_token_readonly,
         };
+        app.handed_over = Keeper::below(Some(config.server.data_dir.clone()));
+        app.refusals = app.refusals.sealed_by(Seal::kept_in(&config.server.data_dir));
         app.answer_within = config.server.answer_within;
         app.lease = config.workers.lease;
         let retention = prune::Retention {
@@ -94,8 +98,9 @@ impl Hookonce {
         Arc::new(Admin { app: Arc::clone(&self.app) })
     }
 
-    /// Starts the workers of every handler, as tasks of the runtime this is called in. They first take
-    /// over what a process before this one has left, where the store can tell.
+    /// Starts the workers of every handler, and what prunes and what keeps refused requests, as tasks
+    /// of the runtime this is called in. The workers first take over what a process before this one
+    /// has left, where the store can tell.
     pub fn spawn_workers(&self) -> Workers {
         let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
         self.tasks.spawn(async move {
@@ -106,7 +111,13 @@ impl Hookonce {
             }
         });
         self.tasks.spawn(admin::note_history(Arc::clone(&self.app), self.tasks.clone()));
+        self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
+        let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
+        self.tasks.spawn(async move {
+            let (store, clock) = (Arc::clone(&app.store), Arc::clone(&app.clock));
+            app.refusals.run(store, clock, tasks).await;
+        });
         Workers { tasks: self.tasks.clone() }
     }
 }
@@ -177,6 +188,7 @@ pub struct Builder {
     sources: Vec<(String, SourceSpec)>,
     handlers: Vec<(Configured, Interest)>,
     public_url: Option<String>,
+    data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -241,6 +253,14 @@ impl Builder {
         self
     }
 
+    /// The folder for secrets that providers hand over in tests of the URL: they are kept there for you to
+    /// look at. Without one they are not kept.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(folder.into());
+        self
+    }
+
     /// Opens the store and puts everything together.
     ///
     /// # Errors
@@ -260,6 +280,7 @@ impl Builder {
         };
         let mut app = App::new(sources, handlers, store, clock);
         app.server.public_url = self.public_url;
+        app.handed_over = Keeper::below(self.data_dir);
         Ok(Hookonce::new(app, prune::Retention::default()))
     }
 
@@ -333,7 +354,7 @@ pub struct SourceSpec {
 pub fn from(provider: impl Into<String>) -> SourceSpec {
     SourceSpec {
         provider: provider.into(),
-        settings: Settings::default(),
+        settings: Settings { fetch_keys: true, ..Settings::default() },
         on_bad_signature: OnBadSignature::default(),
     }
 }
@@ -350,6 +371,14 @@ impl SourceSpec {
     #[must_use]
     pub fn public_key(mut self, key: impl Into<String>) -> Self {
         self.settings.public_keys.push(key.into());
+        self
+    }
+
+    /// Whether a key that is not among the public keys is fetched from where the provider publishes it, if
+    /// it does. It is, unless told otherwise; [`Hookonce::spawn_workers`] starts what fetches them.
+    #[must_use]
+    pub fn fetch_keys(mut self, fetch_keys: bool) -> Self {
+        self.settings.fetch_keys = fetch_keys;
         self
     }
 

@@ -18,7 +18,7 @@ macro_rules! id {
                 Self($crate::id::time_ordered(now))
             }
 
-            /// What is not after any id that was made at `time`, nor before one made earlier.
+            /// What is not after any id made at `time`, and after all made before.
             pub fn first_at(time: $crate::clock::Timestamp) -> Self {
                 Self($crate::id::first_at(time))
             }
@@ -58,18 +58,18 @@ macro_rules! id {
 
 pub(crate) use id;
 
-/// The milliseconds of a UUID of version 7, with nothing behind them.
-pub(crate) fn first_at(time: Timestamp) -> Uuid {
-    let millis = u128::try_from(time.as_millis()).unwrap_or(0);
-    Uuid::from_u128(millis << 80)
-}
-
 /// A UUID of version 7: milliseconds first, then random bits.
 pub(crate) fn time_ordered(now: Timestamp) -> Uuid {
     let millis = u64::try_from(now.as_millis()).unwrap_or(0);
     let seconds = millis / 1000;
     let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
+}
+
+/// The milliseconds alone, and no bit more.
+pub(crate) fn first_at(time: Timestamp) -> Uuid {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(0);
+    Uuid::from_u128(u128::from(millis) << 80)
 }
 
 #[cfg(test)]
@@ -81,5 +81,7 @@ mod tests {
         let early = time_ordered(Timestamp::from_seconds(1_700_000_000));
         let late = time_ordered(Timestamp::from_millis(1_700_000_000_001));
         assert!(early < late);
+        assert!(early < first_at(Timestamp::from_millis(1_700_000_000_001)));
+        assert!(first_at(Timestamp::from_millis(1_700_000_000_001)) < late);
     }
 }

@@ -30,6 +30,9 @@ pub mod idempotency;
 pub mod receive;
 pub mod work;
 
+// What is left to do after an answer.
+pub mod outbound;
+
 // What work stands on.
 mod leases;
 mod schedule;
@@ -38,13 +41,19 @@ mod schedule;
 pub mod admin;
 pub mod app;
 pub mod config;
+pub mod doctor;
 pub mod hookonce;
 pub mod prune;
+pub mod refusal_log;
 
 // The parts.
+pub mod catalogue;
+pub mod errands;
 pub mod fixture;
+pub mod handed_over;
 pub mod handler;
 pub mod http;
+pub mod keyring;
 pub mod provider;
 pub mod store;
 pub mod verify;
@@ -65,6 +74,7 @@ pub mod source;
 // What everything stands on.
 pub mod clock;
 pub mod limits;
+pub mod seal;
 pub mod shutdown;
 pub mod telemetry;
 

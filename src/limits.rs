@@ -303,6 +303,82 @@ pub const LOGIN_WINDOW: Duration = Duration::from_secs(60);
 /// How many addresses are remembered for their wrong tokens. Beyond it strangers have to wait.
 pub const LOGIN_ADDRESSES_MAX: usize = 4096;
 
+/// How long after asking at a place where a provider publishes keys it is left alone: a stranger
+/// must not be able to make us call somebody again and again.
+pub const KEYS_ASKED_EVERY: Duration = Duration::from_mins(1);
+
+/// How many such places one source knows. SNS has a place per certificate, and a stranger can name as
+/// many as he likes.
+pub const KEY_PLACES_MAX: usize = 32;
+
+/// How long fetched keys are used before they are fetched again: one that its provider has withdrawn
+/// must not be trusted for ever.
+pub const KEYS_FRESH: Duration = Duration::from_hours(6);
+
+/// How long fetched keys are used when they cannot be fetched again.
+pub const KEYS_KEPT: Duration = Duration::from_hours(48);
+
+/// Longest page of keys that is read. A certificate with its chain has some 6 KiB.
+pub const KEYS_BYTES_MAX: usize = 256 << 10;
+
+/// How long a call of a provider's own place may take.
+pub const OUTBOUND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many such calls run at once.
+pub const OUTBOUND_AT_ONCE: usize = 4;
+
+/// How long the task that makes them sleeps when nothing wakes it: keys grow old by themselves.
+pub const OUTBOUND_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How many confirmations may wait to be sent.
+pub const CONFIRMATIONS_MAX: usize = 64;
+
+/// How often a confirmation is tried, and how long it waits after the first failure; each wait is five
+/// times the one before it. A token of SNS is good for three days.
+pub const CONFIRMATION_ATTEMPTS: u32 = 5;
+/// See [`CONFIRMATION_ATTEMPTS`].
+pub const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
+
+/// How many secrets that were handed over are written down at once: anybody can send them.
+pub const HANDED_OVER_AT_ONCE: usize = 4;
+
+/// How many secrets that were handed over are kept per source, and how long one may be.
+pub const HANDED_OVER_MAX: usize = 8;
+/// See [`HANDED_OVER_MAX`].
+pub const HANDED_OVER_BYTES_MAX: usize = 512;
+
+/// How many refused requests are kept of one source and step: enough to see a pattern, and few enough
+/// to read.
+pub const REFUSALS_KEPT_MAX: usize = 20;
+
+/// How many bytes the kept refusals of one source may hold together: strangers write them, so they
+/// must never be what fills a store.
+pub const REFUSALS_KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// Longest body that is kept with a refused request. Nearly all providers stay below; of a longer one
+/// everything else is kept.
+pub const REFUSAL_BODY_BYTES_MAX: usize = 256 << 10;
+
+/// Of one source and step this many refused requests are taken at once, and then one in this time.
+/// More would only push each other out, and a flood must not become a flood of writes.
+pub const REFUSALS_BURST: u32 = 20;
+/// See [`REFUSALS_BURST`].
+pub const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many refused requests, and how many of their bytes, may wait to be written down.
+pub const REFUSALS_WAITING_MAX: usize = 256;
+/// See [`REFUSALS_WAITING_MAX`].
+pub const REFUSALS_WAITING_BYTES_MAX: usize = 8 << 20;
+
+/// Refused requests on one page: each is looked into, which takes far longer than reading a row.
+pub const REFUSAL_PAGE_ROWS_MAX: usize = 100;
+
+/// Longest body of which the doctor tries other spellings: each is made of every string in it anew, and
+/// a stranger may have written it to take as long as can be.
+pub const RESPELLED_BODY_BYTES_MAX: usize = 64 << 10;
+
+const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_KEPT_BYTES_MAX, "one must fit in");
+const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_WAITING_BYTES_MAX, "one must fit in");
 const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);
 const _: () = assert!(BODY_BYTES_CEILING <= WAITING_BYTES_MAX, "one body must fit into the queue");
 const _: () = assert!(STORE_CALL_TIMEOUT.as_millis() < ANSWER_DEADLINE.as_millis());
@@ -312,6 +388,8 @@ const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() <= ATTEMPT_TIMEOUT_MAX.as_mill
 const _: () = assert!(EXCERPT_BYTES_MAX <= ANSWER_BYTES_READ_MAX);
 const _: () = assert!(ANSWER_MARGIN.as_millis() * 2 <= ANSWER_DEADLINE_MIN.as_millis());
 const _: () = assert!(LEASE_MIN.as_millis() <= LEASE.as_millis());
+const _: () = assert!(KEYS_ASKED_EVERY.as_secs() < KEYS_FRESH.as_secs());
+const _: () = assert!(KEYS_FRESH.as_secs() < KEYS_KEPT.as_secs());
 const _: () =
     assert!(CALL_TIMEOUT.as_millis() < KEY_LEASE_MAX.as_millis(), "a call ends in its lease");
 const _: () = assert!(KEY_LEASE_MAX.as_millis() <= KEY_LEASE_CEILING.as_millis());

@@ -3,7 +3,7 @@
 //! The size and the time of the body, its encoding and its method are refused one step earlier, in
 //! `http/`, before there is a request to look at.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
@@ -11,12 +11,15 @@ use crate::{
     app::App,
     clock::Timestamp,
     delivery::State,
+    errands::Errand,
     event::{EventId, NewEvent},
     limits,
+    provider::place::{Confirmation, Place},
     receipt::{Admission, Receipt, Reply},
-    refusal::{Refusal, SignatureProblem},
+    refusal::{Refusal, RefusalId, SignatureProblem},
     request::Unverified,
-    source::{OnDeadDuplicate, Source},
+    secret::Secret,
+    source::{OnDeadDuplicate, Proof, Source},
     store::{StoreError, Which, Wish},
 };
 
@@ -29,6 +32,9 @@ pub enum NotReceived {
     /// Ours: 503. The sender should try again, and what it sends then is neither lost nor run twice.
     #[error(transparent)]
     Unavailable(#[from] StoreError),
+    /// Nobody's: 503. The key is fetched meanwhile, and what is sent again can be checked with it.
+    #[error("the key it names is not known yet, and is fetched from {0}")]
+    KeyNotKnown(Place),
 }
 
 /// Takes one request a provider sent and decides its answer.
@@ -45,10 +51,19 @@ pub async fn receive(
     request: Unverified,
 ) -> Result<Receipt, NotReceived> {
     let now = app.clock.now();
-    let (events, problem) = match examine(source, request, now)? {
-        Examined::Handshake(reply) => return Ok(Receipt::Handshake(reply)),
-        Examined::Events(events) => (events, None), // each with its identity, its deliveries and all their ids
-        Examined::Shadow(events, problem) => (events, Some(problem)), // the same, marked
+    let (events, confirmation, problem) = match examine(source, request, now)? {
+        Examined::Handshake { reply, handed_over } => {
+            if let Some(secret) = handed_over {
+                show(app, source, secret, now).await;
+            }
+            return Ok(Receipt::Handshake(reply));
+        }
+        Examined::KeyNotKnown(place) => {
+            want(app, source, &place, now);
+            return Err(NotReceived::KeyNotKnown(place));
+        }
+        Examined::Events { events, confirmation } => (events, confirmation, None),
+        Examined::Shadow(events, problem) => (events, None, Some(problem)), // the same, marked
     };
     // One step per event: remembered and queued, or neither. A duplicate gets the same yes, and nothing more.
     let admissions = admit(app, source, events, now).await?;
@@ -56,8 +71,46 @@ pub async fn receive(
     if redrives || admissions.iter().any(|(_, admission)| *admission == Admission::Fresh) {
         app.wake(source);
     }
+    if let Some(confirmation) = confirmation {
+        confirm(app, source, confirmation);
+    }
     if let Some(problem) = problem {
         tell_shadow(app, source, &problem);
+    }
+    Ok(Receipt::Events(admissions))
+}
+
+/// Takes a request that was refused before, as of the time it was received, by the same rules.
+///
+/// Its events have ids that follow from the refusal's, so that doing it twice admits nothing twice, also
+/// where events have no identity.
+///
+/// # Errors
+/// See [`NotReceived`]: what still does not hold is refused again.
+pub async fn readmit(
+    app: &App,
+    source: &Source,
+    request: Unverified,
+    refusal: RefusalId,
+) -> Result<Receipt, NotReceived> {
+    let as_of = request.received_at;
+    let (mut events, confirmation) = match examine(source, request, as_of)? {
+        Examined::Handshake { reply, .. } => return Ok(Receipt::Handshake(reply)),
+        Examined::KeyNotKnown(place) => {
+            want(app, source, &place, app.clock.now());
+            return Err(NotReceived::KeyNotKnown(place));
+        }
+        Examined::Events { events, confirmation } => (events, confirmation),
+        // It was refused when it came, and shadow mode is about what comes now.
+        Examined::Shadow(_, problem) => return Err(Refusal::from(problem).into()),
+    };
+    for (number, event) in events.iter_mut().enumerate() {
+        event.id = EventId::derived(refusal.as_bytes(), number);
+    }
+    let admissions = admit(app, source, events, app.clock.now()).await?;
+    app.wake(source);
+    if let Some(confirmation) = confirmation {
+        confirm(app, source, confirmation);
     }
     Ok(Receipt::Events(admissions))
 }
@@ -65,10 +118,22 @@ pub async fn receive(
 /// What a request turned out to be.
 #[derive(Clone, Debug)]
 pub enum Examined {
-    /// A test of the URL, and the answer to it.
-    Handshake(Reply),
-    /// Events to admit.
-    Events(Vec<NewEvent>),
+    /// A test of the URL.
+    Handshake {
+        /// The answer to it.
+        reply: Reply,
+        /// The secret that came with it: for a person to see, and nothing else.
+        handed_over: Option<Secret>,
+    },
+    /// Nobody can say yet who sent it: the key it names may be found at this place.
+    KeyNotKnown(Place),
+    /// Somebody known sent it.
+    Events {
+        /// Each with its identity, its deliveries and all their ids.
+        events: Vec<NewEvent>,
+        /// What the provider wants to be called about, once they are admitted.
+        confirmation: Option<Confirmation>,
+    },
     /// Events to admit although the signature of their request does not hold, and why it does not:
     /// the source is in shadow mode.
     Shadow(Vec<NewEvent>, SignatureProblem),
@@ -82,20 +147,69 @@ pub enum Examined {
 pub fn examine(source: &Source, request: Unverified, now: Timestamp) -> Result<Examined, Refusal> {
     // Some handshakes are not signed: they prove the URL before a secret is known to us.
     if let Some(reply) = source.unsigned_handshake(&request)? {
-        return Ok(Examined::Handshake(reply));
+        return Ok(Examined::Handshake { reply, handed_over: source.handed_over(&request) });
     }
     source.check_method(&request)?; // what is left of the other methods was for handshakes only
-    if source.is_in_shadow_mode()
-        && let Err(problem) = source.scheme.verify(&request, now)
-    {
+    let in_shadow = source.is_in_shadow_mode().then(|| request.clone());
+    let request = match (source.verify(request, now), in_shadow) {
+        (Ok(Proof::Holds(request)), _) => request, // Unverified → Verified
+        (Ok(Proof::KeyNotKnown(place)), _) => return Ok(Examined::KeyNotKnown(place)),
         // It is no handshake, whatever it says: answering one would sign for anybody.
-        return Ok(Examined::Shadow(source.events_in_shadow(&request)?, problem));
-    }
-    let request = source.verify(request, now)?; // Unverified → Verified
+        (Err(Refusal::Signature(problem)), Some(request)) => {
+            return Ok(Examined::Shadow(source.events_in_shadow(&request)?, problem));
+        }
+        (Err(refusal), _) => return Err(refusal),
+    };
     if let Some(reply) = source.signed_handshake(&request)? {
-        return Ok(Examined::Handshake(reply));
+        return Ok(Examined::Handshake { reply, handed_over: None });
     }
-    Ok(Examined::Events(source.events(&request)?))
+    let events = source.events(&request)?;
+    Ok(Examined::Events { events, confirmation: source.confirmation(&request) })
+}
+
+/// Leaves the key to be fetched.
+fn want(app: &App, source: &Source, place: &Place, now: Timestamp) {
+    if let Some(keyring) = &source.keyring {
+        keyring.want(place, now);
+        app.errands.call();
+    }
+}
+
+/// Leaves the confirmation to be sent.
+fn confirm(app: &App, source: &Source, confirmation: Confirmation) {
+    match confirmation {
+        Confirmation::At(place) => {
+            let errand = Errand { source: Arc::clone(&source.name), place };
+            if !app.errands.confirm(errand) {
+                tracing::error!(source.name = %source.name, "a subscription is not confirmed: too many are waiting");
+            }
+        }
+        Confirmation::Withheld(reason) => {
+            tracing::warn!(source.name = %source.name, reason, "a subscription is not confirmed");
+        }
+    }
+}
+
+/// Puts a secret that was handed over where a person finds it. The provider gets its answer all the same:
+/// its own pages show the secret too, or it can be asked for another.
+async fn show(app: &App, source: &Source, secret: Secret, now: Timestamp) {
+    let patience = app.answer_within.saturating_sub(limits::ANSWER_MARGIN);
+    let kept = app.handed_over.keep(&source.name, secret, now);
+    let kept = tokio::time::timeout(patience, kept).await;
+    let key = format!("{} handed over", source.name);
+    if app.refusal_lines.let_through(&key, app.clock.monotonic()).is_none() {
+        return;
+    }
+    match kept.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+        Ok(file) => tracing::warn!(
+            source.name = %source.name, file = %file.display(),
+            "a secret was handed over in a test of the URL: anybody can send one, so compare it with what the provider shows before you write it into `secrets`"
+        ),
+        Err(error) => tracing::error!(
+            source.name = %source.name, %error,
+            "a secret was handed over in a test of the URL, and is not kept"
+        ),
+    }
 }
 
 /// Admits all events of a request in time, or says that the sender should send all of them again:

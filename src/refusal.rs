@@ -5,7 +5,14 @@
 
 use std::fmt;
 
-use crate::request::HeaderProblem;
+use serde::{Deserialize, Serialize};
+
+use crate::{id::id, request::HeaderProblem};
+
+id! {
+    /// Our id of a refused request that was kept.
+    RefusalId
+}
 
 /// Why a request was refused. It is the sender's fault, and sending it again as it is will not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +61,44 @@ pub enum SignatureProblem {
     Stale(i64),
     /// No signature in the request was made with any of the secrets.
     NoMatch,
+    /// It names a key that is not known, or there is no key at all.
+    UnknownKey,
+}
+
+/// The step at which a request was refused: what a kept refusal is filed under. A closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Finding the source.
+    UnknownSource,
+    /// The method.
+    MethodNotAllowed,
+    /// The size of the body.
+    BodyTooLarge,
+    /// The time the body took.
+    BodyTooSlow,
+    /// Reading the body to its end.
+    BodyIncomplete,
+    /// The encoding of the body.
+    ContentEncoding,
+    /// What a signed request must say.
+    Malformed,
+    /// A test of the URL.
+    HandshakeRefused,
+    /// A header that the scheme needs is not there.
+    HeaderMissing,
+    /// It is there more than once.
+    HeaderDoubled,
+    /// It is empty, too long or not text.
+    HeaderMalformed,
+    /// The signature, or what it says of itself, does not have the scheme's form.
+    Form,
+    /// The signed time.
+    Stale,
+    /// The signature itself.
+    NoMatch,
+    /// Finding the key that the request names.
+    UnknownKey,
 }
 
 impl fmt::Display for SignatureProblem {
@@ -74,13 +119,79 @@ impl fmt::Display for SignatureProblem {
                 write!(f, "the signed time is {} s in the future", seconds.unsigned_abs())
             }
             Self::NoMatch => f.write_str("no configured secret made any of its signatures"),
+            Self::UnknownKey => f.write_str("the key that it names is not known"),
         }
     }
 }
 
 impl std::error::Error for SignatureProblem {}
 
+impl Step {
+    /// Every step, in the order a request goes through them.
+    pub const ALL: [Self; 15] = [
+        Self::UnknownSource,
+        Self::MethodNotAllowed,
+        Self::BodyTooLarge,
+        Self::BodyTooSlow,
+        Self::BodyIncomplete,
+        Self::ContentEncoding,
+        Self::HandshakeRefused,
+        Self::HeaderMissing,
+        Self::HeaderDoubled,
+        Self::HeaderMalformed,
+        Self::Form,
+        Self::Stale,
+        Self::NoMatch,
+        Self::UnknownKey,
+        Self::Malformed,
+    ];
+
+    /// Its stable word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnknownSource => "unknown_source",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyIncomplete => "body_incomplete",
+            Self::ContentEncoding => "content_encoding",
+            Self::Malformed => "malformed",
+            Self::HandshakeRefused => "handshake_refused",
+            Self::HeaderMissing => "header_missing",
+            Self::HeaderDoubled => "header_doubled",
+            Self::HeaderMalformed => "header_malformed",
+            Self::Form => "form",
+            Self::Stale => "stale",
+            Self::NoMatch => "no_match",
+            Self::UnknownKey => "unknown_key",
+        }
+    }
+}
+
 impl Refusal {
+    /// The step at which it was refused.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::UnknownSource => Step::UnknownSource,
+            Self::Method => Step::MethodNotAllowed,
+            Self::TooLarge { .. } => Step::BodyTooLarge,
+            Self::TooSlow => Step::BodyTooSlow,
+            Self::BrokenBody => Step::BodyIncomplete,
+            Self::Encoded => Step::ContentEncoding,
+            Self::Malformed(_) => Step::Malformed,
+            Self::Handshake(_) => Step::HandshakeRefused,
+            Self::Signature(problem) => match problem {
+                SignatureProblem::Header(_, HeaderProblem::Missing) => Step::HeaderMissing,
+                SignatureProblem::Header(_, HeaderProblem::Doubled) => Step::HeaderDoubled,
+                SignatureProblem::Header(_, HeaderProblem::Malformed) => Step::HeaderMalformed,
+                SignatureProblem::Form(_) => Step::Form,
+                SignatureProblem::Stale(_) => Step::Stale,
+                SignatureProblem::NoMatch => Step::NoMatch,
+                SignatureProblem::UnknownKey => Step::UnknownKey,
+            },
+        }
+    }
+
     /// The stable code in answers, logs and metrics.
     pub fn code(&self) -> &'static str {
         match self {
@@ -107,6 +218,18 @@ impl Refusal {
             Self::BrokenBody | Self::Malformed(_) => 400,
             Self::Signature(_) => 401,
             Self::Handshake(_) => 403,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_of_a_step_is_the_one_it_is_written_as() {
+        for step in Step::ALL {
+            assert_eq!(serde_json::to_value(step).unwrap(), step.name());
         }
     }
 }

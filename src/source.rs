@@ -6,11 +6,16 @@ use crate::{
     clock::Timestamp,
     delivery::DeliveryId,
     event::{EventId, KeptRequest, Named, NewDelivery, NewEvent, ReplayGuard, RequestId},
+    keyring::Keyring,
     limits,
-    provider::{self, Provider, Scheme, Settings},
+    provider::{
+        self, Provider, Scheme, Settings,
+        place::{Confirmation, Place},
+    },
     receipt::Reply,
     refusal::Refusal,
     request::{Unverified, Verified},
+    secret::Secret,
 };
 
 /// A configured endpoint, ready to use.
@@ -22,6 +27,8 @@ pub struct Source {
     pub provider: &'static dyn Provider,
     /// The provider's scheme with this source's keys in it.
     pub scheme: Box<dyn Scheme>,
+    /// The keys it learned from where the provider publishes them. `None`: it fetches none.
+    pub keyring: Option<Keyring>,
     /// What the provider needs to know besides.
     pub settings: Settings,
     /// The path it answers at.
@@ -66,6 +73,15 @@ pub enum OnDeadDuplicate {
     Redrive,
 }
 
+/// What a request's signature says.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// It holds.
+    Holds(Verified),
+    /// Nothing yet: the key it names is not known, and may be found here.
+    KeyNotKnown(Place),
+}
+
 /// One handler's interest in a source.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -90,12 +106,14 @@ impl Source {
     pub fn new(
         name: &str,
         provider: &'static dyn Provider,
-        settings: Settings,
+        mut settings: Settings,
     ) -> Result<Self, Vec<String>> {
+        settings.fetch_keys &= provider.publishes_keys().is_some();
         Ok(Self {
             name: Arc::from(name),
             provider,
             scheme: provider.scheme(&settings)?,
+            keyring: Keyring::of(provider, &settings),
             settings,
             path: format!("/webhooks/{name}"),
             url: None,
@@ -125,9 +143,31 @@ impl Source {
         if is_allowed { Ok(()) } else { Err(Refusal::Method) }
     }
 
-    /// Checks the signature.
-    pub fn verify(&self, request: Unverified, now: Timestamp) -> Result<Verified, Refusal> {
-        provider::verify(self.scheme.as_ref(), request, now)
+    /// Checks the signature: with the keys of the configuration, then with those that were learned.
+    pub fn verify(&self, request: Unverified, now: Timestamp) -> Result<Proof, Refusal> {
+        let Some(keyring) = &self.keyring else {
+            return provider::verify(self.scheme.as_ref(), request, now).map(Proof::Holds);
+        };
+        let place = keyring.place(&request);
+        let scheme = keyring.beside(self.scheme.as_ref(), place.as_ref());
+        match (provider::verify(&scheme, request, now), place) {
+            (Err(Refusal::Signature(problem)), Some(place))
+                if keyring.may_tell(&place, &problem, now) =>
+            {
+                Ok(Proof::KeyNotKnown(place))
+            }
+            (verdict, _) => verdict.map(Proof::Holds),
+        }
+    }
+
+    /// The secret that a test of the URL hands over. See [`Provider::handed_over`].
+    pub fn handed_over(&self, request: &Unverified) -> Option<Secret> {
+        self.provider.handed_over(request)
+    }
+
+    /// What the request asks to be confirmed. See [`Provider::confirmation`].
+    pub fn confirmation(&self, request: &Verified) -> Option<Confirmation> {
+        self.provider.confirmation(request, &self.settings)
     }
 
     /// Answers a test of the URL that is signed. See [`Provider::signed_handshake`].

@@ -12,7 +12,7 @@ use crate::{
     provider::{self, Provider, Settings},
     receipt::Reply,
     receive::{Examined, examine},
-    refusal::Refusal,
+    refusal::{Refusal, SignatureProblem},
     request::{Headers, Unverified},
     secret::Secret,
     source::Source,
@@ -36,8 +36,10 @@ pub fn check(source: &Source, request: Unverified, now: Timestamp) -> Checked {
 
 fn try_check(source: &Source, request: Unverified, now: Timestamp) -> Result<Checked, Refusal> {
     Ok(match examine(source, request, now)? {
-        Examined::Handshake(reply) => Checked::Handshake(reply),
-        Examined::Events(events) => Checked::Accepted(events, source.reply()),
+        Examined::Handshake { reply, .. } => Checked::Handshake(reply),
+        // Nothing is fetched for a check, so its word on the key is final.
+        Examined::KeyNotKnown(_) => return Err(SignatureProblem::UnknownKey.into()),
+        Examined::Events { events, .. } => Checked::Accepted(events, source.reply()),
         // The question here is whether the signature holds, not whether a server would look away.
         Examined::Shadow(_, problem) => Checked::Refused(problem.into()),
     })
@@ -242,6 +244,7 @@ impl Vector {
         Settings {
             secrets: self.secret.iter().map(|secret| Secret::new(secret.as_str())).collect(),
             public_keys: self.public_key.iter().cloned().collect(),
+            fetch_keys: false,
             tolerance: None,
             extra: settings.collect(),
         }

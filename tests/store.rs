@@ -23,6 +23,7 @@ mod store {
     mod redis;
     #[cfg(feature = "redis")]
     mod redis_keyed;
+    pub(crate) mod refusals;
     pub(crate) mod request;
     pub(crate) mod settle;
     #[cfg(feature = "sqlite")]
@@ -139,6 +140,15 @@ conformance! {
         an_event_stands_as_its_deliveries_do
         stats_count_exactly
         the_store_is_ready_and_says_what_it_survives
+    }
+    refusals {
+        a_refused_request_is_kept_byte_for_byte
+        refused_requests_are_paged_and_filtered
+        the_newest_of_each_source_and_step_stay
+        a_source_holds_no_more_bytes_than_its_cap
+        one_that_is_kept_again_stays_as_it_is
+        a_readmission_is_noted_once
+        refused_requests_are_pruned_as_held_events_are
     }
     request {
         a_request_is_kept_for_all_its_events_and_each_has_its_own_bytes

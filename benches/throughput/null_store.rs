@@ -9,9 +9,11 @@ use hookonce::{
     event::{EventId, NewEvent},
     key::{KeyId, KeyRecord, SavedResponse},
     receipt::Admission,
+    refusal::RefusalId,
     store::{
-        Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
-        Stats, Store, StoreError, Wish,
+        Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
+        Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store,
+        StoreError, Wish,
         keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
     },
 };
@@ -84,6 +86,25 @@ impl Store for NullStore {
 
     async fn prune(&self, _: &Prune) -> Result<usize, StoreError> {
         Ok(0)
+    }
+}
+
+#[async_trait]
+impl Refusals for NullStore {
+    async fn keep_refusals(&self, _: Vec<Refused>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn refusals(&self, _: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn refusal(&self, _: RefusalId) -> Result<Option<Refused>, StoreError> {
+        Ok(None)
+    }
+
+    async fn note_readmitted(&self, _: RefusalId, _: &Readmission) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

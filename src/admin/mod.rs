@@ -2,6 +2,7 @@
 //! open the store themselves when no server runs: one shape, whoever asks.
 
 mod overview;
+mod refusals;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,10 +19,15 @@ use crate::{
     event::{Duplicate, EventId, EventState, NewDelivery, RequestId},
     handler::is_credential,
     limits,
+    request::Headers,
     source::Source,
     store::{
         DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError, Which, Wish,
     },
+};
+
+pub use self::refusals::{
+    Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
 
 /// Answers a person's questions about one app, and does what they wish.
@@ -436,10 +442,15 @@ fn which(ids: Vec<DeliveryId>, handler: Option<String>) -> Result<Which, AdminEr
     }
 }
 
-fn view(record: EventRecord, deliveries: Vec<DeliveryView>) -> EventView {
-    let event = record.event;
-    let text = std::str::from_utf8(&event.body).ok().map(str::to_owned);
-    let body_base64 = text.is_none().then(|| BASE64_STANDARD.encode(&event.body));
+/// The body as text, or else in base64.
+fn shown_body(body: &[u8]) -> (Option<String>, Option<String>) {
+    let text = std::str::from_utf8(body).ok().map(str::to_owned);
+    let base64 = text.is_none().then(|| BASE64_STANDARD.encode(body));
+    (text, base64)
+}
+
+/// The headers; the values of credentials are left out.
+fn shown_headers(headers: &Headers) -> Vec<(String, String)> {
     let shown = |(name, value): (&str, &[u8])| {
         let value = if is_credential(name) {
             "…".to_owned()
@@ -448,15 +459,21 @@ fn view(record: EventRecord, deliveries: Vec<DeliveryView>) -> EventView {
         };
         (name.to_owned(), value)
     };
+    headers.iter().map(shown).collect()
+}
+
+fn view(record: EventRecord, deliveries: Vec<DeliveryView>) -> EventView {
+    let event = record.event;
+    let (body, body_base64) = shown_body(&event.body);
     EventView {
         row: record.row,
         identity: record.identity,
         mark_until: record.mark_until,
         retry_marker: event.retry_marker,
         query: event.query,
-        headers: event.headers.iter().map(shown).collect(),
+        headers: shown_headers(&event.headers),
         request_id: record.request.map(|request| request.id),
-        body: text,
+        body,
         body_base64,
         duplicates_seen: record.duplicates,
         deliveries,

@@ -8,12 +8,13 @@ use hookonce::{
     Hookonce,
     admin::{
         Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, MoveRequest,
-        ReplayRequest, Selection,
+        Readmitted, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
     },
     config::Config,
     delivery::{Attempt, DeliveryId},
     event::EventId,
     handler::http_client,
+    refusal::RefusalId,
     secret::Secret,
     store::Stats,
 };
@@ -103,6 +104,27 @@ impl Asker {
         match self {
             Self::Server(client) => client.post(&format!("events/{id}/admit"), &()).await,
             Self::Store(admin) => Ok(admin.admit(id).await?),
+        }
+    }
+
+    pub(crate) async fn refusals(&self, query: RefusalQuery) -> anyhow::Result<RefusalPage> {
+        match self {
+            Self::Server(client) => client.get("refusals", &query).await,
+            Self::Store(admin) => Ok(admin.refusals(query).await?),
+        }
+    }
+
+    pub(crate) async fn refusal(&self, id: RefusalId) -> anyhow::Result<RefusalRecord> {
+        match self {
+            Self::Server(client) => client.get(&format!("refusals/{id}"), &()).await,
+            Self::Store(admin) => Ok(admin.refusal(id).await?),
+        }
+    }
+
+    pub(crate) async fn readmit(&self, id: RefusalId) -> anyhow::Result<Readmitted> {
+        match self {
+            Self::Server(client) => client.post(&format!("refusals/{id}/readmit"), &()).await,
+            Self::Store(admin) => Ok(admin.readmit(id).await?),
         }
     }
 

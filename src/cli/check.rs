@@ -16,9 +16,9 @@ pub(crate) struct Check {}
 
 /// What was found.
 #[derive(Serialize)]
-struct Report {
+pub(super) struct Report {
     /// Whether a server can run like this.
-    ok: bool,
+    pub(super) ok: bool,
     mistakes: Vec<Remark>,
     warnings: Vec<String>,
     /// What a yes survives; not known while the configuration has mistakes.
@@ -30,17 +30,23 @@ impl Check {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
         let report = check(everywhere).await;
         everywhere.output().show(&report, text)?;
-        Ok(if report.ok {
-            ExitCode::SUCCESS
-        } else if report.mistakes.is_empty() {
-            ExitCode::from(EXIT_UNAVAILABLE)
-        } else {
-            ExitCode::from(EXIT_USAGE)
-        })
+        Ok(report.exit_code())
     }
 }
 
-async fn check(everywhere: &Everywhere) -> Report {
+impl Report {
+    pub(super) fn exit_code(&self) -> ExitCode {
+        if self.ok {
+            ExitCode::SUCCESS
+        } else if self.mistakes.is_empty() {
+            ExitCode::from(EXIT_UNAVAILABLE)
+        } else {
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+pub(super) async fn check(everywhere: &Everywhere) -> Report {
     let config = match everywhere.load_config() {
         Ok(config) => config,
         Err(mistakes) => {
@@ -75,7 +81,7 @@ async fn check(everywhere: &Everywhere) -> Report {
     }
 }
 
-fn text(report: &Report) -> String {
+pub(super) fn text(report: &Report) -> String {
     let mut lines: Vec<String> = report.mistakes.iter().map(ToString::to_string).collect();
     lines.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines.extend(report.error.iter().map(|error| format!("error: {error}")));

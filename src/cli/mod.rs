@@ -4,12 +4,14 @@ mod asker;
 mod check;
 mod deliveries;
 mod demo;
+mod doctor;
 mod events;
 mod health;
 mod load;
 mod output;
 mod providers;
 mod redrive;
+mod refusals;
 mod replay;
 mod send;
 mod sender;
@@ -75,6 +77,11 @@ enum Command {
     Verify(verify::Verify),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),
+    /// Find out what is wrong: the configuration, the store, and why requests were refused
+    ///
+    /// The exit code is 0 if nothing is wrong, 1 if requests were refused, 64 for a mistake in the
+    /// configuration and 69 when the store is not available.
+    Doctor(doctor::Doctor),
     /// Ask a running server whether it is ready: for containers and load balancers
     Health(health::Health),
     /// Show what was counted, and what waits now
@@ -87,6 +94,8 @@ enum Command {
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
     Redrive(redrive::Redrive),
+    /// List refused requests, show one, or admit some after all
+    Refusals(refusals::Refusals),
     /// Show the providers: scheme, identity, window, handshake
     Providers(providers::Providers),
     /// Print a completion script for a shell
@@ -107,12 +116,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sign(sign) => sign.run(&everywhere),
         Command::Verify(verify) => verify.run(&everywhere),
         Command::Check(check) => check.run(&everywhere).await,
+        Command::Doctor(doctor) => doctor.run(&everywhere).await,
         Command::Health(health) => health.run(&everywhere).await,
         Command::Stats(stats) => stats.run(&everywhere).await,
         Command::Events(events) => events.run(&everywhere).await,
         Command::Deliveries(deliveries) => deliveries.run(&everywhere).await,
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
+        Command::Refusals(refusals) => refusals.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
         Command::Completions { shell } => {
             let mut script = Vec::new();

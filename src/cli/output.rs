@@ -93,6 +93,21 @@ impl Progress {
 
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
+/// A stranger's text, with everything escaped that could make a terminal show something else than is
+/// there: control characters, and those that turn the direction of writing.
+pub(crate) fn harmless(text: &str) -> String {
+    let turns = |char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        if (char.is_control() && !matches!(char, '\n' | '\t')) || turns(char) {
+            shown.extend(char.escape_unicode());
+        } else {
+            shown.push(char);
+        }
+    }
+    shown
+}
+
 /// A table without lines, as wide as the terminal, or as its content where there is none.
 pub(crate) fn table<'a>(heads: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
@@ -101,4 +116,15 @@ pub(crate) fn table<'a>(heads: impl IntoIterator<Item = &'a str>) -> Table {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_text_cannot_drive_the_terminal() {
+        let shown = harmless("a\u{1b}[31m\r\u{9b}\u{202e}é\n");
+        assert_eq!(shown, "a\\u{1b}[31m\\u{d}\\u{9b}\\u{202e}é\n");
+    }
 }

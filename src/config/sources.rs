@@ -185,9 +185,21 @@ fn settings(
     Settings {
         secrets,
         public_keys: public_keys.into_iter().map(|(text, _)| text).collect(),
+        fetch_keys: fetch_keys(section, provider, found),
         tolerance: section.duration_if_written("tolerance", found),
         extra,
     }
+}
+
+/// Whether keys are fetched: wherever the provider publishes them, unless the file says no.
+fn fetch_keys(section: &Section<'_>, provider: &dyn Provider, found: &mut Findings) -> bool {
+    let written = section.flag_if_written("fetch_keys", found);
+    let publishes = provider.publishes_keys().is_some();
+    if written == Some(true) && !publishes {
+        let message = "is not possible: this provider publishes its keys nowhere. Take it out";
+        section.mistake("fetch_keys", message, found);
+    }
+    publishes && written.unwrap_or(true)
 }
 
 /// The texts of a list; each `file:PATH` is what is in that file, less the newline at its end.

@@ -33,11 +33,11 @@ pub(super) fn config(
     providers: &[&'static dyn Provider],
 ) -> Result<Config, Mistakes> {
     let mut found = Findings::new(&data_dir.join(SECRETS_FILE));
-    let mut secrets = secrets_from(environment, providers);
+    let mut settings = settings_from(environment, providers);
     let without: Vec<_> =
-        providers.iter().copied().filter(|it| !secrets.contains_key(it.name())).collect();
+        providers.iter().copied().filter(|it| !settings.contains_key(it.name())).collect();
     match development_secrets(data_dir, &without, rand::random) {
-        Ok(made) => secrets.extend(made),
+        Ok(made) => settings.extend(made.into_iter().map(|(name, secret)| (name, with(secret)))),
         Err(error) => {
             found.mistake(None, "", format!("development secrets cannot be kept here: {error}"));
         }
@@ -48,8 +48,8 @@ pub(super) fn config(
     let log = HandlerConfig::log_everything(providers.iter().map(named).collect());
     let mut all = Vec::new();
     for &provider in providers {
-        let secret = secrets.remove(provider.name());
-        all.extend(secret.and_then(|secret| source(provider, secret, &log, &mut found)));
+        let settings = settings.remove(provider.name());
+        all.extend(settings.and_then(|settings| source(provider, settings, &log, &mut found)));
     }
 
     let absent = |name, found: &mut Findings| Section::top(Table::EMPTY, name, found);
@@ -69,18 +69,30 @@ pub(super) fn config(
     })
 }
 
-/// The secrets that the environment has, by the provider's name.
-fn secrets_from(
+/// What the environment has of secrets and public keys, by the provider's name. Of a provider that signs
+/// with a private key its public one counts, and the secret of a stand-in only without it.
+fn settings_from(
     environment: &Environment<'_>,
     providers: &[&'static dyn Provider],
-) -> BTreeMap<String, Secret> {
-    let mut secrets = BTreeMap::new();
+) -> BTreeMap<String, Settings> {
+    let mut all = BTreeMap::new();
     for provider in providers {
-        let secret = environment(provider.secret_variable()).map(Secret::new);
-        let secret = secret.filter(|secret| !secret.is_blank());
-        secrets.extend(secret.map(|secret| (provider.name().to_owned(), secret)));
+        let read = |name: &str| environment(name).map(Secret::new).filter(|text| !text.is_blank());
+        let public_key = provider.public_key_variable().and_then(|name| read(&name));
+        let settings = match public_key {
+            Some(key) => {
+                let public_keys = vec![key.expose().to_owned()];
+                Some(Settings { public_keys, ..Settings::default() })
+            }
+            None => read(provider.secret_variable()).map(with),
+        };
+        all.extend(settings.map(|settings| (provider.name().to_owned(), settings)));
     }
-    secrets
+    all
+}
+
+fn with(secret: Secret) -> Settings {
+    Settings { secrets: vec![secret], ..Settings::default() }
 }
 
 /// The development secrets of these providers, by name. Those that are not kept yet are made.
@@ -146,8 +158,10 @@ fn keep(data_dir: &Path, secrets: &BTreeMap<String, Secret>) -> io::Result<()> {
 
 fn warn_of_development_secrets(providers: &[&'static dyn Provider], found: &mut Findings) {
     if !providers.is_empty() {
-        let variables: Vec<_> =
-            providers.iter().map(|provider| provider.secret_variable()).collect();
+        let variable = |provider: &&'static dyn Provider| {
+            provider.public_key_variable().unwrap_or_else(|| provider.secret_variable().to_owned())
+        };
+        let variables: Vec<_> = providers.iter().map(variable).collect();
         let message = format!(
             "development secrets are in use: for real events set {}, or write a {}",
             variables.join(", "),
@@ -157,15 +171,15 @@ fn warn_of_development_secrets(providers: &[&'static dyn Provider], found: &mut 
     }
 }
 
-/// The source named as its provider. `None`, with a warning, where a secret alone does not make one.
+/// The source named as its provider. `None`, with a warning, where a secret or a key alone does not make
+/// one.
 fn source(
     provider: &'static dyn Provider,
-    secret: Secret,
+    settings: Settings,
     log: &HandlerConfig,
     found: &mut Findings,
 ) -> Option<Source> {
     let name = provider.name();
-    let settings = Settings { secrets: vec![secret], ..Settings::default() };
     match Source::new(name, provider, settings) {
         Ok(source) => {
             let routes = log.route_from(name).into_iter().collect();

@@ -9,9 +9,13 @@ use serde::Serialize;
 
 use super::answer;
 use crate::{
-    admin::{Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, ReplayRequest, Selection},
+    admin::{
+        Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
+        Selection,
+    },
     delivery::DeliveryId,
     event::EventId,
+    refusal::RefusalId,
     store::StoreError,
 };
 
@@ -29,6 +33,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/events/{id}/request", web::get().to(request))
         .route("/api/v1/events/{id}/replay", web::post().to(replay))
         .route("/api/v1/events/{id}/admit", web::post().to(admit))
+        .route("/api/v1/refusals", web::get().to(refusals))
+        .route("/api/v1/refusals/{id}", web::get().to(refusal))
+        .route("/api/v1/refusals/{id}/readmit", web::post().to(readmit))
         .route("/api/v1/deliveries", web::get().to(deliveries))
         .route("/api/v1/deliveries/redrive", web::post().to(redrive))
         .route("/api/v1/deliveries/move", web::post().to(move_to))
@@ -95,6 +102,18 @@ async fn replay(
 
 async fn admit(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
     told(admin.admit(id.into_inner()).await)
+}
+
+async fn refusals(admin: Asked, query: web::Query<RefusalQuery>) -> HttpResponse {
+    told(admin.refusals(query.into_inner()).await)
+}
+
+async fn refusal(admin: Asked, id: web::Path<RefusalId>) -> HttpResponse {
+    told(admin.refusal(id.into_inner()).await)
+}
+
+async fn readmit(admin: Asked, id: web::Path<RefusalId>) -> HttpResponse {
+    told(admin.readmit(id.into_inner()).await)
 }
 
 async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpResponse {

@@ -74,7 +74,7 @@ fn reply(given: &Reply, status: &'static str) -> HttpResponse {
 pub(super) fn not_received(reason: &NotReceived) -> HttpResponse {
     match reason {
         NotReceived::Refused(refusal) => refused(refusal),
-        NotReceived::Unavailable(_) => unavailable(),
+        NotReceived::Unavailable(_) | NotReceived::KeyNotKnown(_) => unavailable(),
     }
 }
 

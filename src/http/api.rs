@@ -178,7 +178,7 @@ fn tell_passed(api: &Api, called: Called) -> Answer {
 /// Who called, and how. What a request says of itself counts only from a proxy that is trusted.
 fn client(app: &App, request: &HttpRequest) -> Client {
     let peer = request.peer_addr().map(|peer| peer.ip());
-    let is_trusted = webhook::is_trusted(app, request);
+    let is_trusted = app.server.trusts(peer);
     let text = |name: &str| request.headers().get(name)?.to_str().ok();
     let forwarded = |name: &str| text(name).filter(|_| is_trusted);
     let host = forwarded("x-forwarded-host").or_else(|| text("host"));

@@ -1,19 +1,22 @@
 //! The endpoint a provider calls.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{Method, header},
     web,
 };
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 
 use super::{answer, body};
 use crate::{
-    app::App,
+    app::{App, Place},
+    clock::Timestamp,
     receive::{NotReceived, receive},
     refusal::Refusal,
+    refusal_log::Seen,
     request::{Headers, Unverified},
     source::Source,
 };
@@ -25,13 +28,16 @@ pub(super) async fn endpoint(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let unverified = match unverified(&app, &source, &request, payload).await {
-        Ok(unverified) => unverified,
+    let body = match body(&app, &source, &request, payload).await {
+        Ok(body) => body,
         Err(refusal) => {
             tell_refused(&app, &source, &refusal);
+            note_refused(&app, &source, &refusal, &request, None);
             return answer::refused(&refusal);
         }
     };
+    let received_at = app.clock.now();
+    let unverified = unverified(&app, &source, &request, body.clone(), received_at);
     let begun = app.clock.monotonic();
     // A fault of ours must not look like a no, nor take the connection's other requests with it.
     let received = AssertUnwindSafe(receive(&app, &source, unverified)).catch_unwind().await;
@@ -43,6 +49,9 @@ pub(super) async fn endpoint(
         }
         Ok(Err(reason)) => {
             tell(&app, &source, &reason, took);
+            if let NotReceived::Refused(refusal) = &reason {
+                note_refused(&app, &source, refusal, &request, Some((body, received_at)));
+            }
             answer::not_received(&reason)
         }
         Err(_panic) => {
@@ -59,59 +68,75 @@ pub(super) fn unknown_source(app: &App) -> HttpResponse {
     answer::refused(&Refusal::UnknownSource)
 }
 
-async fn unverified(
+async fn body(
     app: &App,
     source: &Source,
     request: &HttpRequest,
     payload: web::Payload,
-) -> Result<Unverified, Refusal> {
-    if request.method() != Method::POST && request.method() != Method::GET {
+) -> Result<Bytes, Refusal> {
+    // GET and HEAD may be tests of the URL; which of them are is decided by the provider's rules.
+    let is_usual = [Method::POST, Method::GET, Method::HEAD].contains(request.method());
+    if !is_usual && !source.provider.methods().contains(&request.method().as_str()) {
         return Err(Refusal::Method);
     }
-    let within = app.server.body_within;
-    let body = body::read(request, payload, source.body_bytes_max, within).await?;
-    Ok(Unverified {
+    body::read(request, payload, source.body_bytes_max, app.server.body_within).await
+}
+
+fn unverified(
+    app: &App,
+    source: &Source,
+    request: &HttpRequest,
+    body: Bytes,
+    received_at: Timestamp,
+) -> Unverified {
+    let (target, headers) = (target(request), headers(request));
+    let place = Place { target: &target, headers: &headers, peer: peer(request) };
+    Unverified {
         method: request.method().as_str().to_owned(),
-        url: public_url(app, source, request),
-        headers: headers(request),
+        url: app.server.url(source, &place),
+        headers,
         body,
-        received_at: app.clock.now(),
-    })
+        received_at,
+    }
 }
 
 /// The headers of a request, in the project's own form.
 pub(super) fn headers(request: &HttpRequest) -> Headers {
-    let copied = |value: &header::HeaderValue| bytes::Bytes::copy_from_slice(value.as_bytes());
+    let copied = |value: &header::HeaderValue| Bytes::copy_from_slice(value.as_bytes());
     request.headers().iter().map(|(name, value)| (name.as_str(), copied(value))).collect()
 }
 
-/// The URL as the provider called it. What is configured stands before what a request says of itself,
-/// and `X-Forwarded-*` counts only from a proxy that is trusted.
-fn public_url(app: &App, source: &Source, request: &HttpRequest) -> String {
+/// The path and the query.
+fn target(request: &HttpRequest) -> String {
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-    if let Some(url) = &source.url {
-        let registered = url.split(['?', '#']).next().unwrap_or_default();
-        return format!("{registered}{query}");
-    }
-    let path = request.uri().path();
-    if let Some(base) = &app.server.public_url {
-        return format!("{}{path}{query}", base.trim_end_matches('/'));
-    }
-    let trusted = is_trusted(app, request);
-    let text = |name: &str| request.headers().get(name)?.to_str().ok();
-    let forwarded =
-        |name: &str| text(name).filter(|_| trusted).and_then(|all| all.split(',').next());
-    let scheme = forwarded("x-forwarded-proto").unwrap_or("http").trim();
-    let host = forwarded("x-forwarded-host").or_else(|| text("host")).unwrap_or_default().trim();
-    format!("{scheme}://{host}{path}{query}")
+    format!("{}{query}", request.uri().path())
 }
 
-/// Whether a request comes from a proxy whose `X-Forwarded-*` count.
-pub(super) fn is_trusted(app: &App, request: &HttpRequest) -> bool {
-    let peer = request.peer_addr().map(|peer| peer.ip());
-    peer.is_some_and(|peer| {
-        app.server.trusted_proxies.iter().any(|proxies| proxies.contains(&peer))
-    })
+fn peer(request: &HttpRequest) -> Option<IpAddr> {
+    request.peer_addr().map(|peer| peer.ip())
+}
+
+/// Keeps what was refused, for the doctor. The request is put together anew only if it is to be kept,
+/// so that one that is accepted pays nothing for it.
+fn note_refused(
+    app: &App,
+    source: &Source,
+    refusal: &Refusal,
+    request: &HttpRequest,
+    body: Option<(Bytes, Timestamp)>,
+) {
+    app.refusals.note(&source.name, refusal.step(), app.clock.monotonic(), || {
+        let body_was_read = body.is_some();
+        let (body, received_at) = body.unwrap_or_else(|| (Bytes::new(), app.clock.now()));
+        Seen {
+            source: Arc::clone(&source.name),
+            refusal: refusal.clone(),
+            request: unverified(app, source, request, body, received_at),
+            body_was_read,
+            target: target(request),
+            peer: peer(request),
+        }
+    });
 }
 
 fn tell(app: &App, source: &Source, reason: &NotReceived, took: std::time::Duration) {
@@ -121,6 +146,12 @@ fn tell(app: &App, source: &Source, reason: &NotReceived, took: std::time::Durat
             app.metrics.answered(&source.name, "unavailable", took);
             if let Some(more) = let_through(app, source, "unavailable") {
                 tracing::error!(source.name = %source.name, %error, lines.held_back = more, "cannot accept: answered 503");
+            }
+        }
+        NotReceived::KeyNotKnown(place) => {
+            app.metrics.answered(&source.name, "unavailable", took);
+            if let Some(more) = let_through(app, source, "key not known") {
+                tracing::warn!(source.name = %source.name, %place, lines.held_back = more, "{reason}: answered 503");
             }
         }
     }

@@ -68,6 +68,10 @@ impl Provider for Adyen {
         Duration::from_hours(24 * 34)
     }
 
+    fn batch(&self) -> &'static str {
+        "`/notificationItems`"
+    }
+
     fn settings(&self) -> &'static [(&'static str, &'static str)] {
         &[(
             "kind",

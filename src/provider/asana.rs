@@ -4,8 +4,8 @@
 //!
 //! The secret comes with the first request to the URL, in `X-Hook-Secret`, while the call that
 //! creates the webhook is still open. It is sent back, as Asana asks, and never trusted: anybody
-//! can send one. The answer to that call shows the secret to who made it; from there it goes into
-//! `secrets`.
+//! can send one. It is shown to the operator, and so does the answer to that call; from there it goes
+//! into `secrets`.
 //!
 //! A request holds many events, each on its own. They have no id: an event's bytes are its
 //! identity, since they hold what was done to what and when. A heartbeat holds none, so nothing is
@@ -22,13 +22,14 @@ use serde_json::value::RawValue;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe},
+    scheme::{Encoding, Recipe},
 };
 use crate::{
     event::{Digest, Named},
     receipt::Reply,
     refusal::Refusal,
     request::{Unverified, Verified},
+    secret::Secret,
 };
 
 const SECRET: &str = "X-Hook-Secret";
@@ -72,15 +73,12 @@ impl Provider for Asana {
         "unsigned POST with `X-Hook-Secret`, which is sent back"
     }
 
+    fn batch(&self) -> &'static str {
+        "`/events`"
+    }
+
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Whole { header: SIGNATURE.to_owned(), prefix: String::new() },
-            encoding: Encoding::Hex,
-            time: None,
-            signed: vec![Part::Body],
-        };
+        let recipe = Recipe::of_body(SIGNATURE, "", Encoding::Hex);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 
@@ -97,6 +95,10 @@ impl Provider for Asana {
             return Ok(None);
         }
         Ok(Some(Reply { headers: vec![(SECRET.to_owned(), secret.to_owned())], ..Reply::empty() }))
+    }
+
+    fn handed_over(&self, request: &Unverified) -> Option<Secret> {
+        request.headers.only(SECRET).ok().map(Secret::new)
     }
 
     fn events(&self, request: &Verified, _: &Settings) -> Result<Vec<Named>, Refusal> {

@@ -8,15 +8,18 @@
 //! says; Amazon's JavaScript library leaves the token out and refuses genuine ones. Raw deliveries
 //! carry no signature and are refused.
 //!
-//! The certificate is pinned in `public_keys` and never fetched. `SigningCertURL` must still be an
-//! address of SNS; with `cert_url` it must name the same certificate, in whatever region. Amazon
-//! signs everybody's topics with one certificate, so `topic_arn` must be set, and fit.
+//! `SigningCertURL` must be an address of SNS; with `cert_url` it must name the same certificate, in
+//! whatever region. The certificate is written into `public_keys`, or fetched: from SNS in the region of
+//! `topic_arn`, by a path of which only the certificate's number comes from the message. TLS says that
+//! the host is Amazon's, and the certificate's subject must be SNS. Amazon signs everybody's topics with
+//! one certificate, so `topic_arn` must be set, and fit.
 //!
 //! Identity: `/MessageId`, which is signed.
 //!
-//! The type is `/Type`. A `SubscriptionConfirmation` is an event like the others: `SubscribeURL` is
-//! never called from here, since it came in with a request; confirm with the token in it and your
-//! own topic (`aws sns confirm-subscription`).
+//! The type is `/Type`. A `SubscriptionConfirmation` is an event like the others, and is confirmed by a
+//! call made of `topic_arn` and the token in it; `SubscribeURL` came in with a request and is never
+//! called. Should the call fail for good, have SNS ask again, or `aws sns confirm-subscription` with
+//! the token in the event.
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
@@ -26,6 +29,7 @@ use url::Url;
 
 use super::{
     NotSignable, Provider, Scheme, Settings, naming,
+    place::{Confirmation, Place, PublishesKeys},
     scheme::{
         Encoding,
         public::{self, Certificate, Method, Signer},
@@ -99,13 +103,29 @@ impl Provider for AwsSns {
         if cert_url.is_some() && cert_path.is_none() {
             wrong.push("cert_url: is no address of SNS; copy a message's `SigningCertURL`".into());
         }
-        match Signer::new(settings, Certificate::read) {
-            Ok(signer) if wrong.is_empty() => {
-                Ok(Box::new(SnsScheme { signer, topic_arn, cert_path }))
-            }
-            Ok(_) => Err(wrong),
-            Err(more) => Err([wrong, more].concat()),
+        let signer = public::unless_wrong(wrong, Signer::new(settings, Certificate::read))?;
+        Ok(Box::new(SnsScheme { signer, topic_arn, cert_path }))
+    }
+
+    fn publishes_keys(&self) -> Option<&'static dyn PublishesKeys> {
+        Some(&Self)
+    }
+
+    fn confirmation(&self, request: &Verified, settings: &Settings) -> Option<Confirmation> {
+        let message = Message::of(&request.body).ok()?;
+        if message.kind != "SubscriptionConfirmation" {
+            return None;
         }
+        if public::is_stand_in(settings) {
+            return Some(Confirmation::Withheld(
+                "it was signed by a stand-in, not by Amazon: configure the source with `topic_arn`",
+            ));
+        }
+        let token = message.token.as_deref().unwrap_or_default();
+        Some(match Topic::of(settings).and_then(|topic| topic.confirmation(token)) {
+            Some(place) => Confirmation::At(place),
+            None => Confirmation::Withheld("`topic_arn` is no ARN of a topic: write yours"),
+        })
     }
 
     fn events(&self, request: &Verified, _: &Settings) -> Result<Vec<Named>, Refusal> {
@@ -114,6 +134,83 @@ impl Provider for AwsSns {
         let content = || Digest::of(message.signed().unwrap_or_default());
         Ok(vec![naming::by_signed_id(id, kind, request.body.clone(), content)])
     }
+}
+
+impl PublishesKeys for AwsSns {
+    fn published_at(&self) -> &'static str {
+        "`https://sns.<region>.amazonaws.com`, `/SimpleNotificationService-<hex>.pem`"
+    }
+
+    fn key_place(&self, request: &Unverified, settings: &Settings) -> Option<Place> {
+        let message = Message::of(&request.body).ok()?;
+        let host = Topic::of(settings)?.host();
+        let path = message.signing_cert_url.strip_prefix("https://")?.strip_prefix(&*host)?;
+        let number = path.strip_prefix("/SimpleNotificationService-")?.strip_suffix(".pem")?;
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let is_number = (1..=64).contains(&number.len()) && number.bytes().all(hex);
+        let path = format!("/SimpleNotificationService-{number}.pem");
+        is_number.then(|| Place::new(host, path))
+    }
+
+    fn keys_in(&self, found: &str) -> Result<Vec<String>, String> {
+        public::published_certificate(found, is_name_of_sns)
+    }
+}
+
+/// Whether a certificate of this name is one that SNS signs with: `sns.amazonaws.com`, and in some
+/// regions `sns-signing.<region>.amazonaws.com` or `sns-<region>.amazonaws.com.cn`.
+fn is_name_of_sns(name: &str) -> bool {
+    let name = name.strip_suffix(".cn").unwrap_or(name);
+    let own = name.strip_suffix(".amazonaws.com").unwrap_or_default();
+    own == "sns" || own.starts_with("sns-") || own.starts_with("sns.")
+}
+
+/// The topic of a source.
+struct Topic<'a> {
+    arn: &'a str,
+    region: &'a str,
+    /// What stands behind `amazonaws.com`: China has a domain of its own.
+    country: &'static str,
+}
+
+impl<'a> Topic<'a> {
+    fn of(settings: &'a Settings) -> Option<Self> {
+        let arn = settings.text("topic_arn")?;
+        let mut parts = arn.split(':');
+        let (Some("arn"), Some(partition), Some("sns"), Some(region)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return None;
+        };
+        let country = match partition {
+            "aws" | "aws-us-gov" => "",
+            "aws-cn" => ".cn",
+            _ => return None, // partitions that are cut off from the internet
+        };
+        is_region(region).then_some(Self { arn, region, country })
+    }
+
+    fn host(&self) -> String {
+        format!("sns.{}.amazonaws.com{}", self.region, self.country)
+    }
+
+    /// <https://docs.aws.amazon.com/sns/latest/api/API_ConfirmSubscription.html>
+    fn confirmation(&self, token: &str) -> Option<Place> {
+        let plain =
+            (1..=2048).contains(&token.len()) && token.bytes().all(|it| it.is_ascii_graphic());
+        let pairs = [
+            ("Action", "ConfirmSubscription"),
+            ("Version", "2010-03-31"),
+            ("TopicArn", self.arn),
+            ("Token", token),
+        ];
+        plain.then(|| Place::new(self.host(), "/").with_query(&pairs))
+    }
+}
+
+fn is_region(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (3..=32).contains(&text.len()) && text.bytes().all(plain)
 }
 
 #[derive(Debug)]
@@ -243,14 +340,12 @@ fn certificate_path(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let host = url.host_str()?.strip_prefix("sns.")?;
     let region = host.strip_suffix(".cn").unwrap_or(host).strip_suffix(".amazonaws.com")?;
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let is_region = region.len() >= 3 && region.bytes().all(plain);
     let bare = url.query().is_none()
         && url.fragment().is_none()
         && url.port().is_none()
         && url.username().is_empty()
         && url.password().is_none();
-    let fits = url.scheme() == "https" && is_region && bare && url.path().ends_with(".pem");
+    let fits = url.scheme() == "https" && is_region(region) && bare && url.path().ends_with(".pem");
     fits.then(|| url.path().to_owned())
 }
 

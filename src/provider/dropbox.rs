@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{
     Provider, Scheme, Settings, naming,
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe},
+    scheme::{Encoding, Recipe},
 };
 use crate::{
     event::Named,
@@ -59,17 +59,7 @@ impl Provider for Dropbox {
     }
 
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Whole {
-                header: "X-Dropbox-Signature".to_owned(),
-                prefix: String::new(),
-            },
-            encoding: Encoding::Hex,
-            time: None,
-            signed: vec![Part::Body],
-        };
+        let recipe = Recipe::of_body("X-Dropbox-Signature", "", Encoding::Hex);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! <https://docs.cloud.google.com/pubsub/docs/authenticate-push-subscriptions>
 //!
-//! The keys are Google's JWKS (<https://www.googleapis.com/oauth2/v3/certs>); each of its customers
-//! gets tokens signed with them, for any audience. So `audience` and `service_account_email` must be
+//! The keys are Google's JWKS, fetched from <https://www.googleapis.com/oauth2/v3/certs> or written into
+//! `public_keys`; each of its customers gets tokens signed with them, for any audience. So `audience` and `service_account_email` must be
 //! set, and the token must be for that one, from that one.
 //!
 //! The token does not cover the body: whoever sees one can send another body with it for an hour.
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     NotSignable, Provider, Scheme, Settings,
     naming::{self, Scalar},
+    place::{Place, PublishesKeys},
     scheme::{
         jwt::{self, TokenAlgorithm, Tokens},
         only, public,
@@ -99,14 +100,14 @@ impl Provider for GooglePubSub {
             text
         };
         let (audience, email) = (named("audience"), named("service_account_email"));
-        match Tokens::new(&[TokenAlgorithm::Rs256], settings) {
-            Ok(tokens) if wrong.is_empty() => {
-                let leeway = settings.tolerance.unwrap_or_default();
-                Ok(Box::new(GoogleScheme { tokens, audience, email, leeway }))
-            }
-            Ok(_) => Err(wrong),
-            Err(more) => Err([wrong, more].concat()),
-        }
+        let tokens = Tokens::new(&[TokenAlgorithm::Rs256], settings);
+        let tokens = public::unless_wrong(wrong, tokens)?;
+        let leeway = settings.tolerance.unwrap_or_default();
+        Ok(Box::new(GoogleScheme { tokens, audience, email, leeway }))
+    }
+
+    fn publishes_keys(&self) -> Option<&'static dyn PublishesKeys> {
+        Some(&Self)
     }
 
     fn events(&self, request: &Verified, _: &Settings) -> Result<Vec<Named>, Refusal> {
@@ -137,6 +138,20 @@ impl Provider for GooglePubSub {
         let envelope: Envelope<'_> = serde_json::from_slice(&request.body).ok()?;
         let attempt = envelope.delivery_attempt.usable().filter(|attempt| attempt != "1")?;
         naming::usable(format!("deliveryAttempt: {attempt}"))
+    }
+}
+
+impl PublishesKeys for GooglePubSub {
+    fn published_at(&self) -> &'static str {
+        "`https://www.googleapis.com/oauth2/v3/certs`"
+    }
+
+    fn key_place(&self, _: &Unverified, _: &Settings) -> Option<Place> {
+        Some(Place::new("www.googleapis.com", "/oauth2/v3/certs"))
+    }
+
+    fn keys_in(&self, found: &str) -> Result<Vec<String>, String> {
+        Ok(vec![found.to_owned()])
     }
 }
 

@@ -82,6 +82,10 @@ impl Provider for HubSpot {
         Duration::from_hours(24)
     }
 
+    fn batch(&self) -> &'static str {
+        "the array that the body is"
+    }
+
     fn methods(&self) -> &'static [&'static str] {
         &["POST", "GET"]
     }

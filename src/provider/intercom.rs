@@ -3,7 +3,8 @@
 //! <https://developers.intercom.com/docs/webhooks/setting-up-webhooks>
 //!
 //! Identity: `/id`, which is signed. The body is not part of it: `/delivery_attempts` counts up.
-//! The type is `/topic` (`conversation.user.created`). A `ping` is an ordinary event.
+//! The type is `/topic` (`conversation.user.created`). A `ping` is an ordinary event. When a URL is
+//! saved, Intercom is said to try it with a HEAD first, which any 200 satisfies.
 
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use super::{
 };
 use crate::{
     event::{Digest, Named},
+    receipt::Reply,
     refusal::Refusal,
-    request::Verified,
+    request::{Unverified, Verified},
 };
 
 /// Intercom's rules.
@@ -54,12 +56,24 @@ impl Provider for Intercom {
         Duration::from_hours(24)
     }
 
+    fn handshake(&self) -> &'static str {
+        "HEAD, answered with an empty 200"
+    }
+
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
         let recipe = Recipe {
             algorithm: Algorithm::HmacSha1,
             ..Recipe::of_body("X-Hub-Signature", "sha1=", Encoding::Hex)
         };
         Ok(Box::new(recipe.scheme(settings)?))
+    }
+
+    fn unsigned_handshake(
+        &self,
+        request: &Unverified,
+        _: &Settings,
+    ) -> Result<Option<Reply>, Refusal> {
+        Ok((request.method == "HEAD").then(Reply::empty))
     }
 
     fn events(&self, request: &Verified, _: &Settings) -> Result<Vec<Named>, Refusal> {

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe},
+    scheme::{Encoding, Recipe},
 };
 use crate::{
     event::{Digest, Named},
@@ -63,23 +63,17 @@ impl Provider for Line {
         Duration::from_hours(24)
     }
 
+    fn batch(&self) -> &'static str {
+        "`/events`"
+    }
+
     fn development_secret(&self, random: [u8; 24]) -> Secret {
         let (half, _) = random.split_at(16);
         Secret::new(hex::encode(half))
     }
 
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Whole {
-                header: "x-line-signature".to_owned(),
-                prefix: String::new(),
-            },
-            encoding: Encoding::Base64,
-            time: None,
-            signed: vec![Part::Body],
-        };
+        let recipe = Recipe::of_body("x-line-signature", "", Encoding::Base64);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 

@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe},
+    scheme::{Encoding, Recipe},
 };
 use crate::{
     event::{Digest, Named},
@@ -74,6 +74,10 @@ impl Provider for Meta {
         "GET with `hub.challenge`, which is sent back if its `hub.verify_token` is right"
     }
 
+    fn batch(&self) -> &'static str {
+        "`/entry`"
+    }
+
     fn body_bytes_max(&self) -> usize {
         4 << 20
     }
@@ -83,17 +87,7 @@ impl Provider for Meta {
     }
 
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Whole {
-                header: "X-Hub-Signature-256".to_owned(),
-                prefix: "sha256=".to_owned(),
-            },
-            encoding: Encoding::Hex,
-            time: None,
-            signed: vec![Part::Body],
-        };
+        let recipe = Recipe::of_body("X-Hub-Signature-256", "sha256=", Encoding::Hex);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 

@@ -4,6 +4,7 @@
 //! I/O, reads a clock or knows a store; a provider sees the secrets of one source only.
 
 pub mod naming;
+pub mod place;
 pub mod scheme;
 
 pub mod adyen;
@@ -68,6 +69,7 @@ pub mod zoom;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use self::place::{Confirmation, PublishesKeys};
 use crate::{
     clock::Timestamp,
     event::Named,
@@ -160,6 +162,13 @@ pub trait Provider: fmt::Debug + Send + Sync {
     /// The environment variable that holds its secret when there is no configuration file.
     fn secret_variable(&self) -> &'static str;
 
+    /// The environment variable that holds its public key when there is no configuration file, where
+    /// it signs with a private one.
+    fn public_key_variable(&self) -> Option<String> {
+        let name = self.secret_variable().strip_suffix("_STANDIN_SECRET")?;
+        Some(format!("{name}_PUBLIC_KEY"))
+    }
+
     /// Its way of signing, in a few words: for the table of providers.
     fn signs_with(&self) -> &'static str;
 
@@ -171,6 +180,11 @@ pub trait Provider: fmt::Debug + Send + Sync {
 
     /// How it tests a URL, in a few words; empty if it does not.
     fn handshake(&self) -> &'static str {
+        ""
+    }
+
+    /// What holds the events of a request that may have several; empty if each request is one event.
+    fn batch(&self) -> &'static str {
         ""
     }
 
@@ -224,6 +238,22 @@ pub trait Provider: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
+    /// The secret that a test of the URL hands over. Anybody can send one, so it is shown to a person and
+    /// never used.
+    fn handed_over(&self, _request: &Unverified) -> Option<Secret> {
+        None
+    }
+
+    /// How it publishes the keys it signs with, if it does.
+    fn publishes_keys(&self) -> Option<&'static dyn PublishesKeys> {
+        None
+    }
+
+    /// What a signed request asks to be confirmed by a call of the provider, if it does.
+    fn confirmation(&self, _request: &Verified, _settings: &Settings) -> Option<Confirmation> {
+        None
+    }
+
     /// The events in a request: one, or for a batch each of them.
     ///
     /// # Errors
@@ -248,6 +278,8 @@ pub struct Settings {
     pub secrets: Vec<Secret>,
     /// Keys, certificates or a JWKS of asymmetric schemes, as text.
     pub public_keys: Vec<String>,
+    /// Whether a key that is not among them is fetched where the provider publishes its own.
+    pub fetch_keys: bool,
     /// How far a signed time may be off. `None`: as the provider says.
     pub tolerance: Option<Duration>,
     /// The keys of [`Provider::settings`].
@@ -273,6 +305,7 @@ impl fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("secrets", &self.secrets.len())
             .field("public_keys", &self.public_keys.len())
+            .field("fetch_keys", &self.fetch_keys)
             .field("tolerance", &self.tolerance)
             .field("extra", &self.extra.keys())
             .finish()

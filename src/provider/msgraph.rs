@@ -73,6 +73,10 @@ impl Provider for MicrosoftGraph {
         "POST with `validationToken`, which is sent back"
     }
 
+    fn batch(&self) -> &'static str {
+        "`/value`"
+    }
+
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
         if settings.tolerance.is_some() {
             return Err(vec!["tolerance: Microsoft Graph signs no time; take it out".to_owned()]);

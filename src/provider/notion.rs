@@ -7,7 +7,7 @@
 //! signature has one spelling here.
 //!
 //! A new subscription posts `{"verification_token": …}` without a signature. It is answered with a
-//! 200 and otherwise forgotten: anybody can send one, so it is never taken for the secret.
+//! 200 and shown to the operator: anybody can send one, so it is never taken for the secret.
 //!
 //! Identity: `/id`, which is signed. The body is not part of it: `/attempt_number` counts up. The
 //! type is `/type`.
@@ -27,6 +27,7 @@ use crate::{
     receipt::Reply,
     refusal::Refusal,
     request::{Unverified, Verified},
+    secret::Secret,
 };
 
 const SIGNATURE: &str = "X-Notion-Signature";
@@ -82,9 +83,11 @@ impl Provider for Notion {
         if request.method != "POST" || request.headers.all(SIGNATURE).next().is_some() {
             return Ok(None);
         }
-        let handshake: Handshake<'_> = serde_json::from_slice(&request.body).unwrap_or_default();
-        let token = handshake.verification_token.usable();
-        Ok(token.map(|_| Reply::ok("text/plain", Bytes::new())))
+        Ok(token(request).map(|_| Reply::ok("text/plain", Bytes::new())))
+    }
+
+    fn handed_over(&self, request: &Unverified) -> Option<Secret> {
+        token(request).map(Secret::new)
     }
 
     fn events(&self, request: &Verified, _: &Settings) -> Result<Vec<Named>, Refusal> {
@@ -113,6 +116,12 @@ struct Event<'a> {
 struct Attempt<'a> {
     #[serde(borrow, default, rename = "attempt_number")]
     number: Scalar<'a>,
+}
+
+/// The token that a new subscription sends.
+fn token(request: &Unverified) -> Option<String> {
+    let handshake: Handshake<'_> = serde_json::from_slice(&request.body).ok()?;
+    handshake.verification_token.usable()
 }
 
 #[derive(Debug, Default, Deserialize)]

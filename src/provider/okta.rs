@@ -69,6 +69,10 @@ impl Provider for Okta {
         "GET with `x-okta-verification-challenge`, which is sent back as JSON"
     }
 
+    fn batch(&self) -> &'static str {
+        "`/data/events`"
+    }
+
     fn settings(&self) -> &'static [(&'static str, &'static str)] {
         &[("header", "the header with the secret; default `Authorization`")]
     }

@@ -4,10 +4,12 @@
 //! <https://developer.paypal.com/api/rest/webhooks/rest/#link-selfverificationmethod>
 //!
 //! The webhook's id is not in the request: it is configured as `webhook_id`, and is what keeps out
-//! what PayPal signed for others. The certificate is pinned in `public_keys` and never fetched.
-//! `PAYPAL-CERT-URL` must still be an address of PayPal's certificates, and the one in `cert_url`
-//! where that is set; PayPal's Python library fetches whatever address comes in, which is why it has
-//! to check the chain. No tolerance is documented for the time, so none is checked.
+//! what PayPal signed for others. `PAYPAL-CERT-URL` names its certificate and must be an address of
+//! PayPal's certificates, and the one in `cert_url` where that is set; PayPal's Python library fetches
+//! whatever address comes in, which is why it has to check the chain. The certificate is written into
+//! `public_keys`, or fetched: from one of the two hosts below, by a path of which only the
+//! certificate's name comes from the request. TLS says that the host is PayPal's, and the
+//! certificate's subject must be PayPal too; its own chain is not checked once more. No tolerance is documented for the time, so none is checked.
 //!
 //! A CRC is no hash: who has seen one signed request can make up other bodies with the same CRC. The
 //! provider's scheme gives no more; for a payment, ask PayPal's API by the id before acting on it.
@@ -25,6 +27,7 @@ use url::Url;
 use super::{
     NotSignable, Provider, Scheme, Settings,
     naming::{self, Scalar},
+    place::{Place, PublishesKeys},
     scheme::{
         Encoding, only,
         public::{self, Certificate, Method, Signer},
@@ -43,6 +46,10 @@ const TRANSMISSION_TIME: &str = "PAYPAL-TRANSMISSION-TIME";
 const SIGNATURE: &str = "PAYPAL-TRANSMISSION-SIG";
 const CERT_URL: &str = "PAYPAL-CERT-URL";
 const AUTH_ALGO: &str = "PAYPAL-AUTH-ALGO";
+
+/// Where PayPal publishes its certificates.
+const CERT_HOSTS: [&str; 2] = ["api.paypal.com", "api.sandbox.paypal.com"];
+const CERT_FOLDER: &str = "/v1/notifications/certs/";
 
 /// Where a stand-in says its certificate lives.
 const STAND_IN_CERT_URL: &str = "https://api.paypal.com/v1/notifications/certs/CERT-00000000";
@@ -105,13 +112,12 @@ impl Provider for PayPal {
         if cert_url.as_deref().is_some_and(|url| !is_certificate_url(url)) {
             wrong.push("cert_url: is no address of PayPal's; copy a `PAYPAL-CERT-URL`".to_owned());
         }
-        match Signer::new(settings, Certificate::read) {
-            Ok(signer) if wrong.is_empty() => {
-                Ok(Box::new(PayPalScheme { signer, webhook_id, cert_url }))
-            }
-            Ok(_) => Err(wrong),
-            Err(more) => Err([wrong, more].concat()),
-        }
+        let signer = public::unless_wrong(wrong, Signer::new(settings, Certificate::read))?;
+        Ok(Box::new(PayPalScheme { signer, webhook_id, cert_url }))
+    }
+
+    fn publishes_keys(&self) -> Option<&'static dyn PublishesKeys> {
+        Some(&Self)
     }
 
     fn events(&self, request: &Verified, _: &Settings) -> Result<Vec<Named>, Refusal> {
@@ -120,6 +126,24 @@ impl Provider for PayPal {
         let (id, event_type) = (message.id.usable(), message.event_type.usable());
         let content = || Digest::of([body.as_ref()]);
         Ok(vec![naming::by_signed_id(id, event_type, body.clone(), content)])
+    }
+}
+
+impl PublishesKeys for PayPal {
+    fn published_at(&self) -> &'static str {
+        "`https://api.paypal.com` or `https://api.sandbox.paypal.com`, below `/v1/notifications/certs/`"
+    }
+
+    fn key_place(&self, request: &Unverified, settings: &Settings) -> Option<Place> {
+        let text = only(request, CERT_URL).ok()?;
+        if settings.text("cert_url").is_some_and(|pinned| pinned != text) {
+            return None;
+        }
+        certificate_place(text)
+    }
+
+    fn keys_in(&self, found: &str) -> Result<Vec<String>, String> {
+        public::published_certificate(found, |name| name.ends_with(".paypal.com"))
     }
 }
 
@@ -180,6 +204,16 @@ impl PayPalScheme {
         let crc = crc32fast::hash(&request.body);
         Ok(format!("{id}|{time}|{}|{crc}", self.webhook_id))
     }
+}
+
+/// The place of a certificate of PayPal's; `None` for any other address.
+fn certificate_place(text: &str) -> Option<Place> {
+    let (host, path) = text.strip_prefix("https://")?.split_once('/')?;
+    let host = CERT_HOSTS.into_iter().find(|known| *known == host)?;
+    let name = path.strip_prefix(CERT_FOLDER.trim_start_matches('/'))?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_name = (1..=128).contains(&name.len()) && name.bytes().all(plain);
+    is_name.then(|| Place::new(host, format!("{CERT_FOLDER}{name}")))
 }
 
 fn is_certificate_url(text: &str) -> bool {

@@ -3,7 +3,8 @@
 //! <https://plaid.com/docs/api/webhooks/webhook-verification/>
 //!
 //! The keys are the JWKs that `/webhook_verification_key/get` gives; one with `expired_at` is
-//! retired and not used. The token says when it was made (`iat`), and holds for five minutes.
+//! retired and not used. That endpoint asks for the API's credentials, which are not kept here, so nothing
+//! is fetched: write the keys into `public_keys`. The token says when it was made (`iat`), and holds for five minutes.
 //!
 //! Identity: the digest of `iat` and the body. There is no id, and equal bodies are often new facts
 //! (`SYNC_UPDATES_AVAILABLE` of one item on two days), so the body alone would lose some. A copy of

@@ -64,6 +64,10 @@ impl Provider for SendGrid {
         Duration::from_hours(24)
     }
 
+    fn batch(&self) -> &'static str {
+        "the array that the body is"
+    }
+
     fn development_secret(&self, random: [u8; 24]) -> Secret {
         public::stand_in_secret(random)
     }

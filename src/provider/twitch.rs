@@ -72,6 +72,10 @@ impl Provider for Twitch {
         "signed POST with `challenge`, which is sent back"
     }
 
+    fn batch(&self) -> &'static str {
+        "`/events` of drops"
+    }
+
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
         let recipe = Recipe {
             algorithm: Algorithm::HmacSha256,

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::{
     Provider, Scheme, Settings, naming,
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe, keys::Keys},
+    scheme::{Algorithm, Encoding, KeyForm, Recipe, keys::Keys},
 };
 use crate::{
     event::{Digest, Named},
@@ -69,17 +69,7 @@ impl Provider for XTwitter {
     }
 
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Whole {
-                header: "x-twitter-webhooks-signature".to_owned(),
-                prefix: "sha256=".to_owned(),
-            },
-            encoding: Encoding::Base64,
-            time: None,
-            signed: vec![Part::Body],
-        };
+        let recipe = Recipe::of_body("x-twitter-webhooks-signature", "sha256=", Encoding::Base64);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Algorithm, Encoding, KeyForm, Part, Placement, Recipe},
+    scheme::{Encoding, Recipe},
 };
 use crate::{
     event::{Digest, Named},
@@ -69,18 +69,12 @@ impl Provider for Xero {
         "signed request without events (intent to receive)"
     }
 
+    fn batch(&self) -> &'static str {
+        "`/events`"
+    }
+
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
-        let recipe = Recipe {
-            algorithm: Algorithm::HmacSha256,
-            key: KeyForm::Text,
-            signature: Placement::Whole {
-                header: "x-xero-signature".to_owned(),
-                prefix: String::new(),
-            },
-            encoding: Encoding::Base64,
-            time: None,
-            signed: vec![Part::Body],
-        };
+        let recipe = Recipe::of_body("x-xero-signature", "", Encoding::Base64);
         Ok(Box::new(recipe.scheme(settings)?))
     }
 

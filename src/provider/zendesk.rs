@@ -3,11 +3,11 @@
 //!
 //! <https://developer.zendesk.com/documentation/webhooks/verifying/>
 //!
-//! The secret is used as text, although it looks like base64. The time is signed as it is written;
-//! Zendesk names no tolerance, so its age is not looked at. Tests from Zendesk's own pages are
+//! The secret is used as text, although it looks like base64. The time is signed, and Zendesk
+//! names no tolerance, so its age counts only where the source sets a `tolerance`. Tests from Zendesk's own pages are
 //! signed with a secret that is the same for everybody: never add it to a source.
 //!
-//! Webhooks may be GETs, without a body. The other methods that Zendesk offers are refused.
+//! A webhook may use any of five methods; a GET and a DELETE have no body.
 //!
 //! Identity: `/id` of an event (`/type` begins with `zen:event-type:`), which is signed. The body
 //! of a trigger or automation is its author's: there the header `X-Zendesk-Webhook-Invocation-Id`,
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::{
     Provider, Scheme, Settings,
     naming::{self, Scalar},
-    scheme::{Encoding, Part, Recipe},
+    scheme::{ANY_AGE, Encoding, Part, Recipe, Time, TimeUnit},
 };
 use crate::{
     event::{Digest, Named},
@@ -67,12 +67,13 @@ impl Provider for Zendesk {
     }
 
     fn methods(&self) -> &'static [&'static str] {
-        &["POST", "GET"]
+        &["POST", "GET", "PUT", "PATCH", "DELETE"]
     }
 
     fn scheme(&self, settings: &Settings) -> Result<Box<dyn Scheme>, Vec<String>> {
         let recipe = Recipe {
-            signed: vec![Part::header(TIME), Part::Body],
+            time: Some(Time { unit: TimeUnit::Rfc3339, tolerance: ANY_AGE, ..Time::header(TIME) }),
+            signed: vec![Part::Time, Part::Body],
             ..Recipe::of_body("X-Zendesk-Webhook-Signature", "", Encoding::Base64)
         };
         Ok(Box::new(recipe.scheme(settings)?))

@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::{
     Claimed, Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
-    Release, Stats, Store, StoreError, Which, Wish, keys::KeyModel,
+    Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError,
+    Which, Wish, keys::KeyModel, refusals,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -27,6 +28,7 @@ use crate::{
     },
     limits,
     receipt::Admission,
+    refusal::RefusalId,
 };
 
 /// A store in this process's memory.
@@ -172,7 +174,34 @@ impl Store for MemoryStore {
     }
 
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
-        Ok(self.lock().prune(prune) + self.keys.prune(prune.now, prune.lot))
+        let mut tables = self.lock();
+        tables.refusals.prune(prune.held_before);
+        Ok(tables.prune(prune) + self.keys.prune(prune.now, prune.lot))
+    }
+}
+
+#[async_trait]
+impl Refusals for MemoryStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        self.lock().refusals.keep(refused);
+        Ok(())
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        Ok(self.lock().refusals.page(filter))
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        Ok(self.lock().refusals.one(id))
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        self.lock().refusals.note(id, readmission);
+        Ok(())
     }
 }
 
@@ -185,6 +214,7 @@ struct Tables {
     last_claims: HashMap<Uuid, LastClaim>,
     /// By source and handler; the handler is empty for what is about events only.
     counts: BTreeMap<(String, String), Counts>,
+    refusals: refusals::Table,
 }
 
 #[derive(Debug)]

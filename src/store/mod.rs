@@ -21,6 +21,7 @@ pub mod keys;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod refusals;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod stats;
@@ -40,6 +41,8 @@ use crate::{
     event::{Duplicate, Event, EventId, EventState, KeptRequest, NewDelivery, NewEvent},
     receipt::Admission,
 };
+
+pub use self::refusals::{Readmission, RefusalFilter, RefusalRow, Refusals, Refused};
 
 /// Opens the store that `url` names: `memory:`, `sqlite:FILE` or `redis://…`.
 ///
@@ -134,7 +137,7 @@ pub enum StoreError {
 
 /// What the rest of hookonce may ask of a store. See the module for what holds for all verbs.
 #[async_trait]
-pub trait Store: Keys + fmt::Debug + Send + Sync {
+pub trait Store: Keys + Refusals + fmt::Debug + Send + Sync {
     /// In one line, what a yes survives on this store with these settings.
     fn survives(&self) -> String;
 
@@ -388,7 +391,7 @@ pub struct Prune {
     pub done_before: Timestamp,
     /// Dead and unrouted events that ended before this go.
     pub dead_before: Timestamp,
-    /// Held events received before this go.
+    /// Held events and refused requests received before this go.
     pub held_before: Timestamp,
     /// Marks whose window ended before this go, where their event is gone, and completed keys whose
     /// retention is over then.

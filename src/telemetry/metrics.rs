@@ -19,6 +19,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refusals: IntCounterVec,
+    refusals_noted: IntCounterVec,
     shadow: IntCounterVec,
     deliveries_total: IntCounterVec,
     deliveries: IntGaugeVec,
@@ -51,6 +52,11 @@ impl Default for Metrics {
                 "hookonce_refusals_total",
                 "Refused webhook requests by the reason.",
                 &["source", "code"],
+            ),
+            refusals_noted: counter(
+                "hookonce_refusals_noted_total",
+                "Refused webhook requests by whether they were kept for the doctor.",
+                &["source", "outcome"],
             ),
             shadow: counter(
                 "hookonce_shadow_total",
@@ -145,6 +151,11 @@ impl Metrics {
     pub fn refused(&self, source: &str, code: &str) {
         self.requests.with_label_values(&[source, "refused"]).inc();
         self.refusals.with_label_values(&[source, code]).inc();
+    }
+
+    /// A refused request was `kept`, `left_out` of the sample, or `failed` to be written down.
+    pub fn refusal_noted(&self, source: &str, outcome: &str) {
+        self.refusals_noted.with_label_values(&[source, outcome]).inc();
     }
 
     /// This source is in shadow mode: its counter is there from the beginning, so that the mode is

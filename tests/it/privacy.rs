@@ -14,6 +14,8 @@ const SIGNING_SECRET: &str = "whsec_Y2FuYXJ5LW9mLXRoZS1zaWduaW5nLXNlY3JldA==";
 const URL_PASSWORD: &str = "canary-of-the-url";
 const AUTHORIZATION: &str = "canary-of-a-header";
 const BODY: &str = "canary-of-the-body";
+const REFUSED_AUTHORIZATION: &str = "canary-of-a-refused-header";
+const REFUSED_QUERY: &str = "canary-of-a-refused-query";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_gets_into_logs_metrics_errors_or_the_api() {
@@ -43,7 +45,11 @@ retry = {{ attempts = 1 }}
     let good = with_canaries(&Sender::new().request("evt_1"));
     let event = connection.send(&good).await.unwrap();
     assert_eq!(event.status, 200, "{event:?}");
-    let mut forged = with_canaries(&Sender::new().request("evt_2"));
+    let forged = String::from_utf8(with_canaries(&Sender::new().request("evt_2"))).unwrap();
+    let forged = forged
+        .replace(AUTHORIZATION, REFUSED_AUTHORIZATION)
+        .replace("/webhooks/stripe ", &format!("/webhooks/stripe?access_token={REFUSED_QUERY} "));
+    let mut forged = forged.into_bytes();
     *forged.last_mut().unwrap() = b' ';
     assert_eq!(connection.send(&forged).await.unwrap().status, 401);
     until("both deliveries are dead", Duration::from_secs(20), || async {
@@ -52,7 +58,22 @@ retry = {{ attempts = 1 }}
     .await;
 
     let mut seen = vec![event.head, event.body];
-    for path in ["/metrics", "/readyz", "/api/v1/stats", "/api/v1/events", "/api/v1/deliveries"] {
+    until("the refusal is kept", Duration::from_secs(20), || async {
+        program.api("GET", "/api/v1/refusals", None).await["refusals"].get(0).is_some()
+    })
+    .await;
+    let page = program.api("GET", "/api/v1/refusals", None).await;
+    let refusal = page["refusals"][0]["id"].as_str().unwrap().to_owned();
+    let one_refusal = format!("/api/v1/refusals/{refusal}");
+    for path in [
+        "/metrics",
+        "/readyz",
+        "/api/v1/stats",
+        "/api/v1/events",
+        "/api/v1/deliveries",
+        "/api/v1/refusals",
+        &one_refusal,
+    ] {
         seen.push(program.ask("GET", path, None).await.unwrap().1);
     }
     let page = program.api("GET", "/api/v1/events", None).await;
@@ -60,17 +81,42 @@ retry = {{ attempts = 1 }}
     let record = program.api("GET", &format!("/api/v1/events/{id}"), None).await;
     assert!(record["body"].as_str().unwrap().contains("evt_1"), "the owner sees the body");
     seen.push(record.to_string());
-    for command in [["check"].as_slice(), &["stats"], &["events"], &["deliveries"]] {
+    for command in [
+        ["check"].as_slice(),
+        &["stats"],
+        &["events"],
+        &["deliveries"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["refusals"],
+        &["refusals", "show", &refusal],
+        &["refusals", "readmit", &refusal],
+    ] {
         let output = setup.command(&program, command);
         seen.push(String::from_utf8([output.stdout, output.stderr].concat()).unwrap());
     }
     seen.push(program.log());
     for text in seen {
-        for canary in [SECRET, SIGNING_SECRET, URL_PASSWORD, AUTHORIZATION] {
+        for canary in [
+            SECRET,
+            SIGNING_SECRET,
+            URL_PASSWORD,
+            AUTHORIZATION,
+            REFUSED_AUTHORIZATION,
+            REFUSED_QUERY,
+        ] {
             assert!(!text.contains(canary), "{canary} is in:\n{text}");
         }
     }
     assert!(!program.log().contains(BODY), "a body is in the log");
+    program.terminate();
+    for file in std::fs::read_dir(setup.data_dir()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for canary in [SECRET, SIGNING_SECRET, REFUSED_AUTHORIZATION, REFUSED_QUERY] {
+            let found = bytes.windows(canary.len()).any(|window| window == canary.as_bytes());
+            assert!(!found, "{canary} is in the store");
+        }
+    }
 }
 
 /// The request with an `Authorization` header.

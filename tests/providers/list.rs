@@ -7,7 +7,10 @@ use hookonce::{
     limits,
     provider::{self, PROVIDERS, Settings},
     secret::Secret,
+    verify::{Checked, check},
 };
+
+use crate::{now_of, source_of};
 
 #[test]
 fn names_are_plain_unique_and_in_order() {
@@ -58,6 +61,35 @@ fn each_has_fixtures_of_both_kinds() {
 }
 
 #[test]
+fn who_sends_batches_says_so_and_shows_one() {
+    for provider in PROVIDERS {
+        let events = |fixture: Fixture| match check(
+            &source_of(*provider, &fixture),
+            fixture.request().clone(),
+            now_of(&fixture),
+        ) {
+            Checked::Accepted(events, _) => events.len(),
+            Checked::Handshake(_) | Checked::Refused(_) => 0,
+        };
+        let most = Fixture::all(provider.name()).into_iter().map(events).max();
+        assert_eq!(most > Some(1), !provider.batch().is_empty(), "{provider:?} {most:?}");
+    }
+}
+
+#[test]
+fn a_public_key_has_a_variable_where_there_is_one() {
+    for provider in PROVIDERS {
+        let signs_with_private_key = provider.secret_variable().ends_with("_STANDIN_SECRET");
+        assert_eq!(
+            provider.public_key_variable().is_some(),
+            signs_with_private_key,
+            "{provider:?}"
+        );
+        assert!(provider.publishes_keys().is_none() || signs_with_private_key, "{provider:?}");
+    }
+}
+
+#[test]
 fn limits_hold() {
     for provider in PROVIDERS {
         assert!(provider.resends_for() < limits::WINDOW_MAX, "{provider:?}");
@@ -96,6 +128,7 @@ fn no_setting_has_the_name_of_one_that_every_source_has() {
         "provider",
         "secrets",
         "public_keys",
+        "fetch_keys",
         "path",
         "url",
         "body_bytes_max",

@@ -1,8 +1,18 @@
 //! Every provider against its fixtures, against vectors made with the providers' own libraries, and
 //! against everything that can be done to a request on its way.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests are no server: they may panic, and they read the clock they need"
+)]
+
+mod case;
 mod identity;
+mod keys;
 mod list;
+mod publisher;
 mod shadow;
 mod tamper;
 mod verdicts;

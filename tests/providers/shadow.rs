@@ -44,10 +44,13 @@ fn a_request_that_does_not_verify_is_shadow_and_one_that_does_is_as_ever() {
         source.on_bad_signature = OnBadSignature::Shadow;
         let case = format!("{}/{}", provider.name(), fixture.name);
         match (enforced, examined(&source)) {
-            (Ok(Examined::Handshake(before)), Ok(Examined::Handshake(after))) => {
+            (
+                Ok(Examined::Handshake { reply: before, .. }),
+                Ok(Examined::Handshake { reply: after, .. }),
+            ) => {
                 assert_eq!(before, after, "{case}");
             }
-            (Ok(Examined::Events(_)), Ok(Examined::Events(events))) => {
+            (Ok(Examined::Events { .. }), Ok(Examined::Events { events, .. })) => {
                 assert!(events.iter().all(|event| !event.shadow), "{case}");
             }
             (Err(refusal), Ok(Examined::Shadow(events, problem))) => {

@@ -63,6 +63,7 @@ fn a_test_of_the_url_is_answered_as_documented() {
             "integration_public_key|7c997aa146cb642ee92a6883eac65094c7af62c6",
         ),
         ("dropbox/challenge", Some("text/plain"), nosniff.clone(), "xz6Hhe/Q3Z"),
+        ("intercom/head_probe", None, json!({}), ""),
         ("meta/challenge", Some("text/plain"), nosniff.clone(), "1158201444"),
         (
             "msgraph/validation",

@@ -4,13 +4,12 @@ use std::{
     fmt::Write as _,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use hookonce::{
+    catalogue::{self, COLUMNS, Row, in_words},
     config::{Config, Surroundings},
     provider::PROVIDERS,
-    source::window_min,
 };
 
 use crate::project::{self, File, expect_fresh};
@@ -174,9 +173,19 @@ fn the_image_is_built_with_the_rust_we_ask_for() {
 }
 
 fn page_of_providers() -> String {
+    let line = |cells: [&str; 6]| {
+        let cells = cells.map(|cell| cell.replace('|', "\\|"));
+        format!("| {} |\n", cells.join(" | "))
+    };
     let mut page = PROVIDERS_HEAD.to_owned();
+    page.push_str(&line(COLUMNS));
+    page.push_str(&line(["---"; 6]));
+    for row in catalogue::rows() {
+        page.push_str(&line(row.cells()));
+    }
     for provider in PROVIDERS {
-        let (resends, window) = (in_words(provider.resends_for()), in_words(window_min(*provider)));
+        let row = Row::of(*provider);
+        let (resends, window) = (in_words(provider.resends_for()), &row.window);
         write!(
             page,
             "\n## {}\n\n- **`provider`:** `{}`, described at <{}>\n- **Signs with:** {}\n\
@@ -193,8 +202,17 @@ fn page_of_providers() -> String {
             provider.secret_variable(),
         )
         .unwrap();
-        if !provider.handshake().is_empty() {
-            writeln!(page, "- **Tests the URL with:** {}", provider.handshake()).unwrap();
+        if let Some(variable) = &row.public_key_variable {
+            writeln!(page, "- **Public key without a configuration file:** `{variable}`").unwrap();
+        }
+        for (what, told) in [
+            ("Publishes its keys at", row.keys_from),
+            ("Tests the URL with", row.handshake),
+            ("Several events in one request", row.batch),
+        ] {
+            if !told.is_empty() {
+                writeln!(page, "- **{what}:** {told}").unwrap();
+            }
         }
         if !provider.settings().is_empty() {
             page.push_str("\n| key | what it says |\n| --- | --- |\n");
@@ -217,15 +235,11 @@ Standard Webhooks is received with `standardwebhooks`.
 
 What makes two requests the same event is written with JSON pointers (`/id` is the field `id` of the body) and with names of \
 headers. Where the id is not signed, the signed content counts too: the same id with other content is another event.
-";
 
-fn in_words(span: Duration) -> String {
-    const UNITS: [(&str, u64); 3] = [("days", 24 * 60 * 60), ("hours", 60 * 60), ("minutes", 60)];
-    let seconds = span.as_secs();
-    let whole = UNITS.into_iter().find(|(_, unit)| seconds.is_multiple_of(*unit));
-    let (name, unit) = whole.unwrap_or(("seconds", 1));
-    format!("{} {name}", seconds / unit)
-}
+`hookonce providers` prints this table. The window is the shortest that a source may have; a batch is what holds the events of a \
+request that may have several.
+
+";
 
 /// The commands of the program, each with what it is for.
 fn commands() -> Vec<(String, String)> {

@@ -7,13 +7,17 @@ use crate::project::{self, File};
 /// The modules of the library from the bottom to the top: each may use those of the layers below its
 /// own and nothing else. The nouns may use each other, being one picture.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "limits", "secret"],
+    &["clock", "limits", "seal", "secret"],
     &["delivery", "event", "id", "key", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
-    &["handler", "provider", "store"], // the seams
-    &["api", "leases", "schedule", "source", "telemetry"],
+    &["handed_over", "handler", "provider", "store"], // the seams
+    &["api", "errands", "keyring", "leases", "schedule", "telemetry"],
+    &["source"],
+    &["refusal_log"],
     &["app"],
-    &["receive", "work", "idempotency", "admin", "prune"], // the paths, and what people ask for
-    &["config", "fixture", "http", "verify"],
+    &["receive", "work", "idempotency", "outbound", "prune"], // the paths
+    &["doctor"],
+    &["admin"], // what people ask for
+    &["catalogue", "config", "fixture", "http", "verify"],
     &["hookonce"],
     &["lib"],
 ];

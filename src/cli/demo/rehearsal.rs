@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hookonce::{
-    clock::Timestamp, fixture::Template, provider::Provider, request::Unverified, source::Source,
+    clock::Timestamp,
+    fixture::Template,
+    provider::Provider,
+    request::Unverified,
+    source::{Proof, Source},
     store::Counts,
 };
 
@@ -143,7 +147,8 @@ fn forged(source: &Source, request: &Unverified, now: Timestamp) -> Unverified {
     let mut forgeries = std::iter::once(in_body(middle))
         .chain(request.headers.iter().map(in_header))
         .chain((0..request.body.len()).map(in_body));
-    let is_noticed = |forged: &Unverified| source.verify(forged.clone(), now).is_err();
+    let is_noticed =
+        |forged: &Unverified| !matches!(source.verify(forged.clone(), now), Ok(Proof::Holds(_)));
     forgeries.find(is_noticed).unwrap_or_else(|| in_body(middle))
 }
 

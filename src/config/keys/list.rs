@@ -54,7 +54,7 @@ pub static KEYS: &[Key] = &[
         "data_dir",
         Kind::Directory,
         Fallback::Text(DEFAULT_DATA_DIR),
-        "The folder of the SQLite file and of development secrets, relative to the working directory.",
+        "The folder of the SQLite file, of development secrets and of the key that seals credentials in refused requests, relative to the working directory.",
     ),
     key(
         "server",
@@ -117,7 +117,7 @@ pub static KEYS: &[Key] = &[
         "retention_held",
         span(MINUTE, limits::WINDOW_MAX),
         Fallback::Duration(limits::RETENTION_HELD),
-        "The same for held events.",
+        "The same for held events, and for refused requests.",
     ),
     key(
         "workers",
@@ -146,6 +146,13 @@ pub static KEYS: &[Key] = &[
         Kind::Secrets,
         Fallback::Told("none"),
         "Keys, certificates or a JWKS of providers that sign with a private key, as text or `file:PATH`.",
+    ),
+    key(
+        "sources.NAME",
+        "fetch_keys",
+        Kind::Flag,
+        Fallback::Told("`true` where the provider publishes its keys"),
+        "Whether a key that is not among `public_keys` is fetched from where the provider publishes it (see [providers.md](providers.md)). `false`: only the configured ones count.",
     ),
     key(
         "sources.NAME",

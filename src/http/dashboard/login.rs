@@ -14,10 +14,7 @@ use super::{
     page as made, see,
 };
 use crate::{
-    http::{
-        guard::{COOKIE, Guard, session_in},
-        webhook,
-    },
+    http::guard::{COOKIE, Guard, session_in},
     limits,
 };
 
@@ -103,7 +100,7 @@ pub(super) async fn log_out(
 fn set_cookie(response: &mut HttpResponse, request: &HttpRequest, admin: &Asked, value: &str) {
     let proto = request.headers().get("x-forwarded-proto");
     let came_by_https = request.app_config().secure()
-        || (webhook::is_trusted(&admin.app, request)
+        || (admin.app.server.trusts(request.peer_addr().map(|peer| peer.ip()))
             && proto.is_some_and(|proto| proto.as_bytes() == b"https"));
     let secure = if came_by_https { "; Secure" } else { "" };
     let cookie = format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}");

@@ -151,7 +151,7 @@ fn source_rows(admin: &Admin, stats: &Stats, totals: &Totals) -> Vec<SourceRow> 
 const SOURCES_SHOWN_UNUSED: usize = 20;
 
 fn handler_rows(admin: &Admin, stats: &Stats, totals: &Totals) -> Vec<HandlerRow> {
-    let known = admin.app.handlers.keys().map(std::string::ToString::to_string);
+    let known = admin.app.handlers.keys().map(ToString::to_string);
     let mut names: Vec<String> = known.chain(stats.handlers.keys().cloned()).collect();
     names.sort();
     names.dedup();

@@ -74,6 +74,9 @@ impl Tokens {
             self.0.iter().find(|(name, _)| *name == head.alg).ok_or_else(|| {
                 form("the JWT is signed with another algorithm than this provider's")
             })?;
+        if !keys.has(head.kid.as_deref()) {
+            return Err(SignatureProblem::UnknownKey);
+        }
         if !keys.made(head.kid.as_deref(), signed.as_bytes(), signature) {
             return Err(SignatureProblem::NoMatch);
         }
@@ -163,13 +166,21 @@ impl TokenAlgorithm {
 }
 
 impl TokenKeys {
+    /// Whether there is a key that a token with this key id may be signed with.
+    fn has(&self, kid: Option<&str>) -> bool {
+        match self {
+            Self::Shared(_) => true,
+            Self::Public(_, keys) => keys.iter().any(|key| key.may_be(kid)),
+        }
+    }
+
     fn made(&self, kid: Option<&str>, signed: &[u8], signature: Vec<u8>) -> bool {
         match self {
             Self::Shared(keys) => keys.made_any(&[signature], &[signed]),
-            Self::Public(method, keys) => keys.iter().any(|key| {
-                let other = kid.is_some() && key.kid.is_some() && kid != key.kid.as_deref();
-                !other && key.key.made(*method, signed, &signature)
-            }),
+            Self::Public(method, keys) => {
+                let mut keys = keys.iter().filter(|key| key.may_be(kid));
+                keys.any(|key| key.key.made(*method, signed, &signature))
+            }
         }
     }
 }
@@ -203,6 +214,11 @@ struct Jwk {
 }
 
 impl PublicTokenKey {
+    /// Whether it may be the key of this id. Where one of the two has no id, nothing speaks against it.
+    fn may_be(&self, kid: Option<&str>) -> bool {
+        kid.is_none() || self.kid.is_none() || self.kid.as_deref() == kid
+    }
+
     /// The keys for this algorithm in a JWK or a set of them. A set may hold others: they are left.
     fn read(alg: &str, method: Method, text: &str) -> Result<Vec<Self>, &'static str> {
         let no_json = "is not a JWK or a JWKS; copy it whole, from the first brace to the last";

@@ -1,7 +1,7 @@
 //! Public keys: what checks a signature that only the provider can make.
 //!
-//! They come from the configuration, in the form the provider hands them out, and are never
-//! fetched: an address in a request is somebody else's choice.
+//! They come from the configuration in the form the provider hands them out, or in the same form
+//! from where it publishes them, see [`crate::keyring`]. Nothing is fetched here.
 
 use std::fmt;
 
@@ -41,8 +41,8 @@ pub enum Signer<K> {
 }
 
 impl<K> Signer<K> {
-    /// The provider, if the source has public keys, of which `read` finds one or more in each text;
-    /// or a stand-in, if it has secrets.
+    /// The provider, if the source has public keys, of which `read` finds one or more in each text, or
+    /// fetches them; or a stand-in, if it has secrets.
     ///
     /// # Errors
     /// Everything that is wrong with the keys, as `key: what to write instead`. A secret that was
@@ -53,6 +53,9 @@ impl<K> Signer<K> {
         read: impl Fn(&str) -> Result<Vec<K>, &'static str>,
     ) -> Result<Self, Vec<String>> {
         if settings.secrets.is_empty() {
+            if settings.public_keys.is_empty() && settings.fetch_keys {
+                return Ok(Self::Provider(Vec::new()));
+            }
             if settings.public_keys.is_empty() {
                 let none = "public_keys: none is set; write the one the provider shows";
                 return Err(vec![none.to_owned()]);
@@ -83,6 +86,15 @@ impl<K> Signer<K> {
             }
             Self::StandIn(keys) => Ok(keys),
         }
+    }
+}
+
+/// What was made, unless something else was `wrong`: then everything that is.
+pub fn unless_wrong<T>(wrong: Vec<String>, made: Result<T, Vec<String>>) -> Result<T, Vec<String>> {
+    match made {
+        Ok(made) if wrong.is_empty() => Ok(made),
+        Ok(_) => Err(wrong),
+        Err(more) => Err([wrong, more].concat()),
     }
 }
 
@@ -187,11 +199,12 @@ impl Method {
     }
 }
 
-/// A pinned certificate with an RSA key. Whoever pins it vouches for it, so its issuer does not
-/// count; its dates do.
+/// A certificate with an RSA key. Whoever pins it vouches for it, or TLS does for the place it was
+/// fetched from, so its issuer does not count; its dates do.
 #[derive(Debug)]
 pub struct Certificate {
     key: PublicKey,
+    common_name: Option<String>,
     from: u64,
     until: u64,
 }
@@ -212,12 +225,39 @@ impl Certificate {
         }
         let key = info.subject_public_key.as_bytes().ok_or(none)?;
         let validity = certificate.validity();
+        let subject = certificate.subject();
         Ok(vec![Self {
             key: PublicKey::Rsa(key.to_vec()),
+            common_name: common_name(subject),
             from: validity.not_before.to_unix_duration().as_secs(),
             until: validity.not_after.to_unix_duration().as_secs(),
         }])
     }
+}
+
+/// The first certificate of `found`, whose subject must have a common name that `fits`: a file with a
+/// chain has the one that signs first.
+///
+/// # Errors
+/// Why there is none.
+pub fn published_certificate(
+    found: &str,
+    fits: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, String> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let (first, _) = found.split_once(END).ok_or("there is no certificate in PEM")?;
+    let first = format!("{first}{END}");
+    let [certificate] =
+        <[_; 1]>::try_from(Certificate::read(&first)?).expect("one text holds one certificate");
+    let name = certificate.common_name.unwrap_or_default();
+    if fits(&name) { Ok(vec![first]) } else { Err("its subject is somebody else".to_owned()) }
+}
+
+fn common_name(subject: &x509_cert::name::Name) -> Option<String> {
+    const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+    let mut attributes = subject.iter();
+    let found = attributes.find(|attribute| attribute.oid == COMMON_NAME)?;
+    std::str::from_utf8(found.value.value()).ok().map(str::to_owned)
 }
 
 impl Signer<Certificate> {
@@ -238,6 +278,9 @@ impl Signer<Certificate> {
             Self::StandIn(keys) if keys.made_any(&[signature], message) => return Ok(()),
             Self::StandIn(_) => return Err(SignatureProblem::NoMatch),
         };
+        if certificates.is_empty() {
+            return Err(SignatureProblem::UnknownKey);
+        }
         let message = message.concat();
         let fits = |it: &&Certificate| it.key.made(method, &message, &signature);
         let made: Vec<_> = certificates.iter().filter(fits).collect();
@@ -248,7 +291,7 @@ impl Signer<Certificate> {
         if made.iter().any(|it| (it.from..=it.until).contains(&now)) {
             return Ok(());
         }
-        Err(SignatureProblem::Form("the pinned certificate is not valid at this time".to_owned()))
+        Err(SignatureProblem::Form("the certificate is not valid at this time".to_owned()))
     }
 }
 

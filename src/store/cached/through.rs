@@ -12,9 +12,11 @@ use crate::{
     event::{EventId, NewEvent},
     key::{KeyId, KeyRecord, SavedResponse},
     receipt::Admission,
+    refusal::RefusalId,
     store::{
         CacheCounts, Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold,
-        Prune, Release, Stats, Store, StoreError, Wish,
+        Prune, Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store,
+        StoreError, Wish,
         keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
     },
 };
@@ -151,5 +153,28 @@ impl Keys for CachedStore {
 
     async fn key_counts(&self) -> Result<BTreeMap<String, KeyCounts>, StoreError> {
         self.store.key_counts().await
+    }
+}
+
+#[async_trait]
+impl Refusals for CachedStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        self.store.keep_refusals(refused).await
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        self.store.refusals(filter).await
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        self.store.refusal(id).await
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        self.store.note_readmitted(id, readmission).await
     }
 }

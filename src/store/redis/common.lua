@@ -21,6 +21,9 @@
 --   fd, fx, fh    events that are done; dead or unrouted; held: by when they ended
 --   l<worker>     what its last claim got
 --   r<wish>       what a redrive renewed
+--   n<id>         refused request: m its line in the list, h headers, z sealed, b body, s source,
+--                 st step, n bytes, ra when it was readmitted, and as which events
+--   N<source>, P  refused requests of a source, and all of them, by id
 --   c             counters: what \0 source \0 handler
 -- and for keyed requests what keyed.lua says: k, i, K, o, O, fk.
 -- All times are milliseconds on the server's clock.

@@ -15,6 +15,7 @@ mod connection;
 mod keyed;
 mod keys;
 mod read;
+mod refusals;
 mod scripts;
 mod wish;
 mod work;
@@ -27,7 +28,8 @@ use futures_util::future::join_all;
 use self::{connection::Connection, keys::Bucket, read::Reader, scripts::Call};
 use super::{
     Claimed, DeliveryFilter, Durability, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
-    Release, Stats, Store, StoreError, Wish,
+    Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError,
+    Wish,
     batch::{self, Calls},
 };
 use crate::{
@@ -35,6 +37,7 @@ use crate::{
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
+    refusal::RefusalId,
 };
 
 /// A store on a Redis server.
@@ -175,8 +178,32 @@ impl Store for RedisStore {
             .arg(session.to_server(prune.dead_before))
             .arg(session.to_server(prune.held_before))
             .arg(prune.lot);
+        refusals::prune(&session, &self.bucket, prune.held_before).await?;
         let events_and_marks: usize = session.call(&call).await?;
         Ok(events_and_marks + self.prune_keys(&session, prune).await?)
+    }
+}
+
+#[async_trait]
+impl Refusals for RedisStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        refusals::keep(&self.connection, &self.bucket, &refused).await
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        refusals::page(&self.connection, &self.bucket, filter).await
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        refusals::one(&self.connection, &self.bucket, id).await
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        refusals::note_readmitted(&self.connection, &self.bucket, id, readmission).await
     }
 }
 

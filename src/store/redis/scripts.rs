@@ -31,6 +31,11 @@ pub(super) static REDRIVE: LazyLock<Script> = script!(" flags=allow-oom", "redri
 pub(super) static MOVE: LazyLock<Script> = script!(" flags=allow-oom", "move.lua");
 pub(super) static KILL: LazyLock<Script> = script!(" flags=allow-oom", "kill.lua");
 pub(super) static PRUNE: LazyLock<Script> = script!(" flags=allow-oom", "prune.lua");
+pub(super) static KEEP_REFUSALS: LazyLock<Script> = script!("", "keep_refusals.lua");
+pub(super) static NOTE_READMITTED: LazyLock<Script> =
+    script!(" flags=allow-oom", "note_readmitted.lua");
+pub(super) static PRUNE_REFUSALS: LazyLock<Script> =
+    script!(" flags=allow-oom", "prune_refusals.lua");
 
 pub(super) static BEGIN: LazyLock<Script> = script!("", "keyed.lua", "begin.lua");
 pub(super) static EXTEND_KEY: LazyLock<Script> =

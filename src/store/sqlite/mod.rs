@@ -14,6 +14,7 @@ mod error;
 mod keyed;
 mod prune;
 mod read;
+mod refusals;
 mod schema;
 mod settle;
 mod wish;
@@ -35,14 +36,15 @@ use self::{
     writer::{Answer, Call, Writer},
 };
 use super::{
-    Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Release,
-    Stats, Store, StoreError, Wish, batch,
+    Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
+    RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish, batch,
 };
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
+    refusal::RefusalId,
 };
 
 /// About how many bytes a call takes in the queue, beside what it carries.
@@ -191,6 +193,32 @@ impl Store for SqliteStore {
             Answer::Pruned(pruned) => Ok(pruned),
             _ => Err(mixed_up()),
         }
+    }
+}
+
+#[async_trait]
+impl Refusals for SqliteStore {
+    async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
+        let bytes = refused.iter().map(Refused::bytes).sum();
+        self.writer.call(Call::KeepRefusals(refused), bytes).await.map(drop)
+    }
+
+    async fn refusals(&self, filter: &RefusalFilter) -> Result<Vec<RefusalRow>, StoreError> {
+        let filter = filter.clone();
+        self.readers.read(move |connection| refusals::page(connection, &filter)).await
+    }
+
+    async fn refusal(&self, id: RefusalId) -> Result<Option<Refused>, StoreError> {
+        self.readers.read(move |connection| refusals::one(connection, id)).await
+    }
+
+    async fn note_readmitted(
+        &self,
+        id: RefusalId,
+        readmission: &Readmission,
+    ) -> Result<(), StoreError> {
+        let call = Call::NoteReadmitted(id, readmission.clone());
+        self.writer.call(call, CALL_BYTES).await.map(drop)
     }
 }
 

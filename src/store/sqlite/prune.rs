@@ -27,6 +27,7 @@ impl Work<'_> {
                 events += 1;
             }
         }
+        self.prune_refusals(prune.held_before)?;
         let marks = self.forget_marks(prune.now, prune.lot)?;
         let keys = self.prune_keys(prune.now, prune.lot)?;
         Ok(events + marks + keys)

@@ -121,6 +121,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_version_1_gets_what_version_2_adds() {
+        let folder = tempfile::tempdir().expect("a folder is made");
+        let path = folder.path().join("store.db");
+        let old = Connection::open(&path).expect("it opens");
+        old.execute_batch(include_str!("schema.sql")).expect("the first tables are made");
+        old.pragma_update(None, "application_id", APPLICATION_ID).expect("it is signed");
+        old.pragma_update(None, "user_version", 1).expect("it is dated");
+        drop(old);
+        for _ in 0..2 {
+            let connection = open_writer(&path).expect("it opens");
+            assert_eq!(pragma(&connection, "user_version"), Ok(VERSION));
+            let refusals =
+                connection.query_row("SELECT count(*) FROM refusals", [], |row| row.get(0));
+            assert_eq!(refusals, Ok(0));
+        }
+    }
+
+    #[test]
     fn a_reader_cannot_write() {
         let folder = tempfile::tempdir().expect("a folder is made");
         let path = folder.path().join("store.db");

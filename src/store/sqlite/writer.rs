@@ -18,8 +18,9 @@ use crate::{
     delivery::{Claim, Lease, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
+    refusal::RefusalId,
     store::{
-        Claimed, Granted, Hold, Prune, Release, StoreError, Wish,
+        Claimed, Granted, Hold, Prune, Readmission, Refused, Release, StoreError, Wish,
         batch::{self, Batches, Calls},
     },
 };
@@ -34,6 +35,8 @@ pub(super) enum Call {
     Release(Release),
     Wish(Wish, Timestamp),
     Prune(Prune),
+    KeepRefusals(Vec<Refused>),
+    NoteReadmitted(RefusalId, Readmission),
     Keyed(Box<KeyedCall>),
     Probe,
 }
@@ -195,6 +198,14 @@ impl Work<'_> {
             }
             Call::Wish(wish, not_after) => self.wish(wish, *not_after)?.map(Answer::Granted),
             Call::Prune(prune) => Ok(Answer::Pruned(self.prune(prune)?)),
+            Call::KeepRefusals(refused) => {
+                self.keep_refusals(refused)?;
+                Ok(Answer::Done)
+            }
+            Call::NoteReadmitted(id, readmission) => {
+                self.note_readmitted(*id, readmission)?;
+                Ok(Answer::Done)
+            }
             Call::Keyed(call) => self.keyed(call)?.map(Answer::Keyed),
             Call::Probe => {
                 self.probe()?;

@@ -273,6 +273,38 @@ fn without_a_file_every_provider_has_a_source() {
 }
 
 #[test]
+fn without_a_file_a_public_key_comes_from_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "5986b3301407de64a9dc565bb4f0b21819aa904f5076376ccb4cdd55b0fa9719";
+    let environment = |name: &str| match name {
+        "DISCORD_PUBLIC_KEY" | "AWS_SNS_PUBLIC_KEY" => Some(key.to_owned()),
+        "DISCORD_STANDIN_SECRET" => Some("standin_that_does_not_count".to_owned()),
+        _ => None,
+    };
+    let config = Config::without_file(&environment, folder.path()).unwrap();
+    let discord = config.sources.iter().find(|source| &*source.name == "discord").unwrap();
+    assert_eq!(discord.settings.public_keys, [key]);
+    assert!(discord.settings.secrets.is_empty());
+    // A key alone does not make a source of SNS: what is missing is told.
+    assert!(config.sources.iter().all(|source| &*source.name != "aws_sns"));
+    let told = config.warnings.iter().find(|warning| warning.message.contains("`aws_sns`"));
+    assert!(told.unwrap().message.contains("topic_arn: is not set"));
+}
+
+#[test]
+fn keys_are_fetched_unless_the_file_says_no_where_the_provider_publishes_them() {
+    let sns = "[sources.aws_sns]\ntopic_arn = \"arn:aws:sns:us-east-1:123456789012:orders\"\n";
+    let source = |text: &str| parse(text).map(|config| config.sources.into_iter().next().unwrap());
+    assert!(source(sns).unwrap().keyring.is_some());
+    assert!(source(&format!("{sns}fetch_keys = true\n")).unwrap().keyring.is_some());
+    let said = source(&format!("{sns}fetch_keys = false\n")).unwrap_err().to_string();
+    assert!(said.contains("sources.aws_sns.public_keys: none is set"), "{said}");
+    let said =
+        source("[sources.stripe]\nsecrets = [\"s\"]\nfetch_keys = true\n").unwrap_err().to_string();
+    assert!(said.contains("sources.stripe.fetch_keys: is not possible"), "{said}");
+}
+
+#[test]
 fn processes_that_start_at_once_end_with_the_same_development_secrets() {
     let folder = tempfile::tempdir().unwrap();
     let secrets = || {
