@@ -18,7 +18,7 @@ use crate::{
     shutdown::Tasks,
     source::Source,
     store::Store,
-    telemetry::{history::History, log::Throttle, metrics::Metrics},
+    telemetry::{history::History, log::Throttle, metrics::Metrics, tail::Tail},
 };
 
 /// One configured hookonce. It holds no state that it cannot lose: that is all in the store.
@@ -38,6 +38,8 @@ pub struct App {
     pub metrics: Metrics,
     /// How they went over the last day.
     pub history: History,
+    /// What happens now, for those who watch.
+    pub tail: Tail,
     /// How the outside sees us, and how long things may take.
     pub server: Server,
     /// From the last byte of a body to its answer.
@@ -159,6 +161,7 @@ impl App {
             refusals: RefusalLog::new(secrets, metrics.clone()),
             metrics,
             history: History::default(),
+            tail: Tail::default(),
             server: Server::default(),
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,

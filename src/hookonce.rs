@@ -30,6 +30,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Hookonce {
     app: Arc<App>,
+    admin: Arc<Admin>,
     tasks: Tasks,
     retention: prune::Retention,
 }
@@ -42,7 +43,9 @@ impl Hookonce {
 
     /// A receiver around an app that was put together elsewhere.
     pub fn new(app: App, retention: prune::Retention) -> Self {
-        Self { tasks: app.tasks.clone(), app: Arc::new(app), retention }
+        let (tasks, app) = (app.tasks.clone(), Arc::new(app));
+        let admin = Arc::new(Admin::new(Arc::clone(&app)));
+        Self { app, admin, tasks, retention }
     }
 
     /// A receiver as the configuration describes it, its store open.
@@ -95,7 +98,7 @@ impl Hookonce {
 
     /// What a person may see and ask for.
     pub fn admin(&self) -> Arc<Admin> {
-        Arc::new(Admin { app: Arc::clone(&self.app) })
+        Arc::clone(&self.admin)
     }
 
     /// Starts the workers of every handler, and what prunes and what keeps refused requests, as tasks

@@ -289,6 +289,17 @@ pub const REASON_BYTES_MAX: usize = 500;
 /// How much of a body a page of the dashboard shows; the whole can be downloaded.
 pub const BODY_BYTES_SHOWN: usize = 128 << 10;
 
+/// How many may watch the live tail at once, and how much waits for one who is slow.
+pub const TAIL_WATCHERS_MAX: usize = 32;
+/// See [`TAIL_WATCHERS_MAX`].
+pub const TAIL_WAITING_MAX: usize = 1024;
+
+/// How long the live tail is silent at most: proxies take a longer silence for an end.
+pub const TAIL_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How many dead letters a redrive at a rate may queue in a second.
+pub const REDRIVES_PER_SECOND_MAX: u32 = 1000;
+
 /// How long somebody stays logged in to the dashboard: a working day.
 pub const SESSION_LIFE: Duration = Duration::from_hours(12);
 

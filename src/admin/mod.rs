@@ -2,6 +2,7 @@
 //! open the store themselves when no server runs: one shape, whoever asks.
 
 mod overview;
+mod redrives;
 mod refusals;
 
 use std::{sync::Arc, time::Duration};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use self::overview::{Overview, note_history};
+use self::redrives::Redrives;
 use crate::{
     app::App,
     clock::Timestamp,
@@ -26,6 +27,8 @@ use crate::{
     },
 };
 
+pub use self::overview::{Overview, note_history};
+pub use self::redrives::{RedriveProgress, RedriveState, SlowRedrive};
 pub use self::refusals::{
     Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
@@ -35,6 +38,7 @@ pub use self::refusals::{
 pub struct Admin {
     /// The app.
     pub app: Arc<App>,
+    redrives: Redrives,
 }
 
 /// Why a person did not get what they asked for.
@@ -199,6 +203,11 @@ pub struct Readiness {
 }
 
 impl Admin {
+    /// Somebody who answers about this app.
+    pub fn new(app: Arc<App>) -> Self {
+        Self { app, redrives: Redrives::default() }
+    }
+
     /// The counters and gauges.
     pub async fn stats(&self) -> Result<Stats, AdminError> {
         Ok(self.app.store.stats().await?)

@@ -19,6 +19,7 @@ mod serve;
 mod sign;
 mod stand_in;
 mod stats;
+mod tail;
 mod tally;
 mod verify;
 
@@ -96,6 +97,8 @@ enum Command {
     Redrive(redrive::Redrive),
     /// List refused requests, show one, or admit some after all
     Refusals(refusals::Refusals),
+    /// Watch what a running server receives and does, as it happens
+    Tail(tail::Tail),
     /// Show the providers: scheme, identity, window, handshake
     Providers(providers::Providers),
     /// Print a completion script for a shell
@@ -124,6 +127,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
         Command::Refusals(refusals) => refusals.run(&everywhere).await,
+        Command::Tail(tail) => tail.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
         Command::Completions { shell } => {
             let mut script = Vec::new();

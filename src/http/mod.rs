@@ -7,6 +7,7 @@ mod body;
 mod dashboard;
 mod guard;
 mod sessions;
+mod tail;
 mod webhook;
 
 use std::{

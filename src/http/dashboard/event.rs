@@ -132,10 +132,10 @@ pub(super) async fn admit(
     led_back(&admin, caller, done, &format!("/events/{id}?done=admitted"))
 }
 
-/// Where to go back to after a redrive.
+/// Where to go back to after a redrive: the page of this event, or the list of dead letters.
 #[derive(Debug, Deserialize)]
 pub(super) struct Redrive {
-    event: EventId,
+    event: Option<EventId>,
 }
 
 pub(super) async fn redrive(
@@ -148,11 +148,15 @@ pub(super) async fn redrive(
         Ok(id) => admin.redrive(Selection { ids: vec![id], handler: None }).await,
         Err(_) => Err(AdminError::NotFound(format!("there is no delivery {id}"))),
     };
-    led_back(&admin, caller, done, &format!("/events/{}?done=redriven", ask.0.event))
+    let back = match ask.0.event {
+        Some(event) => format!("/events/{event}?done=redriven"),
+        None => "/dead".to_owned(),
+    };
+    led_back(&admin, caller, done, &back)
 }
 
 /// The page to see next: the one to go back to, or what went wrong.
-fn led_back<T>(
+pub(super) fn led_back<T>(
     admin: &Admin,
     caller: Caller,
     done: Result<T, AdminError>,

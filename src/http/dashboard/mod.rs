@@ -3,12 +3,15 @@
 //! escape it, and the headers below forbid whatever would slip through.
 
 mod body;
+mod dead;
 mod event;
 mod events;
 mod form;
 mod login;
 mod overview;
 mod plot;
+mod refusals;
+mod tail;
 
 use std::time::Duration;
 
@@ -35,6 +38,13 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/events/{id}/replay", web::post().to(event::replay))
         .route("/events/{id}/admit", web::post().to(event::admit))
         .route("/deliveries/{id}/redrive", web::post().to(event::redrive))
+        .route("/dead", web::get().to(dead::page))
+        .route("/dead/redrive", web::post().to(dead::begin))
+        .route("/dead/stop", web::post().to(dead::stop))
+        .route("/refusals", web::get().to(refusals::page))
+        .route("/refusals/{id}", web::get().to(refusals::one))
+        .route("/refusals/{id}/readmit", web::post().to(refusals::readmit))
+        .route("/tail", web::get().to(tail::page))
         .route("/login", web::get().to(login::page))
         .route("/login", web::post().to(login::log_in))
         .route("/logout", web::post().to(login::log_out))
@@ -42,7 +52,13 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// The pages in the navigation.
-const PAGES: [(&str, &str); 2] = [("/", "Overview"), ("/events", "Events")];
+const PAGES: [(&str, &str); 5] = [
+    ("/", "Overview"),
+    ("/events", "Events"),
+    ("/dead", "Dead letters"),
+    ("/refusals", "Refusals"),
+    ("/tail", "Live"),
+];
 
 /// What a browser is told about every answer of the admin listener: nothing in it runs but our own
 /// script, nothing is sent elsewhere, nobody frames it.
