@@ -1,6 +1,6 @@
 //! An API of the user's own, with `Idempotency-Key` in front of it: where it is, and its rules.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use url::Url;
 
@@ -19,7 +19,7 @@ pub struct Api {
     /// The path it answers at, and everything below it.
     pub path: String,
     /// Where its requests go. `None`: to the service that the middleware stands in front of.
-    pub upstream: Option<Url>,
+    pub upstream: Option<UpstreamUrl>,
     /// The methods whose keys count. What has another one passes through.
     pub methods: Vec<String>,
     /// Those of them that must have a key.
@@ -52,6 +52,23 @@ pub struct Api {
     pub on_unknown: OnUnknown,
     /// Whether requests go on unprotected while the store cannot be used. The user's own choice.
     pub fail_open: bool,
+}
+
+/// Where an upstream is. Its path may be somebody's secret, and is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpstreamUrl(pub Url);
+
+impl UpstreamUrl {
+    /// Scheme, host and port.
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+}
+
+impl fmt::Debug for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UpstreamUrl({}…)", self.origin())
+    }
 }
 
 /// Which answers are saved, besides those that never are: see [`crate::idempotency::policy`].

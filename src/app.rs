@@ -58,6 +58,8 @@ pub struct App {
     pub tasks: Tasks,
     /// Places for requests with a key: each holds its body and its answer in memory.
     pub calls: Arc<Semaphore>,
+    /// Places for what could not be written down about a key at once, and is tried again.
+    pub late_writes: Arc<Semaphore>,
     wakers: BTreeMap<Arc<str>, Arc<Notify>>,
 }
 
@@ -170,6 +172,7 @@ impl App {
             refusal_lines: Throttle::every(Duration::from_secs(1)),
             tasks: Tasks::default(),
             calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),
+            late_writes: Arc::new(Semaphore::new(limits::CALLS_MAX)),
         }
     }
 

@@ -2,10 +2,16 @@
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use actix_web::web;
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    web,
+};
 
 use crate::{
     admin::{self, Admin},
+    api::Api,
     app::{self, App},
     clock::{Clock, SystemClock},
     config::{Config, HandlerConfig, HandlerKind},
@@ -89,6 +95,25 @@ impl Hookonce {
     /// The endpoints that providers call, for `App::configure` of actix-web.
     pub fn routes(&self) -> impl FnOnce(&mut web::ServiceConfig) + Clone + use<> {
         http::public_routes(Arc::clone(&self.app))
+    }
+
+    /// A middleware for your own service: honours the `Idempotency-Key` of requests to the path of the
+    /// API of this name, as it was given to [`Builder::api`]; without that, of requests below `/{name}`,
+    /// under the rules of [`Api::new`].
+    ///
+    /// What the service does under a key runs to its end though the client hang up, but not longer than
+    /// the thread of the server that it runs in.
+    pub fn idempotency<S, B>(
+        &self,
+        name: &str,
+    ) -> impl Transform<S, ServiceRequest, Response = ServiceResponse, Error = Error, InitError = ()>
+    + use<S, B>
+    where
+        S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+        B: MessageBody + 'static,
+    {
+        let api = self.app.apis.get(name).cloned().unwrap_or_else(|| Arc::new(Api::new(name)));
+        http::middleware(Arc::clone(&self.app), api)
     }
 
     /// The admin API and the metrics, for an App of their own: they are not for the public.
@@ -190,6 +215,7 @@ pub struct Builder {
     store: StoreChoice,
     sources: Vec<(String, SourceSpec)>,
     handlers: Vec<(Configured, Interest)>,
+    apis: Vec<Api>,
     public_url: Option<String>,
     data_dir: Option<PathBuf>,
 }
@@ -249,6 +275,14 @@ impl Builder {
         self
     }
 
+    /// Honours the keys of this API: in [`Hookonce::routes`] where it has an upstream, or else where
+    /// [`Hookonce::idempotency`] stands.
+    #[must_use]
+    pub fn api(mut self, api: Api) -> Self {
+        self.apis.push(api);
+        self
+    }
+
     /// The public base URL, where signatures cover it (Twilio) and a proxy stands before us.
     #[must_use]
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
@@ -281,7 +315,7 @@ impl Builder {
                 return Err(BuildError(mistakes));
             }
         };
-        let mut app = App::new(sources, handlers, store, clock);
+        let mut app = App::new(sources, handlers, store, clock).with_apis(self.apis);
         app.server.public_url = self.public_url;
         app.handed_over = Keeper::below(self.data_dir);
         Ok(Hookonce::new(app, prune::Retention::default()))

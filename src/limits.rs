@@ -221,7 +221,7 @@ pub const KEY_RETRY_AFTER_SECONDS_MAX: u64 = 2;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many requests with a key may be in our hands at once. Each holds its body and its answer, so
-/// beyond it the answer is 503.
+/// beyond it the answer is 503. As many more may wait to be written down while the store is away.
 pub const CALLS_MAX: usize = 4096;
 
 /// The longest body of an answer that is saved, unless the API says otherwise, and at most.
@@ -232,8 +232,10 @@ pub const ANSWER_BYTES_CEILING: usize = 16 << 20;
 /// How deep JSON may be nested to be compared in its canonical form.
 pub const JSON_DEPTH_MAX: usize = 64;
 
-/// How long it waits before it tries again to write down how a call ended.
+/// How long it waits before it tries again to write down how a call ended, first and at most.
 pub const KEY_WRITE_PAUSE: Duration = Duration::from_millis(200);
+/// See [`KEY_WRITE_PAUSE`].
+pub const KEY_WRITE_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How many chunks of a body may wait between its reader and its writer.
 pub const CHUNKS_WAITING_MAX: usize = 4;

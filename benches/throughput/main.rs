@@ -5,7 +5,8 @@
 //! Rounds are interleaved, and the median counts, since machines are noisy. The servers are real ones:
 //! SQLite in a temporary folder, `redis-server` on a free port.
 //!
-//! `cargo bench -- SQLite` measures the floor and what has that in its name.
+//! `cargo bench -- SQLite` measures the floor and what has that in its name; `cargo bench -- proxy` what a
+//! key costs in front of an API.
 
 #![expect(
     clippy::unwrap_used,
@@ -23,6 +24,7 @@ mod redis_server;
 mod sender;
 
 mod null_store;
+mod proxy;
 
 use std::{
     net::TcpListener,
@@ -81,13 +83,18 @@ const CASES: [(Case, &str); 9] = [
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(measure());
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    if wanted.as_deref() != Some("proxy") {
+        runtime.block_on(measure(wanted.as_deref()));
+    }
+    if wanted.as_deref().is_none_or(|wanted| wanted == "proxy") {
+        runtime.block_on(proxy::measure());
+    }
 }
 
-async fn measure() {
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+async fn measure(wanted: Option<&str>) {
     let is_wanted = |(case, name): &&(Case, &str)| {
-        *case == Case::Floor || wanted.as_ref().is_none_or(|wanted| name.contains(wanted.as_str()))
+        *case == Case::Floor || wanted.is_none_or(|wanted| name.contains(wanted))
     };
     let cases: Vec<_> = CASES.iter().filter(is_wanted).collect();
     let mut rates = vec![Vec::new(); cases.len()];
@@ -99,17 +106,18 @@ async fn measure() {
             rates[at].push(rate);
         }
     }
-    let median = |rates: &[f64]| {
-        let mut sorted = rates.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        sorted[sorted.len() / 2]
-    };
     let floor = median(&rates[0]);
     println!("\n{:<44} {:>10} {:>8}", "median of the rounds", "events/s", "/ floor");
     for (at, (_, name)) in cases.iter().enumerate() {
         let rate = median(&rates[at]);
         println!("{name:<44} {rate:>10.0} {:>8.2}", rate / floor);
     }
+}
+
+fn median(rates: &[f64]) -> f64 {
+    let mut sorted = rates.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
 }
 
 /// Signed requests about events that no round before had.

@@ -1,6 +1,7 @@
 //! What a person may see and ask for. The admin API answers with this, and so do the commands that
 //! open the store themselves when no server runs: one shape, whoever asks.
 
+pub mod keys;
 mod overview;
 mod redrives;
 mod refusals;

@@ -9,11 +9,13 @@ use hookonce::{
     admin::{
         Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, MoveRequest,
         Readmitted, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
+        keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     config::Config,
     delivery::{Attempt, DeliveryId},
     event::EventId,
     handler::http_client,
+    key::{KeyId, KeyRecord},
     refusal::RefusalId,
     secret::Secret,
     store::Stats,
@@ -171,6 +173,31 @@ impl Asker {
         match self {
             Self::Server(client) => client.post("deliveries/kill", &ask).await,
             Self::Store(admin) => Ok(admin.kill(ask).await?),
+        }
+    }
+
+    pub(crate) async fn keys(&self, query: KeyQuery) -> anyhow::Result<KeyPage> {
+        match self {
+            Self::Server(client) => client.get("keys", &query).await,
+            Self::Store(admin) => Ok(admin.keys(query).await?),
+        }
+    }
+
+    pub(crate) async fn key(&self, id: KeyId) -> anyhow::Result<KeyRecord> {
+        match self {
+            Self::Server(client) => client.get(&format!("keys/{id}"), &()).await,
+            Self::Store(admin) => Ok(admin.key(id).await?),
+        }
+    }
+
+    pub(crate) async fn resolve_key(
+        &self,
+        id: KeyId,
+        ask: ResolveRequest,
+    ) -> anyhow::Result<ResolvedKey> {
+        match self {
+            Self::Server(client) => client.post(&format!("keys/{id}/resolve"), &ask).await,
+            Self::Store(admin) => Ok(admin.resolve_key(id, ask).await?),
         }
     }
 }

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod events;
 mod health;
+mod keys;
 mod load;
 mod output;
 mod providers;
@@ -99,6 +100,8 @@ enum Command {
     Refusals(refusals::Refusals),
     /// Watch what a running server receives and does, as it happens
     Tail(tail::Tail),
+    /// List the keys of your APIs, show one, or resolve one whose outcome is unknown
+    Keys(keys::Keys),
     /// Show the providers: scheme, identity, window, handshake
     Providers(providers::Providers),
     /// Print a completion script for a shell
@@ -128,6 +131,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
         Command::Refusals(refusals) => refusals.run(&everywhere).await,
         Command::Tail(tail) => tail.run(&everywhere).await,
+        Command::Keys(keys) => keys.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
         Command::Completions { shell } => {
             let mut script = Vec::new();

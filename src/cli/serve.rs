@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use hookonce::{
     Hookonce,
+    api::UpstreamUrl,
     config::{Config, LogFormat},
     http,
     shutdown::Tasks,
@@ -100,6 +101,10 @@ async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
     }
     let sources = hookonce.app().sources.len();
     tracing::info!("{sources} sources at {base}/webhooks/…");
+    for api in hookonce.app().apis.values() {
+        let upstream = api.upstream.as_ref().map(UpstreamUrl::origin);
+        tracing::info!(api.name = %api.name, "keys are honoured at {base}{}, in front of {}", api.path, upstream.unwrap_or_default());
+    }
     if let Ok(address) = admin.local_addr() {
         tracing::info!("admin API and metrics at http://{address}");
     }

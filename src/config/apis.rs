@@ -13,7 +13,7 @@ use super::{
     sources::{path, texts_or_files},
 };
 use crate::{
-    api::{Api, METHODS, Principal, Save},
+    api::{Api, METHODS, Principal, Save, UpstreamUrl},
     limits,
     provider::Settings,
     secret::Secret,
@@ -107,7 +107,7 @@ fn api(name: &str, section: &Section<'_>, around: &Surroundings<'_>, found: &mut
 }
 
 /// Where requests go. It must be said, since nothing can be guessed.
-fn upstream(section: &Section<'_>, found: &mut Findings) -> Option<Url> {
+fn upstream(section: &Section<'_>, found: &mut Findings) -> Option<UpstreamUrl> {
     if !section.has("upstream") {
         let message =
             "is missing: write the URL that requests go to, such as \"http://127.0.0.1:9000\"";
@@ -117,7 +117,11 @@ fn upstream(section: &Section<'_>, found: &mut Findings) -> Option<Url> {
     if url.query().is_some() {
         section.mistake("upstream", "has a query: take it out, paths are put behind it", found);
     }
-    Some(url)
+    if !url.username().is_empty() || url.password().is_some() {
+        let message = "has a user in it: take it out, clients send their own credentials";
+        section.mistake("upstream", message, found);
+    }
+    Some(UpstreamUrl(url))
 }
 
 fn methods(section: &Section<'_>, found: &mut Findings) -> Option<Vec<String>> {
@@ -173,6 +177,11 @@ fn principal(
         public_keys: public_keys.into_iter().map(|(text, _)| text).collect(),
         ..Settings::default()
     };
+    if !section.has("secrets") && !section.has("public_keys") {
+        let message = "is missing, and so are `public_keys`: write what the tokens are signed with";
+        section.mistake("secrets", message, found);
+        return None;
+    }
     match Principal::claim(claim, &settings) {
         Ok(principal) => Some(principal),
         Err(problems) => {

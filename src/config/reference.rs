@@ -11,6 +11,8 @@ pub const EXAMPLE: &str = include_str!("example.toml");
 pub fn reference() -> String {
     let mut page = String::new();
     write(&mut page).expect("a string takes everything");
+    page.truncate(page.trim_end().len());
+    page.push('\n');
     page
 }
 
@@ -44,7 +46,7 @@ configuration file. Whatever is run or written (`command`, `data_dir`) begins at
 ";
 
 fn write(page: &mut String) -> fmt::Result {
-    writeln!(page, "{HEAD}\n## An example\n\n```toml\n{EXAMPLE}```\n\n{HOW_TO_WRITE}")?;
+    write!(page, "{HEAD}\n## An example\n\n```toml\n{EXAMPLE}```\n\n{HOW_TO_WRITE}")?;
     for keys in KEYS.chunk_by(|one, next| one.section == next.section) {
         section(page, keys)?;
     }
@@ -53,7 +55,7 @@ fn write(page: &mut String) -> fmt::Result {
 
 fn section(page: &mut String, keys: &[Key]) -> fmt::Result {
     let name = keys.first().map_or("", |key| key.section);
-    writeln!(page, "## `[{name}]`\n")?;
+    writeln!(page, "\n## `[{name}]`\n")?;
     writeln!(
         page,
         "| key | value | if it is left out | what it does |\n| --- | --- | --- | --- |"
@@ -62,7 +64,7 @@ fn section(page: &mut String, keys: &[Key]) -> fmt::Result {
         let (value, fallback) = (key.kind.to_string(), fallback(key));
         writeln!(page, "| `{}` | {value} | {fallback} | {} |", key.name, key.doc)?;
     }
-    writeln!(page)
+    Ok(())
 }
 
 fn fallback(key: &Key) -> String {

@@ -12,9 +12,11 @@ use crate::{
     admin::{
         Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
         Selection, SlowRedrive,
+        keys::{KeyQuery, ResolveRequest},
     },
     delivery::DeliveryId,
     event::EventId,
+    key::KeyId,
     refusal::RefusalId,
     store::StoreError,
 };
@@ -44,7 +46,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/redrives/{handler}/stop", web::post().to(stop_redrive))
         .route("/api/v1/deliveries/move", web::post().to(move_to))
         .route("/api/v1/deliveries/kill", web::post().to(kill))
-        .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts));
+        .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts))
+        .route("/api/v1/keys", web::get().to(keys))
+        .route("/api/v1/keys/{id}", web::get().to(key))
+        .route("/api/v1/keys/{id}/resolve", web::post().to(resolve_key));
 }
 
 type Asked = web::Data<Admin>;
@@ -62,11 +67,15 @@ async fn readyz(admin: Asked) -> HttpResponse {
 }
 
 async fn metrics(admin: Asked) -> HttpResponse {
-    let stats = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, admin.stats()).await;
-    let stats = stats.ok().and_then(Result::ok);
-    HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4")
-        .body(admin.app.metrics.text(stats.as_ref(), admin.app.store.cache()))
+    let asked = async { Ok::<_, AdminError>((admin.stats().await?, admin.key_counts().await?)) };
+    let told = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, asked).await;
+    let told = told.ok().and_then(Result::ok);
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(
+        admin
+            .app
+            .metrics
+            .text(told.as_ref().map(|(stats, keys)| (stats, keys)), admin.app.store.cache()),
+    )
 }
 
 async fn stats(admin: Asked) -> HttpResponse {
@@ -150,6 +159,22 @@ async fn kill(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
 
 async fn attempts(admin: Asked, id: web::Path<DeliveryId>) -> HttpResponse {
     told(admin.attempts(id.into_inner()).await)
+}
+
+async fn keys(admin: Asked, query: web::Query<KeyQuery>) -> HttpResponse {
+    told(admin.keys(query.into_inner()).await)
+}
+
+async fn key(admin: Asked, id: web::Path<KeyId>) -> HttpResponse {
+    told(admin.key(id.into_inner()).await)
+}
+
+async fn resolve_key(
+    admin: Asked,
+    id: web::Path<KeyId>,
+    ask: web::Json<ResolveRequest>,
+) -> HttpResponse {
+    told(admin.resolve_key(id.into_inner(), ask.into_inner()).await)
 }
 
 fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {

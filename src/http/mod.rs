@@ -6,6 +6,7 @@ mod api;
 mod body;
 mod dashboard;
 mod guard;
+mod idempotency;
 mod sessions;
 mod tail;
 mod webhook;
@@ -19,6 +20,7 @@ use std::{
 
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, dev::Server, middleware::from_fn, web};
 
+pub(crate) use self::idempotency::middleware;
 use crate::{admin::Admin, app::App, limits};
 
 /// The public routes: one for each source and for each API that has an upstream, and an answer for every

@@ -22,13 +22,13 @@ use super::{
     Answer, Body, Called, Client, KeyedRequest,
     hop::{to_client, to_upstream},
 };
-use crate::request::Headers;
+use crate::{api::UpstreamUrl, request::Headers};
 
 /// An upstream and the connections to it. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     client: reqwest::Client,
-    url: Url,
+    url: UpstreamUrl,
 }
 
 /// A request as it is sent on, less its body.
@@ -48,7 +48,7 @@ pub struct Head<'a> {
 
 impl Upstream {
     /// The upstream at `url`, whose path stands before that of every request.
-    pub fn new(client: reqwest::Client, url: Url) -> Self {
+    pub fn new(client: reqwest::Client, url: UpstreamUrl) -> Self {
         Self { client, url }
     }
 
@@ -95,7 +95,7 @@ impl Upstream {
         match timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() || error.is_builder() => {
-                let why = format!("cannot connect to {}: {}", self.origin(), cause(&error));
+                let why = format!("cannot connect to {}: {}", self.url.origin(), cause(&error));
                 Err(Called::NotSent(why))
             }
             Ok(Err(error)) => Err(self.no_answer(NoAnswer::Broken(cause(&error)))),
@@ -106,24 +106,20 @@ impl Upstream {
     /// Where a request goes. `None` where the path would be another one by the time it gets there.
     fn url_of(&self, path: &str, query: Option<&str>) -> Option<Url> {
         is_final(path).then_some(())?;
-        let mut url = self.url.clone();
-        url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
+        let mut url = self.url.0.clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}{path}"));
         url.set_query(query);
         Some(url)
     }
 
     fn no_answer(&self, why: NoAnswer) -> Called {
-        let origin = self.origin();
+        let origin = self.url.origin();
         let (timed_out, why) = match why {
             NoAnswer::TimedOut => (true, format!("no whole answer from {origin} in time")),
             NoAnswer::Broken(cause) => (false, format!("{origin} broke off: {cause}")),
         };
         Called::NoAnswer { timed_out, why }
-    }
-
-    /// Scheme, host and port: the rest may be somebody's secret.
-    fn origin(&self) -> String {
-        self.url.origin().ascii_serialization()
     }
 }
 
@@ -239,7 +235,8 @@ mod tests {
 
     #[test]
     fn the_host_is_the_upstreams_whatever_the_path_says() {
-        let upstream = |url: &str| Upstream::new(http_client(), Url::parse(url).unwrap());
+        let upstream =
+            |url: &str| Upstream::new(http_client(), UpstreamUrl(Url::parse(url).unwrap()));
         for (base, path, query, url) in [
             ("http://u:9000", "/payments/1", None, "http://u:9000/payments/1"),
             ("http://u/base/", "/payments", Some("a=%20&b"), "http://u/base/payments?a=%20&b"),

@@ -72,7 +72,9 @@ where
         Ok(Begun::Mismatch) => return Problem::Reused.answer(),
         Ok(Begun::Unknown { .. }) => return Problem::OutcomeUnknown.answer(),
         Err(error) => {
-            settle::let_go_later(app, api, begin); // the store may have done it and not told us
+            if matches!(error, StoreError::Unavailable(_)) {
+                settle::let_go_later(app, api, begin); // it may have been done without our hearing of it
+            }
             tell_store_failed(app, api, &error);
             if api.fail_open {
                 return unsaved(call(request).await);

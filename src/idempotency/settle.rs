@@ -131,17 +131,31 @@ impl Write {
 /// Goes on trying in the background, as long as the key may be in progress. After that it is unknown by
 /// itself, which is never wrong.
 fn write_later(app: &Arc<App>, api: &Api, write: Write, first_pause: Duration) {
+    let Ok(place) = Arc::clone(&app.late_writes).try_acquire_owned() else {
+        return tell_given_up(api.name.as_ref(), &write); // as many wait already as memory is for
+    };
     let (app, tasks, name) = (Arc::clone(app), app.tasks.clone(), Arc::clone(&api.name));
     let end = Instant::now() + api.lease_max;
     tasks.clone().spawn(async move {
-        sleep(first_pause).await;
+        let mut pause = first_pause;
         loop {
+            sleep(pause).await;
             match timeout(app.answer_within, write.now(&app)).await {
-                Ok(Ok(_)) => return,
-                _ if tasks.is_stopping() || Instant::now() > end => break,
-                _ => sleep(limits::KEY_WRITE_PAUSE).await,
+                Ok(Ok(_)) => break,
+                _ if tasks.is_stopping() || Instant::now() > end => {
+                    tell_given_up(&name, &write);
+                    break;
+                }
+                _ => pause = (pause * 2).min(limits::KEY_WRITE_PAUSE_MAX),
             }
         }
-        tracing::error!(api.name = %name, key.id = %write.begin.scope.id(), "could not write down how a call ended ({}): its key will be unknown", write.ending.word());
+        drop(place);
     });
+}
+
+fn tell_given_up(api: &str, write: &Write) {
+    tracing::error!(
+        api.name = api, key.id = %write.begin.scope.id(),
+        "could not write down how a call ended ({}): its key will be unknown", write.ending.word()
+    );
 }

@@ -10,7 +10,8 @@ use prometheus::{
 
 use crate::{
     delivery::State,
-    store::{CacheCounts, Stats},
+    key::KeyState,
+    store::{CacheCounts, Stats, keys::KeyCounts},
 };
 
 /// The metrics of one hookonce. Clones share them.
@@ -30,6 +31,7 @@ pub struct Metrics {
     attempt_seconds: HistogramVec,
     keys: IntCounterVec,
     key_calls: IntCounterVec,
+    keys_now: IntGaugeVec,
 }
 
 impl Default for Metrics {
@@ -109,6 +111,13 @@ impl Default for Metrics {
                 "hookonce_key_calls_total",
                 "Calls under a key by what was written down about them.",
                 &["api", "outcome"],
+            ),
+            keys_now: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("hookonce_keys", "Keys in the store now, by state."),
+                    &["api", "state"],
+                ),
             ),
             registry,
         }
@@ -210,7 +219,11 @@ impl Metrics {
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could
     /// not be asked; its gauges are left out rather than told wrong.
-    pub fn text(&self, stats: Option<&Stats>, cache: Option<CacheCounts>) -> String {
+    pub fn text(
+        &self,
+        now: Option<(&Stats, &BTreeMap<String, KeyCounts>)>,
+        cache: Option<CacheCounts>,
+    ) -> String {
         if let Some(cache) = cache {
             self.cache.reset(); // the cache counts by itself
             for (outcome, count) in cache.by_outcome() {
@@ -218,14 +231,23 @@ impl Metrics {
             }
         }
         self.deliveries.reset();
-        self.store_up.set(i64::from(stats.is_some()));
-        if let Some(stats) = stats {
+        self.keys_now.reset();
+        self.store_up.set(i64::from(now.is_some()));
+        if let Some((stats, keys)) = now {
             self.events_held.set(gauge(stats.total.held_now));
             for (handler, counts) in &stats.handlers {
                 let mut counts = *counts;
                 for state in [State::Queued, State::Leased, State::Dead] {
                     let now = gauge(*counts.gauge(state));
                     self.deliveries.with_label_values(&[handler, state.name()]).set(now);
+                }
+            }
+            for (api, counts) in keys {
+                for (state, count) in [
+                    (KeyState::InProgress, counts.in_progress),
+                    (KeyState::Unknown, counts.unknown),
+                ] {
+                    self.keys_now.with_label_values(&[api, state.name()]).set(gauge(count));
                 }
             }
         }
@@ -288,13 +310,20 @@ mod tests {
         metrics.attempted("billing", "done", Duration::from_millis(2));
         let mut stats = Stats::default();
         stats.handlers.entry("billing".to_owned()).or_default().queued = 3;
-        let text = metrics.text(Some(&stats), None);
+        metrics.key_begun("payments", "begun");
+        metrics.key_ended("payments", "completed");
+        let keys =
+            BTreeMap::from([("payments".to_owned(), KeyCounts { in_progress: 0, unknown: 2 })]);
+        let text = metrics.text(Some((&stats, &keys)), None);
         for line in [
             "hookonce_requests_total{source=\"stripe\",status=\"accepted\"} 1",
             "hookonce_deliveries_total{handler=\"billing\",outcome=\"done\"} 1",
             "hookonce_deliveries{handler=\"billing\",state=\"queued\"} 3",
             "hookonce_ack_seconds_count{source=\"stripe\"} 1",
             "hookonce_attempt_seconds_count{handler=\"billing\"} 1",
+            "hookonce_keys_total{api=\"payments\",outcome=\"begun\"} 1",
+            "hookonce_key_calls_total{api=\"payments\",outcome=\"completed\"} 1",
+            "hookonce_keys{api=\"payments\",state=\"unknown\"} 2",
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");
         }

@@ -1,10 +1,11 @@
-//! `hookonce demo`: everything in one process, rehearsed for every provider, with its promises
-//! checked.
+//! `hookonce demo`: everything in one process, rehearsed for every provider, and a payment at an API
+//! with keys, with the promises checked.
 //!
 //! The receiver is the real one, on a real store; requests reach it, and it reaches the handler, over
 //! sockets. What is judged is what a provider and a handler can see from outside, and the counters.
 
 mod counter;
+mod payments;
 mod rehearsal;
 mod report;
 mod stage;
@@ -47,8 +48,9 @@ async fn rehearse(store_url: &str) -> anyhow::Result<Report> {
     let mut stage = Stage::set(store_url, PROVIDERS, counter.url())
         .await
         .context("cannot start the receiver")?;
+    let paid = payments::rehearse(&stage.payments_url()?, &counter).await;
     let report = rehearsal::rehearse(&mut stage, &counter).await;
     stage.stop().await;
     counter.stop().await;
-    report
+    Ok(report?.with_payments(paid?))
 }

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use hookonce::store::Counts;
 use serde::Serialize;
 
-use super::counter::{Call, FAILURES};
+use super::{
+    counter::{Call, FAILURES},
+    payments::Payment,
+};
 use crate::cli::{output::table, sender::Became, tally::Row};
 
 /// How many retries come one after another, and how many copies at once.
@@ -41,6 +44,8 @@ pub(super) struct Report {
     pub(super) promises: Vec<Promise>,
     pub(super) observed: Vec<Observed>,
     pub(super) counts: Counts,
+    /// What a client did at an API with keys.
+    pub(super) payments: Vec<Payment>,
     pub(super) seconds: f64,
     /// What could not be rehearsed on this store.
     pub(super) skipped: Option<&'static str>,
@@ -71,10 +76,25 @@ impl Report {
             promises,
             observed,
             counts,
+            payments: Vec::new(),
             seconds: took.as_secs_f64(),
             skipped: memory.then_some("no restart: this store does not outlive its process"),
             folder: None,
         }
+    }
+
+    /// The same report with a walk-through of payments in it, and the promise that is about them.
+    pub(super) fn with_payments(mut self, payments: Vec<Payment>) -> Self {
+        let wrong = payments.iter().filter(|payment| !payment.is_right);
+        let tell = |payment: &Payment| {
+            let (what, answers) = (payment.what, payment.answers.join("; "));
+            format!("{what}: {answers}; the API was called {} times", payment.calls)
+        };
+        let broken_by: Vec<_> = wrong.map(tell).collect();
+        let promise = "a payment with an Idempotency-Key is made once, whatever its client does";
+        self.promises.push(promise_of(promise, broken_by));
+        self.all_kept = self.promises.iter().all(|promise| promise.kept);
+        Self { payments, ..self }
     }
 
     pub(super) fn text(&self) -> String {
@@ -90,7 +110,16 @@ impl Report {
                 &observed.calls_text(),
             ]);
         }
-        let mut lines = vec![sent.to_string(), String::new()];
+        let mut paid = table(["payment", "answered", "API called"]);
+        for payment in &self.payments {
+            let calls = if payment.calls == 1 {
+                "once".to_owned()
+            } else {
+                format!("{} times", payment.calls)
+            };
+            paid.add_row([payment.what.to_owned(), payment.answers.join("; "), calls]);
+        }
+        let mut lines = vec![sent.to_string(), String::new(), paid.to_string(), String::new()];
         for promise in &self.promises {
             let mark = if promise.kept { '✓' } else { '✗' };
             lines.push(format!("{mark} {}", promise.promise));
@@ -272,6 +301,24 @@ mod tests {
             assert_eq!(told[0].broken_by.len(), 1, "{told:?}");
             assert!(broken.text().contains("✗"));
         }
+    }
+
+    #[test]
+    fn a_payment_that_is_made_twice_is_reported() {
+        let payment = |calls| Payment {
+            what: "two requests come at once",
+            answers: vec!["200".to_owned(), "200".to_owned()],
+            calls,
+            is_right: calls == 1,
+        };
+        let report = |calls| {
+            let nothing = Report::new("memory:", Vec::new(), Counts::default(), Duration::ZERO);
+            nothing.with_payments(vec![payment(calls)])
+        };
+        let fine = report(1);
+        assert!(fine.promises.last().unwrap().kept && fine.all_kept);
+        let broken = report(2);
+        assert!(!broken.all_kept && broken.text().contains("called 2 times"), "{}", broken.text());
     }
 
     #[test]

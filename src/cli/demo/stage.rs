@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use hookonce::{
     Hookonce, Workers,
+    api::{Api, UpstreamUrl},
     clock::{Clock, SystemClock},
     from,
     handler::{HttpHandler, http_client},
@@ -30,6 +31,9 @@ const RETRY: Retry =
 
 /// How long stopping, and opening the same store again, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The API that payments are made at, under a name that nobody else has who uses the same Redis.
+const PAYMENTS: &str = "hookonce-demo-payments";
 
 /// A receiver with a source and a handler for each provider.
 pub(super) struct Stage {
@@ -140,7 +144,13 @@ impl Stage {
             let interest = on(&name, ["*"]).retry(RETRY);
             builder = builder.source(&name, source).handle(&name, interest, Arc::new(handler));
         }
-        Ok(builder.build().await?)
+        let upstream = Some(UpstreamUrl(self.handler_url.clone()));
+        Ok(builder.api(Api { upstream, ..Api::new(PAYMENTS) }).build().await?)
+    }
+
+    /// Where clients pay.
+    pub(super) fn payments_url(&self) -> anyhow::Result<Url> {
+        Ok(Url::parse(&format!("http://{}/{PAYMENTS}", self.address))?)
     }
 
     /// Somebody who signs and sends as this provider.

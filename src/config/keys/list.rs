@@ -356,7 +356,7 @@ pub static KEYS: &[Key] = &[
     key(
         "apis.NAME",
         "header",
-        Kind::Text,
+        Kind::Header,
         Fallback::Text("Idempotency-Key"),
         "The header that the key is in.",
     ),

@@ -58,6 +58,8 @@ pub enum Kind {
     Url,
     /// The path of a URL.
     Path,
+    /// The name of a header.
+    Header,
     /// A folder.
     Directory,
     /// A table with a section of its own.
@@ -89,6 +91,7 @@ impl Kind {
                     .to_owned()
             }
             Self::Path => "a path, such as \"/webhooks/stripe\"".to_owned(),
+            Self::Header => "the name of a header, such as \"Idempotency-Key\"".to_owned(),
             Self::Directory => "the path of a folder".to_owned(),
             Self::Table => "a table, such as { name = \"value\" }".to_owned(),
             Self::Later => "nothing yet".to_owned(),
@@ -124,6 +127,7 @@ impl fmt::Display for Kind {
             Self::Networks => f.write_str("list of networks"),
             Self::Url => f.write_str("URL"),
             Self::Path => f.write_str("path"),
+            Self::Header => f.write_str("name of a header"),
             Self::Directory => f.write_str("folder"),
             Self::Table => f.write_str("table"),
             Self::Later => f.write_str("not in this version yet"),

@@ -7,6 +7,7 @@ mod dead;
 mod event;
 mod events;
 mod form;
+mod keys;
 mod login;
 mod overview;
 mod plot;
@@ -44,6 +45,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/refusals", web::get().to(refusals::page))
         .route("/refusals/{id}", web::get().to(refusals::one))
         .route("/refusals/{id}/readmit", web::post().to(refusals::readmit))
+        .route("/keys", web::get().to(keys::page))
+        .route("/keys/{id}/resolve", web::post().to(keys::resolve))
         .route("/tail", web::get().to(tail::page))
         .route("/login", web::get().to(login::page))
         .route("/login", web::post().to(login::log_in))
@@ -52,11 +55,12 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// The pages in the navigation.
-const PAGES: [(&str, &str); 5] = [
+const PAGES: [(&str, &str); 6] = [
     ("/", "Overview"),
     ("/events", "Events"),
     ("/dead", "Dead letters"),
     ("/refusals", "Refusals"),
+    ("/keys", "Keys"),
     ("/tail", "Live"),
 ];
 

@@ -3,12 +3,13 @@
 use std::{fs, path::Path, time::Duration};
 
 use hookonce::{
+    api::{Principal, Save},
     config::{self, Config, EXAMPLE, HandlerKind, KEYS, LogFormat, Mistakes, Surroundings},
     event::ReplayGuard,
     limits,
     provider::PROVIDERS,
     retry::Retry,
-    store::Durability,
+    store::{Durability, keys::OnUnknown},
 };
 
 fn environment(name: &str) -> Option<String> {
@@ -102,6 +103,25 @@ fn every_setting_can_be_written() {
         concurrency = 1
         retry = { attempts = 1, first = "10ms", max = "10ms" }
         signing_secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        [apis.payments]
+        path = "/v1/payments"
+        upstream = "http://127.0.0.1:9000/base"
+        methods = ["POST", "PUT"]
+        required = true
+        header = "X-Request-Key"
+        principal = "jwt:sub"
+        secrets = ["hidden"]
+        fingerprint_headers = ["Stripe-Account"]
+        canonical_json = true
+        save = "all"
+        retention = "2d"
+        lease_max = "2m"
+        wait = "2s"
+        timeout = "30s"
+        body_bytes_max = "2MiB"
+        answer_bytes_max = "2MiB"
+        duplicate_status = 200
+        on_unknown = "retry"
         [log]
         format = "json"
         level = "warn,hookonce::work=debug"
@@ -109,6 +129,14 @@ fn every_setting_can_be_written() {
     )
     .unwrap();
     assert_eq!(config.warnings, []);
+    let [api] = config.apis.as_slice() else { panic!("one API") };
+    assert_eq!((&*api.name, api.path.as_str()), ("payments", "/v1/payments"));
+    assert_eq!((&api.required, api.header.as_str()), (&api.methods, "x-request-key"));
+    assert!(matches!(&api.principal, Principal::Claim { name, .. } if name == "sub"));
+    assert_eq!(api.fingerprint_headers, ["stripe-account"]);
+    assert_eq!((api.save, api.on_unknown), (Save::All, OnUnknown::Retry));
+    assert_eq!((api.timeout, api.lease_max), (Duration::from_secs(30), Duration::from_mins(2)));
+    assert_eq!((api.duplicate_status, api.answer_bytes_max), (Some(200), 2 << 20));
     assert_eq!(config.server.public_url.as_deref(), Some("https://a.example/hooks"));
     assert_eq!(config.server.trusted_proxies.len(), 2);
     assert_eq!(config.store.durability, Durability::Relaxed);
@@ -195,6 +223,7 @@ fn no_message_and_no_debug_output_shows_a_secret() {
         "[sources.svix]\nsecrets = ['whsec_hidden!']\ntolerance = 'hidden'",
         "[handlers.a]\nurl = 'hidden'\nsources = ['hidden']\nsigning_secret = 'whsec_hidden'\ncommand = 'hidden'",
         "[log]\nlevel = 'hidden'",
+        "[apis.a]\nupstream = 'hidden'\nprincipal = 'hid den'\nsave = 'hidden'\nsecrets = ['hidden']",
         "[sources.stripe]\nsecrets = [\"hidden]",
     ] {
         let said = mistakes(text);
@@ -204,7 +233,8 @@ fn no_message_and_no_debug_output_shows_a_secret() {
         "[server]\nadmin_token = 'hidden'\n[store]\nurl = 'redis://:hidden@a'\n\
          [sources.stripe]\nsecrets = ['${STRIPE_WEBHOOK_SECRET}']\n\
          [handlers.a]\nurl = 'http://a:hidden@a/hidden'\nsigning_secret = 'whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'\n\
-         [handlers.b]\ncommand = ['a', 'hidden']",
+         [handlers.b]\ncommand = ['a', 'hidden']\n\
+         [apis.a]\nupstream = 'http://a/hidden'\nprincipal = 'jwt:sub'\nsecrets = ['hidden']",
     );
     let shown = format!("{:?}", config.unwrap());
     assert!(!shown.contains("hidden") && !shown.contains("AAAA"), "{shown}");

@@ -70,6 +70,26 @@ pub(super) fn request(
     bytes
 }
 
+/// A connection that is used again.
+pub(super) struct Connection {
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+impl Connection {
+    pub(super) async fn to(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, rest: Vec::new() }
+    }
+
+    pub(super) async fn send(&mut self, request: &[u8]) -> Option<Message> {
+        self.stream.write_all(request).await.ok()?;
+        let reading = read_message(&mut self.stream, &mut self.rest, false);
+        tokio::time::timeout(Duration::from_secs(60), reading).await.ok()?
+    }
+}
+
 /// Sends a request over a connection of its own. `None`: no whole answer came.
 pub(super) async fn send(port: u16, request: &[u8]) -> Option<Message> {
     let exchange = async {
@@ -81,11 +101,15 @@ pub(super) async fn send(port: u16, request: &[u8]) -> Option<Message> {
     tokio::time::timeout(Duration::from_secs(60), exchange).await.ok()?
 }
 
+/// The bytes of a request to charge somebody under a key.
+pub(super) fn charging(key: &str) -> Vec<u8> {
+    let body = br#"{"amount": 1000}"#;
+    request("POST", "/payments/charges", &[("Idempotency-Key", key)], body)
+}
+
 /// Charges somebody under a key.
 pub(super) async fn charge(port: u16, key: &str) -> Message {
-    let body = br#"{"amount": 1000}"#;
-    let request = request("POST", "/payments/charges", &[("Idempotency-Key", key)], body);
-    send(port, &request).await.expect("it answers")
+    send(port, &charging(key)).await.expect("it answers")
 }
 
 /// Reads one message; what came after it stays in `rest`.
