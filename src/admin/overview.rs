@@ -1,6 +1,6 @@
 //! How everything stands, on one page; and the task that notes how it went.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Admin, AdminError, Readiness};
 use crate::{
@@ -21,6 +21,8 @@ pub struct Overview {
     pub readiness: Readiness,
     /// What the store has counted. `None`: it does not answer.
     pub stats: Option<Stats>,
+    /// Since when the delivery of each handler waits that waits longest.
+    pub waiting_since: BTreeMap<String, Timestamp>,
     /// What this process has counted.
     pub totals: Totals,
     /// What happened over the last day, as this process saw it, oldest first.
@@ -39,7 +41,26 @@ impl Admin {
         };
         let day = limits::HISTORY_INTERVAL * u32::try_from(limits::HISTORY_POINTS_MAX).unwrap_or(1);
         let points = self.app.history.since(now.minus(day));
-        Ok(Overview { now, readiness, stats, totals: self.app.metrics.totals(), points })
+        let waiting_since = match &stats {
+            Some(stats) => self.waiting_since(stats, now).await?,
+            None => BTreeMap::new(),
+        };
+        let totals = self.app.metrics.totals();
+        Ok(Overview { now, readiness, stats, waiting_since, totals, points })
+    }
+
+    async fn waiting_since(
+        &self,
+        stats: &Stats,
+        now: Timestamp,
+    ) -> Result<BTreeMap<String, Timestamp>, AdminError> {
+        let mut waiting = BTreeMap::new();
+        for (handler, _) in stats.handlers.iter().filter(|(_, counts)| counts.queued > 0) {
+            let since = self.app.store.waiting_since(handler).await?;
+            waiting
+                .extend(since.filter(|since| *since <= now).map(|since| (handler.clone(), since)));
+        }
+        Ok(waiting)
     }
 
     /// Sources that nothing was heard of for longer than usual.

@@ -17,6 +17,7 @@ mod batch;
 mod cli;
 mod config;
 mod crash;
+mod dashboard;
 mod doctor;
 mod exactly_once;
 mod faults;

@@ -1,6 +1,6 @@
 //! The first page: how everything stands, and how it went.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use actix_web::{HttpResponse, http::StatusCode, web};
 use askama::Template;
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     admin::{Admin, Overview, Readiness},
+    clock::Timestamp,
     http::guard::Caller,
     store::{Counts, Stats},
     telemetry::{history::Point, metrics::Totals},
@@ -45,6 +46,7 @@ struct HandlerRow {
     is_configured: bool,
     counts: Counts,
     failed: u64,
+    waiting_since: Option<Timestamp>,
 }
 
 /// Which stretch of time the plots show.
@@ -77,7 +79,7 @@ pub(super) async fn page(admin: Asked, caller: Caller, asking: web::Query<Asking
         counts: Some(stats.total),
         refused: counted(&overview.totals, None, "refused"),
         sources: source_rows(&admin, &stats, &overview.totals),
-        handlers: handler_rows(&admin, &stats, &overview.totals),
+        handlers: handler_rows(&admin, &stats, &overview.totals, &overview.waiting_since),
         p50: quantile(0.5),
         p99: quantile(0.99),
         plots: plots(&stretch),
@@ -150,12 +152,18 @@ fn source_rows(admin: &Admin, stats: &Stats, totals: &Totals) -> Vec<SourceRow> 
 /// How many sources are shown although nothing has come.
 const SOURCES_SHOWN_UNUSED: usize = 20;
 
-fn handler_rows(admin: &Admin, stats: &Stats, totals: &Totals) -> Vec<HandlerRow> {
+fn handler_rows(
+    admin: &Admin,
+    stats: &Stats,
+    totals: &Totals,
+    waiting_since: &BTreeMap<String, Timestamp>,
+) -> Vec<HandlerRow> {
     let known = admin.app.handlers.keys().map(ToString::to_string);
     let mut names: Vec<String> = known.chain(stats.handlers.keys().cloned()).collect();
     names.sort();
     names.dedup();
     let row = |name: String| HandlerRow {
+        waiting_since: waiting_since.get(&name).copied(),
         is_configured: admin.app.handlers.contains_key(name.as_str()),
         counts: stats.handlers.get(&name).copied().unwrap_or_default(),
         failed: ["failed", "rejected", "died"]

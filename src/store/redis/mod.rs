@@ -170,6 +170,10 @@ impl Store for RedisStore {
         self.reader().stats().await
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        self.reader().waiting_since(handler).await
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         let session = self.connection.session().await?;
         let mut call = Call::of(&scripts::PRUNE, &self.bucket);
