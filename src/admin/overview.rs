@@ -1,12 +1,14 @@
 //! How everything stands, on one page; and the task that notes how it went.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Admin, AdminError, Readiness};
+use super::{Admin, AdminError, Readiness, RefusalQuery};
 use crate::{
     app::App,
     clock::Timestamp,
+    doctor::Kind,
     limits,
+    refusal::Step,
     shutdown::Tasks,
     store::Stats,
     telemetry::{history::Point, metrics::Totals},
@@ -34,7 +36,8 @@ impl Admin {
     /// be seen.
     pub async fn overview(&self) -> Result<Overview, AdminError> {
         let now = self.app.clock.now();
-        let readiness = self.readiness().await;
+        let mut readiness = self.readiness().await;
+        readiness.warnings.extend(self.clock_warning(now).await);
         let stats = match readiness.ready {
             true => stats_in_time(&self.app).await,
             false => None,
@@ -63,6 +66,16 @@ impl Admin {
         Ok(waiting)
     }
 
+    /// What the doctor says where the signed times of late are all off by the same.
+    async fn clock_warning(&self, now: Timestamp) -> Option<String> {
+        let (step, limit) = (Some(Step::Stale), Some(STALE_LOOKED_AT));
+        let query = RefusalQuery { step, limit, ..RefusalQuery::default() };
+        let stale = self.refusals(query).await.ok()?.refusals;
+        let mut of_late = stale.iter().filter(|view| now.since(view.row.received_at) < OF_LATE);
+        let skew = of_late.find(|view| view.finding.kind == Kind::ClockSkew)?;
+        Some(format!("{}: {}", skew.finding.cause, skew.finding.fix))
+    }
+
     /// Sources that nothing was heard of for longer than usual.
     pub(super) fn silent_sources(&self) -> Vec<String> {
         let silent = self.app.history.silent(self.app.clock.now());
@@ -79,6 +92,10 @@ impl Admin {
         silent.into_iter().map(warning).collect()
     }
 }
+
+/// How many refused requests the clock is judged by, and how old they may be.
+const STALE_LOOKED_AT: usize = 10;
+const OF_LATE: Duration = Duration::from_hours(1);
 
 /// Notes what was counted, every now and then, until it is told to stop.
 pub async fn note_history(app: Arc<App>, tasks: Tasks) {
