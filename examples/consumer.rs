@@ -47,7 +47,7 @@ impl Topic {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let clock = SystemClock::start();
-    let store = store::connect("memory:", Durability::Always, &clock).await?;
+    let store = store::connect("memory:", Durability::Always, None, &clock).await?;
     let orders = Consumer::new("orders", store, clock);
 
     let orders_placed = ["espresso", "flat white", "ristretto"];

@@ -80,6 +80,11 @@ impl Identity {
         Self(format!("\\shadow:{}", hex::encode(digest.as_bytes())))
     }
 
+    /// The identity that a store has kept as this text.
+    pub(crate) fn from_kept(text: String) -> Self {
+        Self(text)
+    }
+
     /// The identity as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -99,6 +104,11 @@ impl Digest {
             hash.update(part);
         }
         Self(hash.finalize().into())
+    }
+
+    /// The digest with these bytes.
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// Its 32 bytes.

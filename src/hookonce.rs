@@ -57,12 +57,14 @@ impl Hookonce {
     /// A receiver as the configuration describes it, its store open.
     ///
     /// # Errors
-    /// When the store cannot be opened: it is in use, newer than this program, or too weak for the
-    /// promise asked for. One that cannot be reached just now is no error.
+    /// When the store cannot be opened: it is in use, newer than this program, too weak for the
+    /// promise asked for, or handed over to another one. One that cannot be reached just now is no error.
     pub async fn open(config: Config) -> Result<Self, StoreError> {
         let clock = SystemClock::start();
         let (url, durability) = (&config.store.url, config.store.durability);
-        let mut store = store::connect(url.expose(), durability, &clock).await?;
+        let data_dir = Some(config.server.data_dir.as_path());
+        let mut store = store::connect(url.expose(), durability, data_dir, &clock).await?;
+        refuse_moving(&*store).await?;
         if let Some(cache) = &config.store.cache {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }
@@ -358,12 +360,25 @@ impl Builder {
 }
 
 async fn open(choice: StoreChoice, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
-    match choice {
-        StoreChoice::Ready(store) => Ok(store),
+    let store = match choice {
+        StoreChoice::Ready(store) => store,
         StoreChoice::Embedded => {
-            store::connect("sqlite:hookonce.db", Durability::Always, clock).await
+            store::connect("sqlite:hookonce.db", Durability::Always, None, clock).await?
         }
-        StoreChoice::Url(url) => store::connect(url.expose(), Durability::Always, clock).await,
+        StoreChoice::Url(url) => {
+            store::connect(url.expose(), Durability::Always, None, clock).await?
+        }
+    };
+    refuse_moving(&*store).await?;
+    Ok(store)
+}
+
+/// Refuses a store that was handed over to another one, or is being filled. One that cannot be asked
+/// just now refuses each call by itself.
+async fn refuse_moving(store: &dyn Store) -> Result<(), StoreError> {
+    match store.standing().await {
+        Ok(standing) => standing.refusal().map_or(Ok(()), Err),
+        Err(_) => Ok(()),
     }
 }
 

@@ -65,6 +65,14 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 /// server that hangs is told apart from one that works.
 pub const STORE_CALL_TIMEOUT: Duration = Duration::from_millis(800);
 
+/// How long a call of a store over the network waits for rows that another transaction holds: less
+/// than a call may take, so that one member of a batch that waits does not refuse the others.
+pub const STORE_LOCK_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long one wish, or one lot of pruning, may take on a store over the network: they are about many
+/// rows, and no provider waits for them.
+pub const STORE_CHORE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long the cache of marks is waited for. A store answers in a few milliseconds: beyond that the
 /// cache has nothing to save.
 pub const CACHE_TIMEOUT: Duration = Duration::from_millis(30);
@@ -179,6 +187,10 @@ pub const PAGE_ROWS_MAX: usize = 1000;
 
 /// Deliveries that one redrive, move or kill takes at most.
 pub const WISH_ROWS_MAX: usize = 10_000;
+
+/// How many events or marks are carried to another store at once. It ends sooner where they hold
+/// [`BATCH_BYTES_MAX`].
+pub const EXPORT_ROWS: usize = 500;
 
 /// How long a shut-down waits for attempts in progress before it releases them.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
@@ -395,6 +407,7 @@ const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_WAITING_BYTES_MAX, "one 
 const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);
 const _: () = assert!(BODY_BYTES_CEILING <= WAITING_BYTES_MAX, "one body must fit into the queue");
 const _: () = assert!(STORE_CALL_TIMEOUT.as_millis() < ANSWER_DEADLINE.as_millis());
+const _: () = assert!(STORE_LOCK_TIMEOUT.as_millis() * 2 < STORE_CALL_TIMEOUT.as_millis());
 const _: () = assert!(ANSWER_MARGIN.as_millis() < ANSWER_DEADLINE.as_millis());
 const _: () = assert!(ANSWER_DEADLINE.as_millis() <= ANSWER_DEADLINE_MAX.as_millis());
 const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() <= ATTEMPT_TIMEOUT_MAX.as_millis());

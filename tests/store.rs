@@ -4,6 +4,13 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
+#[cfg(feature = "postgres")]
+#[path = "support/postgres_server.rs"]
+#[expect(dead_code, reason = "tests/it uses the rest of it")]
+mod postgres_server;
+#[cfg(feature = "redis")]
+#[path = "support/redis_cluster.rs"]
+mod redis_cluster;
 #[cfg(feature = "redis")]
 #[path = "support/redis_server.rs"]
 mod redis_server;
@@ -14,15 +21,21 @@ mod store {
     #[cfg(all(feature = "sqlite", feature = "redis"))]
     mod cached;
     pub(crate) mod claim;
+    #[cfg(feature = "redis")]
+    mod cluster;
     pub(crate) mod key_model;
     pub(crate) mod keys;
     pub(crate) mod model;
+    pub(crate) mod moving;
+    #[cfg(feature = "postgres")]
+    mod postgres;
     pub(crate) mod prune;
     pub(crate) mod read;
     #[cfg(feature = "redis")]
     mod redis;
     #[cfg(feature = "redis")]
     mod redis_keyed;
+    mod redis_safety;
     pub(crate) mod refusals;
     pub(crate) mod request;
     pub(crate) mod settle;
@@ -35,8 +48,14 @@ mod store {
 macro_rules! conformance {
     ($($group:ident { $($test:ident)* })*) => {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
+        #[cfg(feature = "postgres")]
+        mod on_postgres { conformance!(@on postgres $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
         mod on_redis { conformance!(@on redis $($group { $($test)* })*); }
+        #[cfg(feature = "redis")]
+        mod on_cluster { conformance!(@on cluster $($group { $($test)* })*); }
+        #[cfg(feature = "redis")]
+        mod on_valkey { conformance!(@on valkey $($group { $($test)* })*); }
         #[cfg(all(feature = "sqlite", feature = "redis"))]
         mod on_sqlite_behind_a_cache { conformance!(@on cached $($group { $($test)* })*); }
         #[cfg(feature = "sqlite")]
@@ -60,6 +79,47 @@ macro_rules! conformance {
             crate::store::key_model::agrees(crate::store::bench::$backend);
         }
     };
+}
+
+/// Runs every test about moving house on every store that can.
+macro_rules! conformance_of_moving {
+    ($($test:ident)*) => {
+        mod moving_on_memory { conformance_of_moving!(@on memory $($test)*); }
+        #[cfg(feature = "redis")]
+        mod moving_on_redis { conformance_of_moving!(@on redis $($test)*); }
+        #[cfg(feature = "redis")]
+        mod moving_on_cluster { conformance_of_moving!(@on cluster $($test)*); }
+        #[cfg(feature = "redis")]
+        mod moving_on_valkey { conformance_of_moving!(@on valkey $($test)*); }
+        #[cfg(all(feature = "sqlite", feature = "redis"))]
+        mod moving_on_sqlite_behind_a_cache { conformance_of_moving!(@on cached $($test)*); }
+        #[cfg(feature = "sqlite")]
+        mod moving_on_sqlite { conformance_of_moving!(@on sqlite $($test)*); }
+    };
+    (@on $backend:ident $($test:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                crate::store::moving::$test(crate::store::bench::$backend().await).await;
+            }
+        )*
+    };
+}
+
+conformance_of_moving! {
+    everything_arrives_in_another_store
+    everything_arrives_from_another_store
+    a_move_there_and_back_brings_everything_back
+    a_store_that_hands_over_lets_end_what_runs_and_begins_nothing
+    a_sealed_store_refuses_every_write
+    a_copy_called_off_gives_the_store_back
+    once_the_target_opens_there_is_no_way_back
+    a_copy_that_broke_off_goes_on_from_any_step
+    a_store_is_filled_only_when_it_is_empty_and_only_by_its_copy
+    a_store_that_is_filled_serves_nobody_until_it_is_finished
+    a_source_on_its_way_goes_nowhere_else
+    a_mark_that_is_carried_ends_when_it_would_have_ended
+    a_key_in_progress_may_end_before_the_store_is_sealed
 }
 
 conformance! {

@@ -183,7 +183,7 @@ async fn open(case: Case, folder: &std::path::Path, redis: Option<&RedisServer>)
         (_, Some(redis)) => (redis.url(), Durability::Always),
         (_, None) => (file, Durability::Always),
     };
-    store::connect(&url, durability, &clock).await.unwrap()
+    store::connect(&url, durability, None, &clock).await.unwrap()
 }
 
 /// Sends every request once over all connections; each must get this word.

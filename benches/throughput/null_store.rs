@@ -15,6 +15,7 @@ use hookonce::{
         Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store,
         StoreError, Wish,
         keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
+        moving::{Cursor, Moving, Record, Standing, Step},
     },
 };
 use uuid::Uuid;
@@ -160,4 +161,35 @@ impl Keys for NullStore {
 
 fn missing() -> StoreError {
     StoreError::Failed("this store keeps no keyed requests".to_owned())
+}
+
+#[async_trait]
+impl Moving for NullStore {
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        Ok(Standing::Serving)
+    }
+
+    async fn step(&self, step: &Step) -> Result<Standing, StoreError> {
+        Standing::Serving.after(step)
+    }
+
+    async fn live(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn size(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn export(&self, _: &Cursor) -> Result<(Vec<Record>, Option<Cursor>), StoreError> {
+        Ok((Vec::new(), None))
+    }
+
+    async fn import(&self, _: Uuid, _: Vec<Record>) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -72,7 +72,7 @@ async fn rate(case: Case) -> f64 {
         (Case::Sqlite, None) => (file, Durability::Always),
         _ => ("memory:".to_owned(), Durability::Always),
     };
-    let store = store::connect(&url, durability, &SystemClock::start()).await.unwrap();
+    let store = store::connect(&url, durability, None, &SystemClock::start()).await.unwrap();
     let upstream = UpstreamUrl(format!("http://127.0.0.1:{}", sink()).parse().unwrap());
     let api = Api { upstream: Some(upstream), required: Vec::new(), ..Api::new("payments") };
     let hookonce = Hookonce::builder().open_store(store).api(api).build().await.unwrap();

@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod keys;
 mod load;
+mod migrate;
 mod output;
 mod providers;
 mod redrive;
@@ -20,6 +21,7 @@ mod serve;
 mod sign;
 mod stand_in;
 mod stats;
+mod store;
 mod tail;
 mod tally;
 mod verify;
@@ -79,6 +81,11 @@ enum Command {
     Verify(verify::Verify),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),
+    /// Bring the schema of the store up to this version of hookonce
+    ///
+    /// A store that is new needs none. On Postgres, run it once when a new version says so. Two at once
+    /// wait for each other.
+    Migrate(migrate::Migrate),
     /// Find out what is wrong: the configuration, the store, and why requests were refused
     ///
     /// The exit code is 0 if nothing is wrong, 1 if requests were refused, 64 for a mistake in the
@@ -96,6 +103,8 @@ enum Command {
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
     Redrive(redrive::Redrive),
+    /// See to the store itself: move everything into another, or accept a loss
+    Store(store::Store),
     /// List refused requests, show one, or admit some after all
     Refusals(refusals::Refusals),
     /// Watch what a running server receives and does, as it happens
@@ -122,6 +131,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sign(sign) => sign.run(&everywhere),
         Command::Verify(verify) => verify.run(&everywhere),
         Command::Check(check) => check.run(&everywhere).await,
+        Command::Migrate(migrate) => migrate.run(&everywhere).await,
         Command::Doctor(doctor) => doctor.run(&everywhere).await,
         Command::Health(health) => health.run(&everywhere).await,
         Command::Stats(stats) => stats.run(&everywhere).await,
@@ -129,6 +139,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Deliveries(deliveries) => deliveries.run(&everywhere).await,
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
+        Command::Store(store) => store.run(&everywhere).await,
         Command::Refusals(refusals) => refusals.run(&everywhere).await,
         Command::Tail(tail) => tail.run(&everywhere).await,
         Command::Keys(keys) => keys.run(&everywhere).await,
@@ -157,7 +168,10 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     Output::tell_error(error);
     if error.is::<Mistakes>() || error.is::<Misused>() {
         ExitCode::from(EXIT_USAGE)
-    } else if error.is::<asker::Unreachable>() || error.is::<hookonce::store::StoreError>() {
+    } else if error.is::<asker::Unreachable>()
+        || error.is::<hookonce::store::StoreError>()
+        || error.is::<hookonce::store::moving::CopyError>()
+    {
         ExitCode::from(EXIT_UNAVAILABLE)
     } else {
         ExitCode::FAILURE

@@ -56,7 +56,7 @@ impl Output {
     /// Shows on stderr how far `total` steps have come, once it takes long enough to wonder.
     pub(crate) fn progress(self, total: u64) -> Progress {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta}");
+        let style = ProgressStyle::with_template("{msg}{wide_bar} {human_pos}/{human_len} {eta}");
         Progress(bar.with_style(style.expect("the template is well formed")))
     }
 
@@ -80,6 +80,18 @@ impl Progress {
     /// One step more is done.
     pub(crate) fn advance(&self) {
         self.0.inc(1);
+        self.draw_if_worth_it();
+    }
+
+    /// It is at `what`, and so far with it.
+    pub(crate) fn stand_at(&self, what: &'static str, done: u64, total: u64) {
+        self.0.set_message(format!("{what} "));
+        self.0.set_length(total);
+        self.0.set_position(done);
+        self.draw_if_worth_it();
+    }
+
+    fn draw_if_worth_it(&self) {
         if self.0.is_hidden() && self.0.elapsed() > PROGRESS_AFTER && io::stderr().is_terminal() {
             self.0.set_draw_target(ProgressDrawTarget::stderr());
         }

@@ -30,7 +30,7 @@ pub use log::{Log, LogFormat};
 pub use mistakes::{Mistakes, Place, Remark};
 pub use reference::{EXAMPLE, reference};
 pub use server::Server;
-pub use store::Store;
+pub use store::{Store, store_url};
 pub use workers::Workers;
 
 use self::{mistakes::Findings, raw::Table, section::Section};

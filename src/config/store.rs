@@ -2,7 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{mistakes::Findings, section::Section};
+use super::{
+    environment::{Environment, fill_in},
+    mistakes::Findings,
+    section::Section,
+};
 use crate::{secret::Secret, store::Durability};
 
 /// The store's settings.
@@ -23,21 +27,28 @@ pub struct Store {
     pub retention_held: Duration,
 }
 
-const STORES: [&str; 3] = ["memory:", "sqlite:", "redis://"];
 /// Where marks can be cached, and which stores gain by it.
 const CACHES: [&str; 2] = ["redis://", "rediss://"];
-const CACHED_STORES: [&str; 2] = ["sqlite:", "postgres://"];
-const STORES_NOT_YET: [&str; 3] = ["rediss://", "redis-cluster://", "postgres://"];
+const CACHED_STORES: [&str; 3] = ["sqlite:", "postgres://", "postgresql://"];
+const STORES: [&str; 10] = [
+    "memory:",
+    "sqlite:",
+    "redis://",
+    "rediss://",
+    "redis-cluster://",
+    "rediss-cluster://",
+    "redis-sentinel://",
+    "rediss-sentinel://",
+    "postgres://",
+    "postgresql://",
+];
 
 pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findings) -> Store {
     section.refuse_unknown_keys(&[], found);
     let url = section.text("url", found).unwrap_or_default();
     let is_one_of = |stores: &[&str]| stores.iter().any(|store| url.starts_with(store));
-    if is_one_of(&STORES_NOT_YET) {
-        let instead = "is a store that is not in this version yet: write \"sqlite:hookonce.db\" or \"redis://127.0.0.1:6379\"";
-        section.mistake("url", instead, found);
-    } else if !is_one_of(&STORES) || url == "sqlite:" {
-        let instead = "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\" or \"memory:\"";
+    if !is_one_of(&STORES) || url == "sqlite:" {
+        let instead = "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\", \"postgres://user:password@host/database\" or \"memory:\"";
         section.mistake("url", instead, found);
     }
     let cache = section.text("cache", found).map(|cache| {
@@ -50,6 +61,7 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         Secret::new(cache)
     });
     let durability = match section.choice("durability", found) {
+        "replicated" => Durability::Replicated,
         "relaxed" => Durability::Relaxed,
         _ => Durability::Always,
     };
@@ -64,6 +76,23 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         retention_dead: section.duration("retention_dead", found),
         retention_held: section.duration("retention_held", found),
     }
+}
+
+/// A store's URL as somebody names it elsewhere, ready to connect to, by the rules of `[store]`: with
+/// every `${NAME}` filled in, and the file of an SQLite store inside the data folder.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn store_url(
+    text: &str,
+    data_dir: &Path,
+    environment: &Environment<'_>,
+) -> Result<Secret, Vec<String>> {
+    let url = fill_in(text, environment)?;
+    if url == "sqlite:" {
+        return Err(vec!["`sqlite:` names no file: write \"sqlite:hookonce.db\"".to_owned()]);
+    }
+    Ok(Secret::new(inside(&url, data_dir)))
 }
 
 /// The URL, with the file of an SQLite store inside the data folder unless its path is absolute.

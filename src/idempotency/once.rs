@@ -14,7 +14,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # async fn charge(_: &str) -> Result<String, std::io::Error> { Ok("receipt 1".to_owned()) }
 //! let clock = SystemClock::start();
-//! let store = store::connect("memory:", Durability::Always, &clock).await?;
+//! let store = store::connect("memory:", Durability::Always, None, &clock).await?;
 //! let orders = Consumer::new("orders", store, clock);
 //!
 //! // Longer than the queue can hand the message out again.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     Claimed, Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
     Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError,
-    Which, Wish, keys::KeyModel, refusals,
+    Which, Wish, keys::KeyModel, mark::MarkKey, moving::Standing, refusals,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -45,9 +45,19 @@ impl MemoryStore {
         Self { clock, keys: KeyModel::default(), tables: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tables> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Tables> {
         // A panic while it was held has left some verb half done, but each changes one event only.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses while the store moves house.
+    pub(super) fn serves(&self) -> Result<(), StoreError> {
+        self.lock().serves()
+    }
+
+    /// The same, but lets end what runs as long as it may.
+    pub(super) fn lets_end(&self) -> Result<(), StoreError> {
+        self.lock().lets_end()
     }
 
     pub(super) fn not_late(&self, not_after: Timestamp) -> Result<Timestamp, StoreError> {
@@ -63,7 +73,7 @@ impl Store for MemoryStore {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        Ok(())
+        self.lock().serves()
     }
 
     async fn admit(
@@ -73,6 +83,7 @@ impl Store for MemoryStore {
     ) -> Vec<Result<(EventId, Admission), StoreError>> {
         let mut tables = self.lock();
         let admit_one = |event: NewEvent| {
+            tables.serves()?;
             if let Some(before) = tables.admitted_before(&event) {
                 return Ok((event.id, before));
             }
@@ -84,6 +95,7 @@ impl Store for MemoryStore {
 
     async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError> {
         let mut tables = self.lock();
+        tables.serves()?;
         if tables.last_claims.get(&claim.worker).is_some_and(|last| last.id == claim.id) {
             return Ok(tables.claimed_before(claim));
         }
@@ -97,6 +109,7 @@ impl Store for MemoryStore {
         lease: std::time::Duration,
     ) -> Result<Vec<Hold>, StoreError> {
         let mut tables = self.lock();
+        tables.lets_end()?;
         let until = self.clock.now().plus(lease);
         let extend_one = |lease: &Lease| match tables.held_by(lease) {
             Some(delivery) => {
@@ -111,11 +124,16 @@ impl Store for MemoryStore {
     async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>> {
         let mut tables = self.lock();
         let now = self.clock.now();
-        settlements.into_iter().map(|settlement| Ok(tables.settle(settlement, now))).collect()
+        let settle_one = |settlement| {
+            tables.lets_end()?;
+            Ok(tables.settle(settlement, now))
+        };
+        settlements.into_iter().map(settle_one).collect()
     }
 
     async fn release(&self, release: &Release) -> Result<(), StoreError> {
         let mut tables = self.lock();
+        tables.lets_end()?;
         let now = self.clock.now();
         let leases = match release {
             Release::Leases(leases) => leases.clone(),
@@ -136,6 +154,7 @@ impl Store for MemoryStore {
 
     async fn wish(&self, wish: &Wish, not_after: Timestamp) -> Result<Granted, StoreError> {
         let mut tables = self.lock();
+        tables.serves()?;
         let now = self.not_late(not_after)?;
         Ok(match wish {
             Wish::Replay { event, deliveries } => tables.replay(*event, deliveries, now),
@@ -182,6 +201,7 @@ impl Store for MemoryStore {
 
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         let mut tables = self.lock();
+        tables.serves()?;
         tables.refusals.prune(prune.held_before);
         Ok(tables.prune(prune) + self.keys.prune(prune.now, prune.lot))
     }
@@ -190,7 +210,9 @@ impl Store for MemoryStore {
 #[async_trait]
 impl Refusals for MemoryStore {
     async fn keep_refusals(&self, refused: Vec<Refused>) -> Result<(), StoreError> {
-        self.lock().refusals.keep(refused);
+        let mut tables = self.lock();
+        tables.serves()?;
+        tables.refusals.keep(refused);
         Ok(())
     }
 
@@ -213,64 +235,78 @@ impl Refusals for MemoryStore {
 }
 
 #[derive(Debug, Default)]
-struct Tables {
-    events: BTreeMap<EventId, KeptEvent>,
-    deliveries: BTreeMap<DeliveryId, KeptDelivery>,
-    marks: BTreeMap<(Arc<str>, Identity), Mark>,
-    digests: HashMap<(Arc<str>, Digest), Mark>,
-    last_claims: HashMap<Uuid, LastClaim>,
+pub(super) struct Tables {
+    pub(super) events: BTreeMap<EventId, KeptEvent>,
+    pub(super) deliveries: BTreeMap<DeliveryId, KeptDelivery>,
+    pub(super) marks: BTreeMap<(Arc<str>, Identity), Mark>,
+    pub(super) digests: HashMap<(Arc<str>, Digest), Mark>,
+    /// What came from another store, of events that were pruned there.
+    pub(super) carried_marks: BTreeMap<MarkKey, Mark>,
+    pub(super) carried_digests: BTreeMap<MarkKey, Mark>,
+    pub(super) last_claims: HashMap<Uuid, LastClaim>,
     /// By source and handler; the handler is empty for what is about events only.
-    counts: BTreeMap<(String, String), Counts>,
+    pub(super) counts: BTreeMap<(String, String), Counts>,
+    pub(super) standing: Standing,
     refusals: refusals::Table,
 }
 
 #[derive(Debug)]
-struct KeptEvent {
-    event: Event,
+pub(super) struct KeptEvent {
+    pub(super) event: Event,
     /// Its bytes are shared, so it is there once, and goes with the last event that has it.
-    request: Option<KeptRequest>,
-    identity: Option<Identity>,
-    digest: Option<Digest>,
-    mark_until: Timestamp,
-    held: bool,
-    duplicates: VecDeque<Duplicate>,
-    duplicate_count: u64,
-    deliveries: Vec<DeliveryId>,
-    ended_at: Option<Timestamp>,
+    pub(super) request: Option<KeptRequest>,
+    pub(super) identity: Option<Identity>,
+    pub(super) digest: Option<Digest>,
+    pub(super) mark_until: Timestamp,
+    pub(super) held: bool,
+    pub(super) duplicates: VecDeque<Duplicate>,
+    pub(super) duplicate_count: u64,
+    pub(super) deliveries: Vec<DeliveryId>,
+    pub(super) ended_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
-struct KeptDelivery {
-    id: DeliveryId,
-    event: EventId,
-    source: Arc<str>,
-    handler: Arc<str>,
-    state: State,
-    due_at: Timestamp,
-    token: u64,
-    attempts: u32,
-    attempts_before_redrive: u32,
-    deaths_in_a_row: u32,
-    leased_at: Timestamp,
-    replay_of: Option<DeliveryId>,
-    redriven_by: Option<Uuid>,
-    last_error: Option<String>,
-    attempts_kept: VecDeque<Attempt>,
+pub(super) struct KeptDelivery {
+    pub(super) id: DeliveryId,
+    pub(super) event: EventId,
+    pub(super) source: Arc<str>,
+    pub(super) handler: Arc<str>,
+    pub(super) state: State,
+    pub(super) due_at: Timestamp,
+    pub(super) token: u64,
+    pub(super) attempts: u32,
+    pub(super) attempts_before_redrive: u32,
+    pub(super) deaths_in_a_row: u32,
+    pub(super) leased_at: Timestamp,
+    pub(super) replay_of: Option<DeliveryId>,
+    pub(super) redriven_by: Option<Uuid>,
+    pub(super) last_error: Option<String>,
+    pub(super) attempts_kept: VecDeque<Attempt>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Mark {
-    event: EventId,
-    until: Timestamp,
+pub(super) struct Mark {
+    pub(super) event: EventId,
+    pub(super) until: Timestamp,
+    /// The digest of its event.
+    pub(super) digest: Option<MarkKey>,
 }
 
 #[derive(Debug)]
-struct LastClaim {
-    id: Uuid,
-    leases: Vec<Lease>,
+pub(super) struct LastClaim {
+    pub(super) id: Uuid,
+    pub(super) leases: Vec<Lease>,
 }
 
 impl Tables {
+    fn serves(&self) -> Result<(), StoreError> {
+        self.standing.refusal().map_or(Ok(()), Err)
+    }
+
+    fn lets_end(&self) -> Result<(), StoreError> {
+        if self.standing.lets_end() { Ok(()) } else { self.serves() }
+    }
+
     /// What this very event was answered when it was admitted, if it was.
     fn admitted_before(&self, new: &NewEvent) -> Option<Admission> {
         let kept = self.events.get(&new.id)?;
@@ -297,22 +333,29 @@ impl Tables {
 
     fn known(&self, new: &NewEvent) -> Option<EventId> {
         let identity = new.named.identity.clone()?;
-        self.marks.get(&(Arc::clone(&new.source), identity)).map(|mark| mark.event)
+        let carried = MarkKey::of_identity(&new.source, &identity);
+        let mark = self.marks.get(&(Arc::clone(&new.source), identity));
+        mark.or_else(|| self.carried_marks.get(&carried)).map(|mark| mark.event)
     }
 
     fn is_resent(&self, new: &NewEvent) -> bool {
-        let key = new.named.digest.map(|digest| (Arc::clone(&new.source), digest));
-        key.is_some_and(|key| self.digests.contains_key(&key))
+        new.named.digest.is_some_and(|digest| {
+            self.digests.contains_key(&(Arc::clone(&new.source), digest))
+                || self.carried_digests.contains_key(&MarkKey::of_digest(&new.source, &digest))
+        })
     }
 
     fn remember(&mut self, new: &NewEvent) {
-        let mark = Mark { event: new.id, until: new.received_at.plus(new.window) };
+        let digest = new.named.digest.map(|digest| MarkKey::of_digest(&new.source, &digest));
+        let mark = Mark { event: new.id, until: new.received_at.plus(new.window), digest };
         if let Some(identity) = new.named.identity.clone() {
             self.marks.insert((Arc::clone(&new.source), identity), mark);
         }
         if let Some(digest) = new.named.digest {
             // The first one stays: it is what every later copy is a copy of.
-            self.digests.entry((Arc::clone(&new.source), digest)).or_insert(mark);
+            if !self.is_resent(new) {
+                self.digests.insert((Arc::clone(&new.source), digest), mark);
+            }
         }
     }
 
@@ -649,13 +692,16 @@ impl Tables {
         let (known, now) = (&self.events, prune.now);
         let outlived = |mark: &Mark| mark.until < now && !known.contains_key(&mark.event);
         let mut marks_left = prune.lot;
-        self.marks.retain(|_, mark| {
+        let mut stays = |mark: &Mark| {
             let gone = marks_left > 0 && outlived(mark);
             marks_left -= usize::from(gone);
             pruned += usize::from(gone);
             !gone
-        });
+        };
+        self.marks.retain(|_, mark| stays(mark));
+        self.carried_marks.retain(|_, mark| stays(mark));
         self.digests.retain(|_, mark| !outlived(mark));
+        self.carried_digests.retain(|_, mark| !outlived(mark));
         pruned
     }
 

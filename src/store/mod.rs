@@ -17,8 +17,13 @@
 pub mod batch;
 #[cfg(feature = "redis")]
 pub mod cached;
+pub mod generation;
 pub mod keys;
+pub mod mark;
 pub mod memory;
+pub mod moving;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod refusals;
@@ -26,15 +31,15 @@ pub mod refusals;
 pub mod sqlite;
 mod stats;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use self::keys::Keys;
 pub use self::stats::{CacheCounts, Counts, Stats};
+use self::{keys::Keys, moving::Moving};
 use crate::{
     clock::{Clock, Timestamp},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
@@ -44,26 +49,40 @@ use crate::{
 
 pub use self::refusals::{Readmission, RefusalFilter, RefusalRow, Refusals, Refused};
 
-/// Opens the store that `url` names: `memory:`, `sqlite:FILE` or `redis://…`.
+/// Opens the store that `url` names: `memory:`, `sqlite:FILE`, `redis://…`, `redis-cluster://…` or
+/// `redis-sentinel://…`, or `postgres://…`.
 ///
-/// A server that cannot be reached just now is no error: its calls say so until it can.
+/// A server that cannot be reached just now is no error: its calls say so until it can. What was last seen of
+/// the store is kept in `data_dir`; without one it is known as long as this process lives.
 ///
 /// # Errors
 /// When there is no such store, or it cannot keep the promise asked for.
 pub async fn connect(
     url: &str,
     durability: Durability,
+    data_dir: Option<&Path>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Store>, StoreError> {
     let clock = Arc::clone(clock);
     match url.split_once(':').unwrap_or((url, "")) {
         ("memory", "") => Ok(Arc::new(memory::MemoryStore::new(clock))),
         #[cfg(feature = "sqlite")]
-        ("sqlite", file) => Ok(Arc::new(sqlite::SqliteStore::open(file.as_ref(), clock)?)),
+        ("sqlite", file) => Ok(Arc::new(match data_dir {
+            Some(folder) => sqlite::SqliteStore::open_in(file.as_ref(), folder, clock)?,
+            None => sqlite::SqliteStore::open(file.as_ref(), clock)?,
+        })),
         #[cfg(feature = "redis")]
-        ("redis", _) => Ok(Arc::new(redis::RedisStore::connect(url, durability, clock).await?)),
+        (
+            "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel"
+            | "rediss-sentinel",
+            _,
+        ) => Ok(Arc::new(redis::RedisStore::connect(url, durability, data_dir, clock).await?)),
+        #[cfg(feature = "postgres")]
+        ("postgres" | "postgresql", _) => {
+            Ok(Arc::new(postgres::PostgresStore::connect(url, clock).await?))
+        }
         (scheme, _) => Err(StoreError::Failed(format!(
-            "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…` or `memory:`"
+            "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…`, `postgres://…` or `memory:`"
         ))),
     }
 }
@@ -82,12 +101,34 @@ pub fn with_cache(
     Ok(Arc::new(cached::CachedStore::new(store, url, cache, Arc::clone(clock))?))
 }
 
+/// A person accepts that the store has lost what it held: whatever is there now is used. Says how many
+/// parts of the store that was about; none where nothing was lost.
+///
+/// # Errors
+/// As [`connect`]. An SQLite store cannot be open meanwhile; the processes on a shared one follow.
+pub async fn accept(
+    url: &str,
+    durability: Durability,
+    data_dir: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<usize, StoreError> {
+    match url.split_once(':') {
+        #[cfg(feature = "sqlite")]
+        Some(("sqlite", file)) => {
+            sqlite::SqliteStore::accept(file.as_ref(), data_dir, Arc::clone(clock)).map(usize::from)
+        }
+        _ => connect(url, durability, Some(data_dir), clock).await?.accept().await,
+    }
+}
+
 /// What a yes survives, on a store that has a choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// A power cut.
     #[default]
     Always,
+    /// A power cut, and the loss of the primary: a replica has it too.
+    Replicated,
     /// The end of the process; a power cut may lose about a second.
     Relaxed,
 }
@@ -97,6 +138,7 @@ impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Always => "always",
+            Self::Replicated => "replicated",
             Self::Relaxed => "relaxed",
         })
     }
@@ -130,14 +172,24 @@ pub enum StoreError {
     /// Another process holds the store, which takes one at a time.
     #[error("the store is in use by another process: {0}")]
     InUse(String),
+    /// The store has lost what it held before, and a person must say that it is to be used all the same:
+    /// what it has forgotten would be done a second time. Nothing was done.
+    #[error(
+        "the store is not what it was: {0}; bring back what it held, or go on without it with `hookonce store accept`"
+    )]
+    Forgotten(String),
     /// The store's settings do not keep what its durability promises.
     #[error("the store does not keep the promise asked for: {0}")]
     Weak(String),
+    /// The store is moved into another one, or is being filled, or has nothing to do with that move;
+    /// nothing was done.
+    #[error("the store moves house: {0}")]
+    Moving(String),
 }
 
 /// What the rest of hookonce may ask of a store. See the module for what holds for all verbs.
 #[async_trait]
-pub trait Store: Keys + Refusals + fmt::Debug + Send + Sync {
+pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// In one line, what a yes survives on this store with these settings.
     fn survives(&self) -> String;
 
@@ -188,6 +240,12 @@ pub trait Store: Keys + Refusals + fmt::Debug + Send + Sync {
     /// The leases that no living process can hold, because this store takes one process at a time
     /// and that one has just begun. Empty on a shared store, where leases run out by themselves.
     async fn orphans(&self) -> Result<Vec<Leased>, StoreError>;
+
+    /// A person accepts that the store has lost what it held: whatever is there now is used, also by the
+    /// other processes. Says how many parts of the store that was about; none where nothing was lost.
+    async fn accept(&self) -> Result<usize, StoreError> {
+        Ok(0)
+    }
 
     /// A person's wish: see [`Wish`]. Idempotent under the wish's own ids; one that comes late is
     /// `Late`, whether it was done before or not.

@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_source_is_silent_after_three_of_its_usual_intervals() {
         let (history, minutes) =
-            (History::default(), |minutes| Timestamp::from_seconds(minutes * 60));
+            (History::default(), |minutes: i64| Timestamp::from_seconds(minutes * 60));
         for round in 1..=10 {
             let count = round.try_into().unwrap();
             history.note(minutes(round * 10), requests("stripe", "accepted", count), None);

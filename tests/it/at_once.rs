@@ -9,6 +9,7 @@ use tokio::sync::Barrier;
 
 use crate::{
     exactly_once::config,
+    postgres_server::PostgresServer,
     redis_server::RedisServer,
     support::{
         alone,
@@ -29,6 +30,12 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(2000);
 async fn a_thousand_clients_at_one_id_make_one_delivery_on_redis() {
     let redis = RedisServer::start();
     one_delivery_per_id(&redis.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_clients_at_one_id_make_one_delivery_on_postgres() {
+    let postgres = PostgresServer::start(&[]);
+    one_delivery_per_id(&postgres.database()).await;
 }
 
 pub(crate) async fn one_delivery_per_id(store: &str) {

@@ -18,6 +18,7 @@ use hookonce::{
 
 use crate::{
     exactly_once::config,
+    postgres_server::PostgresServer,
     redis_server::RedisServer,
     support::{
         alone,
@@ -56,6 +57,17 @@ async fn twenty_kills_under_load_lose_nothing_on_redis() {
     check(&setup, &sink, &acknowledged, 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_kills_under_load_lose_nothing_on_postgres() {
+    let _alone = alone().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (postgres, sink) = (PostgresServer::start(&[]), slow_sink());
+    let config = format!("{}\n[workers]\nlease = \"2s\"\n", config(&postgres.database(), &sink));
+    let setup = Setup::new(folder.path(), &config);
+    let acknowledged = kill_under_load(&setup, Duration::from_secs(1)).await;
+    check(&setup, &sink, &acknowledged, 0).await;
+}
+
 /// A handler that takes long enough for kills to hit attempts in progress.
 fn slow_sink() -> Sink {
     Sink::behaving(|_| Behaviour::Slow(Duration::from_millis(20)))
@@ -66,7 +78,7 @@ async fn fill(setup: &Setup, count: usize) {
     std::fs::create_dir_all(setup.data_dir()).unwrap();
     let clock = SystemClock::start();
     let url = format!("sqlite:{}", setup.data_dir().join("hookonce.db").display());
-    let store = store::connect(&url, Durability::Always, &clock).await.unwrap();
+    let store = store::connect(&url, Durability::Always, None, &clock).await.unwrap();
     let headers = Arc::new(Headers::default());
     for lot in 0..count / 1000 {
         let now = clock.now();

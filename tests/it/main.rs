@@ -8,6 +8,9 @@
     reason = "tests are no server: they may panic, and they read the clock they need"
 )]
 
+#[path = "../support/postgres_server.rs"]
+#[expect(dead_code, reason = "tests/store.rs uses the rest of it")]
+mod postgres_server;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 mod support;
@@ -24,6 +27,7 @@ mod faults;
 mod handlers;
 mod idempotency;
 mod leftovers;
+mod moving;
 mod outage;
 mod power_cut;
 mod privacy;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::{
+    postgres_server::PostgresServer,
     redis_server::RedisServer,
     support::{
         alone,
@@ -112,6 +113,55 @@ async fn cut_power_of_redis(appendfsync: &str, durability: &str, cuts: usize) ->
     }
     seen.check(&program).await;
     Some(seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_power_cuts_lose_nothing_acknowledged_on_postgres() {
+    let _alone = alone().await;
+    let Some(mut disk) = Disk::new() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = PostgresServer::start_on(&disk.path(), &[]);
+    let config = config(&postgres.database(), "always");
+    let program = Setup::new(folder.path(), &config).start().await;
+    let mut seen = Seen::default();
+    for _ in 0..CUTS {
+        seen.check(&program).await;
+        let load = Load::start(&program, &mut seen);
+        pause().await;
+        postgres.freeze();
+        disk.cut(|| postgres.kill());
+        load.stop(&mut seen).await;
+        postgres.restart();
+        program.ready_within(Duration::from_secs(20)).await;
+    }
+    seen.check(&program).await;
+    seen.nothing_is_lost();
+}
+
+#[tokio::test]
+async fn power_cuts_do_lose_what_postgres_did_not_sync() {
+    let _alone = alone().await;
+    let Some(mut disk) = Disk::new() else { return };
+    let postgres = PostgresServer::start_on(&disk.path(), &["synchronous_commit=off"]);
+    let url = postgres.database();
+    let mut lost = 0;
+    for cut in (0..).take(CUTS_OF_A_WEAK_STORE) {
+        postgres.run(&url, "CREATE TABLE IF NOT EXISTS events (cut bigint, body text)");
+        let one_by_one = format!(
+            "DO $$ BEGIN FOR event IN 1..300 LOOP
+                 INSERT INTO events VALUES ({cut}, repeat('x', 1500));
+                 COMMIT;
+             END LOOP; END $$"
+        );
+        postgres.run(&url, &one_by_one);
+        postgres.freeze();
+        disk.cut(|| postgres.kill());
+        postgres.restart();
+        let count = format!("SELECT count(*) FROM events WHERE cut = {cut}");
+        let kept = postgres.try_run(&url, &count).ok().and_then(|count| count.parse().ok());
+        lost += 300 - kept.unwrap_or(0);
+    }
+    assert!(lost > 0, "the harness finds no loss where there must be one");
 }
 
 fn config(store: &str, durability: &str) -> String {

@@ -38,17 +38,22 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<dyn Store>,
     clock: BenchClock,
     numbers: AtomicU64,
+    /// Whether one verb may happen at several times, in several places.
+    pub(crate) has_buckets: bool,
+    /// Whether another store can take over what is in it.
+    pub(crate) moves: bool,
     /// What must live as long as the store: its folder, its server.
     kept: Box<dyn Any + Send + Sync>,
 }
 
 /// Whose time the store goes by.
+#[derive(Clone)]
 enum BenchClock {
     /// The test's: it moves when told to.
     Manual(Arc<ManualClock>),
     /// The store's own: the test sleeps, and knows the time about.
     #[cfg_attr(
-        not(feature = "redis"),
+        not(any(feature = "postgres", feature = "redis")),
         expect(dead_code, reason = "no store without a server has one")
     )]
     Own(Arc<dyn Clock>),
@@ -60,6 +65,30 @@ pub(crate) async fn memory() -> Bench {
     Bench::manual(Arc::new(MemoryStore::new(clock.clone())), clock, ())
 }
 
+/// The model once more, going by the clock of another bench.
+pub(crate) fn memory_beside(other: &Bench) -> Bench {
+    let store = Arc::new(MemoryStore::new(other.clock()));
+    Bench {
+        store,
+        clock: other.clock.clone(),
+        numbers: AtomicU64::new(1 << 32),
+        has_buckets: false,
+        moves: true,
+        kept: Box::new(()),
+    }
+}
+
+/// Postgres, in a database of its own.
+#[cfg(feature = "postgres")]
+pub(crate) async fn postgres() -> Bench {
+    use hookonce::{clock::SystemClock, store::postgres::PostgresStore};
+    let database = crate::postgres_server::PostgresServer::shared_database();
+    let clock = SystemClock::start();
+    let store = PostgresStore::connect(&database.url, clock.clone()).await;
+    let bench = Bench::own(Arc::new(store.expect("postgres is there")), clock, database);
+    Bench { moves: false, ..bench }
+}
+
 /// Redis, on a server of its own.
 #[cfg(feature = "redis")]
 pub(crate) async fn redis() -> Bench {
@@ -69,8 +98,46 @@ pub(crate) async fn redis() -> Bench {
     };
     let server = crate::redis_server::RedisServer::start();
     let clock = SystemClock::start();
-    let store = RedisStore::connect(&server.url(), Durability::Always, clock.clone()).await;
+    let store = RedisStore::connect(&server.url(), Durability::Always, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("redis is there")), clock, server)
+}
+
+/// A cluster that all tests share, each in a namespace of its own, with a replica of everything.
+#[cfg(feature = "redis")]
+pub(crate) async fn cluster() -> Bench {
+    use hookonce::{
+        clock::SystemClock,
+        store::{Durability, redis::RedisStore},
+    };
+    static TESTS: AtomicU64 = AtomicU64::new(0);
+    let cluster = tokio::task::spawn_blocking(crate::redis_cluster::RedisCluster::shared).await;
+    let url = cluster.expect("it starts").url();
+    let url = format!("{url}?namespace=test{}", TESTS.fetch_add(1, Ordering::Relaxed));
+    let clock = SystemClock::start();
+    let store = RedisStore::connect(&url, Durability::Replicated, None, clock.clone()).await;
+    let bench = Bench::own(Arc::new(store.expect("the cluster is there")), clock, ());
+    Bench { has_buckets: true, ..bench }
+}
+
+/// Valkey, on a server of its own.
+#[cfg(feature = "redis")]
+pub(crate) async fn valkey() -> Bench {
+    use hookonce::{
+        clock::SystemClock,
+        store::{Durability, redis::RedisStore},
+    };
+    let settings = ["--appendonly", "yes", "--appendfsync", "always"];
+    let server = crate::redis_server::RedisServer::start_program(&[&valkey_server()], &settings);
+    let clock = SystemClock::start();
+    let store = RedisStore::connect(&server.url(), Durability::Always, None, clock.clone()).await;
+    Bench::own(Arc::new(store.expect("valkey is there")), clock, server)
+}
+
+/// The program, where `tests/run` has put it, or the one that is installed.
+#[cfg(feature = "redis")]
+fn valkey_server() -> String {
+    #[expect(clippy::disallowed_methods, reason = "`tests/run` says where it is")]
+    std::env::var("VALKEY_SERVER").unwrap_or_else(|_| "valkey-server".to_owned())
 }
 
 /// The embedded store, in a folder of its own.
@@ -109,18 +176,32 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Manual(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), kept: Box::new(kept) }
+        Self {
+            store,
+            clock,
+            numbers: AtomicU64::new(0),
+            has_buckets: false,
+            moves: true,
+            kept: Box::new(kept),
+        }
     }
 
     /// A bench around a store with a clock of its own, about the same as `clock`.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn own(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Own(clock);
-        Self { store, clock, numbers: AtomicU64::new(0), kept: Box::new(kept) }
+        Self {
+            store,
+            clock,
+            numbers: AtomicU64::new(0),
+            has_buckets: false,
+            moves: true,
+            kept: Box::new(kept),
+        }
     }
 
     /// A lease or delay that is over with the next verb, and not before: where the clock is real, a

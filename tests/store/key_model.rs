@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{
     bench::{Bench, LONG},
     model::same,
+    moving,
 };
 
 const CASES: u32 = 64;
@@ -43,10 +44,28 @@ pub(crate) fn agrees(fresh: impl AsyncFn() -> Bench) {
                 for verb in verbs {
                     pair.run(&verb).await?;
                 }
-                pair.compare_all().await
+                pair.compare_all().await?;
+                if pair.bench.moves {
+                    pair.carry_over(&fresh().await).await?;
+                }
+                Ok(())
             })
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+impl Pair {
+    /// Whatever the sequence has left: the store gives away what the model does, and takes over all of it.
+    async fn carry_over(&self, other: &Bench) -> Result<(), TestCaseError> {
+        let begun = MemoryStore::new(self.bench.clock());
+        let pairs: [(&dyn Store, &dyn Store); 2] =
+            [(&*self.bench.store, &begun), (&self.model, &*other.store)];
+        for (from, into) in pairs {
+            let soon = self.bench.now().plus(Duration::from_secs(1));
+            same("tally", moving::carry(from, into, soon).await, Vec::<String>::new())?;
+        }
+        Ok(())
+    }
 }
 
 /// One step of a sequence. There are few keys and few owners, so that they meet.

@@ -33,22 +33,38 @@ impl RedisServer {
         parts.arg(command);
         parts.query(&mut self.connection()).expect("the command runs")
     }
+
+    /// All keys but those that say what the store is.
+    fn keys_of_events(&self) -> Vec<Vec<u8>> {
+        let mut keys: Vec<Vec<u8>> = self.run(&["KEYS", "h:{h00}*"]);
+        keys.retain(|key| !key.starts_with(b"h:{h00}G") && !key.starts_with(b"h:{h00}V"));
+        keys
+    }
+
+    /// Makes the store as it was before its first event.
+    fn remove_events(&self) {
+        for key in self.keys_of_events() {
+            self.run::<()>(&[b"DEL".as_slice(), &key]);
+        }
+    }
 }
 
 const HANDLERS: [&str; 2] = ["audit", "billing"];
 
 pub(super) async fn bench_at(url: &str) -> Bench {
     let clock = SystemClock::start();
-    let store = RedisStore::connect(url, Durability::Always, clock.clone()).await;
+    let store = RedisStore::connect(url, Durability::Always, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("redis is there")), clock, ())
 }
 
-async fn refused(url: &str, durability: Durability) -> StoreError {
-    RedisStore::connect(url, durability, SystemClock::start()).await.expect_err("it is refused")
+pub(super) async fn refused(url: &str, durability: Durability) -> StoreError {
+    RedisStore::connect(url, durability, None, SystemClock::start())
+        .await
+        .expect_err("it is refused")
 }
 
 /// A new event that makes the script write everything it can write.
-fn rich(bench: &Bench, identity: &str) -> NewEvent {
+pub(super) fn rich(bench: &Bench, identity: &str) -> NewEvent {
     let mut event = bench.routed_to(identity, &HANDLERS);
     event.named.digest = Some(Digest::of([identity.as_bytes()]));
     let in_a_batch = bench.batch(&[identity]).remove(0);
@@ -91,7 +107,7 @@ async fn a_server_that_syncs_now_and_then_is_too_weak_for_always() {
     let error = refused(&server.url(), Durability::Always).await;
     assert!(matches!(&error, StoreError::Weak(why) if why.contains("appendfsync")), "{error}");
     let relaxed =
-        RedisStore::connect(&server.url(), Durability::Relaxed, SystemClock::start()).await;
+        RedisStore::connect(&server.url(), Durability::Relaxed, None, SystemClock::start()).await;
     relaxed.expect("it is as strong as relaxed asks for").ready().await.expect("and ready");
 }
 
@@ -105,7 +121,7 @@ async fn a_server_without_a_file_is_too_weak_for_always() {
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let server = RedisServer::start();
-    server.run::<()>(&["SET", "h:schema", "99"]);
+    server.run::<()>(&["HSET", "h:{h00}V", "schema", "99"]);
     let error = refused(&server.url(), Durability::Always).await;
     assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
 }
@@ -235,11 +251,11 @@ async fn an_admission_that_met_a_wrong_type_at_any_key_is_completed_by_the_retry
     let bench = bench_at(&server.url()).await;
     let event = rich(&bench, "evt_1");
     bench.admit(&event).await;
-    let keys: Vec<Vec<u8>> = server.run(&["KEYS", "h:{*"]);
+    let keys = server.keys_of_events();
     assert!(keys.len() >= 10, "mark, digest, event, two deliveries, two queues, lists, counters");
     for key in keys {
         let case = String::from_utf8_lossy(&key).into_owned();
-        server.run::<()>(&["FLUSHALL"]);
+        server.remove_events();
         server.run::<()>(&[b"LPUSH".as_slice(), &key, b"planted"]);
         let first = bench.try_admit(&event, bench.in_time()).await;
         assert!(matches!(first, Err(StoreError::Failed(_))), "{case}: {first:?}");
@@ -383,13 +399,13 @@ async fn a_mark_takes_little_once_its_event_is_pruned() {
     let server = RedisServer::start();
     let bench = bench_at(&server.url()).await;
     for (digests, bytes_max) in [(0, 160), (1, 320)] {
-        server.run::<()>(&["FLUSHALL"]);
+        server.remove_events();
         let mut event = bench.event("evt_1");
         event.named.digest = (digests == 1).then(|| Digest::of([b"content".as_slice()]));
         bench.admit(&event).await;
         bench.pass(SHORT).await;
         assert_eq!(bench.prune().await, 1);
-        let mut keys: Vec<Vec<u8>> = server.run(&["KEYS", "h:{h00}*"]);
+        let mut keys = server.keys_of_events();
         keys.retain(|key| !key.ends_with(b"}c"));
         assert_eq!(keys.len(), 1 + digests, "nothing else is left: {keys:?}");
         let (mut bytes, mut lives_ms) = (0_u64, Vec::<i64>::new());

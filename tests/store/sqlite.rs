@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use hookonce::{
-    clock::ManualClock,
+    clock::{ManualClock, SystemClock},
     delivery::{Attempt, Settlement, Verdict},
     event::{EventId, EventState},
     receipt::Admission,
@@ -351,4 +351,23 @@ async fn a_file_of_version_1_gets_what_is_new_and_keeps_what_it_has() {
     assert_eq!(known.1, Admission::Duplicate);
     keys::start(&bench, "k1").await;
     assert_eq!(folder.number("PRAGMA user_version"), 2);
+}
+
+#[tokio::test]
+async fn an_older_copy_put_back_is_refused_until_a_person_accepts_it() {
+    let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (file, copy) = (folder.path().join("store.db"), folder.path().join("copy.db"));
+    let open = || SqliteStore::open_in(&file, data.path(), SystemClock::start());
+    drop(open().expect("nobody has seen it before"));
+    std::fs::copy(&file, &copy).unwrap();
+    drop(open().expect("it is what it was"));
+    std::fs::copy(&copy, &file).unwrap();
+    let refused = open().expect_err("it went back");
+    assert!(matches!(refused, StoreError::Forgotten(_)), "{refused}");
+    let accept = || SqliteStore::accept(&file, data.path(), SystemClock::start());
+    assert_eq!(accept(), Ok(true));
+    assert_eq!(accept(), Ok(false), "there is nothing left to accept");
+    drop(open().expect("it is used as it is"));
+    std::fs::remove_file(&file).unwrap();
+    assert!(matches!(open(), Err(StoreError::Forgotten(_))), "another file is in its place");
 }

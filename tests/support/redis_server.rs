@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -12,10 +13,11 @@ use tempfile::TempDir;
 
 /// A running server.
 pub(crate) struct RedisServer {
-    port: u16,
-    folder: TempDir,
-    settings: Vec<String>,
-    child: Child,
+    pub(crate) program: Vec<String>,
+    pub(crate) port: u16,
+    pub(crate) folder: TempDir,
+    pub(crate) settings: Vec<String>,
+    pub(crate) child: Child,
 }
 
 impl RedisServer {
@@ -26,14 +28,21 @@ impl RedisServer {
 
     /// A server with these settings; the last of two for the same thing counts.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port is free")
-            .port();
+        Self::start_program(&["redis-server"], settings)
+    }
+
+    /// The same with another program that is run as redis-server is, with words in front of it or none.
+    pub(crate) fn start_program(program: &[&str], settings: &[&str]) -> Self {
+        // In memory where that can be: what is synced there survives all that a test does to a server,
+        // and a slow disk is no reason for a test to fail.
+        let in_memory = Path::new("/dev/shm");
+        let folder = if in_memory.is_dir() { in_memory.to_owned() } else { std::env::temp_dir() };
+        let folder = tempfile::tempdir_in(folder).expect("a folder can be made");
+        let port = free_port();
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
-        let child = run(port, &folder, &settings);
-        let server = Self { port, folder, settings, child };
+        let program: Vec<String> = program.iter().map(ToString::to_string).collect();
+        let child = run(&program, port, &folder, &settings);
+        let server = Self { program, port, folder, settings, child };
         server.wait_until_it_answers();
         server
     }
@@ -61,7 +70,7 @@ impl RedisServer {
 
     /// Starts it again on what it left on disk.
     pub(crate) fn restart(&mut self) {
-        self.child = run(self.port, &self.folder, &self.settings);
+        self.child = run(&self.program, self.port, &self.folder, &self.settings);
         self.wait_until_it_answers();
     }
 
@@ -74,7 +83,7 @@ impl RedisServer {
         redis::Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(5))
     }
 
-    fn wait_until_it_answers(&self) {
+    pub(crate) fn wait_until_it_answers(&self) {
         for _ in 0..1000 {
             let answer = self
                 .try_connection()
@@ -84,7 +93,7 @@ impl RedisServer {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("redis-server does not answer on port {}", self.port);
+        panic!("{:?} does not answer on port {}", self.program, self.port);
     }
 }
 
@@ -95,8 +104,18 @@ impl Drop for RedisServer {
     }
 }
 
-fn run(port: u16, folder: &TempDir, settings: &[String]) -> Child {
-    Command::new("redis-server")
+/// A port that nobody listens on just now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port is free")
+        .port()
+}
+
+fn run(program: &[String], port: u16, folder: &TempDir, settings: &[String]) -> Child {
+    let (program, words) = program.split_first().expect("a program is named");
+    Command::new(program)
+        .args(words)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
         .args(["--maxmemory-policy", "noeviction", "--dir"])
         .arg(folder.path())
@@ -104,5 +123,5 @@ fn run(port: u16, folder: &TempDir, settings: &[String]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server is installed")
+        .unwrap_or_else(|error| panic!("{program} is not installed: {error}"))
 }

@@ -46,6 +46,7 @@ fn nobody_looks_upwards() {
 const KNOWN_IN: &[(&str, &[&str], &str)] = &[
     ("actix_web", &["src/http/", "src/hookonce.rs"], "the rest must not care what serves it"),
     ("rusqlite", &["src/store/sqlite/"], "a store is known by its verbs"),
+    ("tokio_postgres", &["src/store/postgres/"], "a store is known by its verbs"),
     ("redis::cmd", &["src/store/redis/"], "a store is known by its verbs"),
     ("env::var", &["src/config/environment.rs"], "everything else is told"),
     ("SystemTime::now", &["src/clock.rs"], "tests must own time"),
@@ -54,7 +55,11 @@ const KNOWN_IN: &[(&str, &[&str], &str)] = &[
     ("clap", &["src/cli/", "src/main.rs"], "the library has no command line"),
     ("anyhow", &["src/cli/"], "the library's errors have types"),
     ("Verified::vouch", &["src/provider/mod.rs"], "there is one way to a verified request"),
-    ("tokio::spawn", &["src/shutdown.rs", "src/store/redis/"], "every task is waited for"),
+    (
+        "tokio::spawn",
+        &["src/shutdown.rs", "src/store/postgres/", "src/store/redis/"],
+        "every task is waited for",
+    ),
 ];
 
 #[test]

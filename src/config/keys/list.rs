@@ -82,14 +82,14 @@ pub static KEYS: &[Key] = &[
         "url",
         Kind::Text,
         Fallback::Text("sqlite:hookonce.db"),
-        "`sqlite:FILE` (relative to `data_dir`), `redis://…` or `memory:`.",
+        "`sqlite:FILE` (relative to `data_dir`), `redis://…`, `postgres://…` or `memory:`.",
     ),
     key(
         "store",
         "durability",
-        choice(&["always", "relaxed"], &["replicated"]),
+        choice(&["always", "replicated", "relaxed"], &[]),
         Fallback::Text("always"),
-        "What a yes survives on Redis. SQLite is always durable, and memory never is.",
+        "What a yes survives on Redis. SQLite and Postgres are always durable, and memory never is.",
     ),
     key(
         "store",

@@ -13,7 +13,11 @@ use super::{Begin, Begun, Hold, KeyCounts, KeyFilter, Keys, OnUnknown, Resolutio
 use crate::{
     clock::Timestamp,
     key::{Fingerprint, KeyId, KeyRecord, KeyScope, KeyState, SavedResponse},
-    store::{StoreError, memory::MemoryStore},
+    store::{
+        StoreError,
+        memory::MemoryStore,
+        moving::{KeyCopy, KeyStage, Record},
+    },
 };
 
 /// The keys of a store in memory.
@@ -44,6 +48,7 @@ enum Stage {
 #[async_trait]
 impl Keys for MemoryStore {
     async fn begin(&self, begin: &Begin, not_after: Timestamp) -> Result<Begun, StoreError> {
+        self.serves()?;
         let now = self.clock.now();
         let mut keys = self.keys.lock();
         let id = begin.scope.id();
@@ -67,6 +72,7 @@ impl Keys for MemoryStore {
         owner: Uuid,
         lease: Duration,
     ) -> Result<Hold, StoreError> {
+        self.lets_end()?;
         let now = self.clock.now();
         let mut keys = self.keys.lock();
         let kept = find(&mut keys, key, now).filter(|kept| kept.owner == Some(owner));
@@ -86,6 +92,7 @@ impl Keys for MemoryStore {
         response: &SavedResponse,
         retention: Duration,
     ) -> Result<Hold, StoreError> {
+        self.lets_end()?;
         let now = self.clock.now();
         let mut keys = self.keys.lock();
         let kept = find(&mut keys, key, now).filter(|kept| kept.owner == Some(owner));
@@ -97,6 +104,7 @@ impl Keys for MemoryStore {
     }
 
     async fn abandon(&self, key: KeyId, owner: Uuid) -> Result<Hold, StoreError> {
+        self.lets_end()?;
         let now = self.clock.now();
         let mut keys = self.keys.lock();
         let Some(kept) = find(&mut keys, key, now) else { return Ok(Hold::Kept) };
@@ -108,6 +116,7 @@ impl Keys for MemoryStore {
     }
 
     async fn mark_unknown(&self, key: KeyId, owner: Uuid, note: &str) -> Result<Hold, StoreError> {
+        self.lets_end()?;
         let now = self.clock.now();
         let mut keys = self.keys.lock();
         let kept = find(&mut keys, key, now).filter(|kept| kept.owner == Some(owner));
@@ -127,6 +136,7 @@ impl Keys for MemoryStore {
         resolution: &Resolution,
         not_after: Timestamp,
     ) -> Result<Resolved, StoreError> {
+        self.serves()?;
         let now = self.not_late(not_after)?;
         let mut keys = self.keys.lock();
         let Some(kept) = find(&mut keys, key, now) else {
@@ -203,6 +213,26 @@ impl KeyModel {
     }
 }
 
+impl KeyModel {
+    /// How many are in progress.
+    pub(in crate::store) fn live(&self, now: Timestamp) -> u64 {
+        let keys = self.lock();
+        keys.values().filter(|kept| kept.state(now) == KeyState::InProgress).count() as u64
+    }
+
+    /// All that are not over, for another store.
+    pub(in crate::store) fn copies(&self, now: Timestamp) -> Vec<Record> {
+        let keys = self.lock();
+        let kept = keys.values().filter(|kept| !kept.is_over(now));
+        kept.map(|kept| Record::Key(Box::new(kept.copy()))).collect()
+    }
+
+    /// Takes over what another store has given away.
+    pub(in crate::store) fn import(&self, copy: KeyCopy) {
+        self.lock().insert(copy.scope.id(), KeptKey::from_copy(copy));
+    }
+}
+
 /// The key, unless it is free. One whose retention is over is free, pruned or not.
 fn find(keys: &mut BTreeMap<KeyId, KeptKey>, id: KeyId, now: Timestamp) -> Option<&mut KeptKey> {
     keys.get_mut(&id).filter(|kept| !kept.is_over(now))
@@ -227,6 +257,47 @@ impl KeptKey {
             Stage::Completed { .. } => KeyState::Completed,
             Stage::Begun if now < self.lease_until => KeyState::InProgress,
             Stage::Begun | Stage::MarkedUnknown => KeyState::Unknown,
+        }
+    }
+
+    fn copy(&self) -> KeyCopy {
+        let stage = match &self.stage {
+            Stage::Begun => KeyStage::Begun,
+            Stage::MarkedUnknown => KeyStage::MarkedUnknown,
+            Stage::Completed { response, completed_at, expires_at } => KeyStage::Completed {
+                response: response.clone(),
+                completed_at: *completed_at,
+                expires_at: *expires_at,
+            },
+        };
+        KeyCopy {
+            scope: self.scope.clone(),
+            fingerprint: self.fingerprint,
+            owner: self.owner,
+            begun_at: self.begun_at,
+            lease_until: self.lease_until,
+            stage,
+            note: self.note.clone(),
+            replays: self.replays,
+        }
+    }
+
+    fn from_copy(copy: KeyCopy) -> Self {
+        Self {
+            scope: copy.scope,
+            fingerprint: copy.fingerprint,
+            owner: copy.owner,
+            begun_at: copy.begun_at,
+            lease_until: copy.lease_until,
+            stage: match copy.stage {
+                KeyStage::Begun => Stage::Begun,
+                KeyStage::MarkedUnknown => Stage::MarkedUnknown,
+                KeyStage::Completed { response, completed_at, expires_at } => {
+                    Stage::Completed { response, completed_at, expires_at }
+                }
+            },
+            note: copy.note,
+            replays: copy.replays,
         }
     }
 

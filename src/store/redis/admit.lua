@@ -146,10 +146,11 @@ local function admit(new)
   local known = call('SET', mark, new.id .. 'u', 'NX', 'GET')
   if not known then return write(new.id, new, mark) end
   local id = string.sub(known, 1, 16)
-  if #known > 16 and not begun[mark] then return write(id, new, mark, true) end
+  if #known == 17 and not begun[mark] then return write(id, new, mark, true) end
   return id == new.id and again(id) or note_duplicate(id, new)
 end
 
+expect_to_count() -- a write, so that waiting for a replica covers also what was found done
 local answers, at = {}, 4
 local requests = {}
 for _ = 1, tonumber(ARGV[3]) do

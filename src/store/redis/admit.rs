@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::{Connection, Session, server_error},
-    keys::{self, Bucket},
+    keys,
     scripts::{self, Call},
 };
 use crate::{
     clock::Timestamp,
-    event::{Duplicate, Event, EventId, NewEvent, ReplayGuard},
+    event::{Digest, Duplicate, Event, EventId, NewEvent, ReplayGuard},
     limits,
     receipt::Admission,
     request::Headers,
@@ -30,20 +30,19 @@ pub(super) type Answer = Result<(EventId, Admission), StoreError>;
 pub(super) struct Meta {
     pub(super) event: Event,
     pub(super) identity: Option<String>,
+    /// Kept for whoever carries the event to another store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) digest: Option<Digest>,
     pub(super) mark_until: Option<Timestamp>,
     pub(super) body_bytes: usize,
 }
 
 /// Admits what waits, batch by batch, until every caller is gone.
-pub(super) async fn serve(
-    connection: Arc<Connection>,
-    bucket: Bucket,
-    mut batches: Batches<Asked, Answer>,
-) {
+pub(super) async fn serve(connection: Arc<Connection>, mut batches: Batches<Asked, Answer>) {
     while let Some(batch) = batches.next().await {
         let (asked, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.call, waiting.reply)).unzip();
-        match admit(&connection, &bucket, &asked).await {
+        match admit(&connection, &asked).await {
             Ok(answers) => {
                 replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer));
             }
@@ -52,13 +51,9 @@ pub(super) async fn serve(
     }
 }
 
-async fn admit(
-    connection: &Arc<Connection>,
-    bucket: &Bucket,
-    asked: &[Asked],
-) -> Result<Vec<Answer>, StoreError> {
+async fn admit(connection: &Arc<Connection>, asked: &[Asked]) -> Result<Vec<Answer>, StoreError> {
     let session = connection.session().await?;
-    let mut call = Call::of(&scripts::ADMIT, bucket);
+    let mut call = Call::of(&scripts::ADMIT, &session);
     call.arg(limits::HELD_PER_SOURCE_MAX).arg(limits::DUPLICATES_KEPT_MAX);
     add_requests(&mut call, asked);
     for (event, not_after) in asked {
@@ -103,6 +98,7 @@ fn add(
     let meta = Meta {
         event: without_content(event),
         identity: event.named.identity.as_ref().map(|identity| identity.as_str().to_owned()),
+        digest: event.named.digest,
         mark_until: marked.then_some(mark_until),
         body_bytes: event.named.body.len(),
     };

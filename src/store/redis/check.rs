@@ -2,17 +2,22 @@
 
 use redis::{InfoDict, aio::MultiplexedConnection};
 
-use super::connection::store_error;
+use super::{connection::store_error, keys::Bucket, scripts};
 use crate::store::{Durability, StoreError};
 
-/// The schema this program writes.
-const SCHEMA: i64 = 1;
-
 /// In one line, what a yes survives.
-pub(super) fn survives(durability: Durability) -> &'static str {
+pub(super) fn survives(durability: Durability, may_fail_over: bool) -> &'static str {
     match durability {
+        Durability::Always if may_fail_over => {
+            "a crash of redis and a power cut: every write is on its disk before it is answered; when a \
+             replica takes over, what it had not got yet is lost"
+        }
         Durability::Always => {
             "a crash of redis and a power cut: every write is on its disk before it is answered"
+        }
+        Durability::Replicated => {
+            "a power cut, and the loss of the primary: every write is on its disk, and a replica has it, \
+             before it is answered"
         }
         Durability::Relaxed => {
             "a restart of this process; a crash of the redis machine may lose the last seconds, or all \
@@ -28,16 +33,26 @@ pub(super) async fn server(
 ) -> Result<(), StoreError> {
     let memory = info(connection, "memory").await?;
     let persistence = info(connection, "persistence").await?;
-    let problems = problems(
+    let replication = info(connection, "replication").await?;
+    if replication.get::<String>("role").as_deref() != Some("master") {
+        // It may be about to become one, or the one that was named has just ceased to be one.
+        return Err(StoreError::Unavailable("redis is a replica, and takes no writes".to_owned()));
+    }
+    let mut problems = problems(
         durability,
         &memory.get::<String>("maxmemory_policy").unwrap_or_default(),
         persistence.get::<u8>("aof_enabled") == Some(1),
         appendfsync(connection, durability).await?.as_deref(),
     );
-    if !problems.is_empty() {
-        return Err(StoreError::Weak(problems.join("; ")));
+    // It is only told where both settings about it are at least one, also where CONFIG is forbidden.
+    let needs_replicas = replication.get::<u64>("min_slaves_good_slaves").is_some();
+    if durability == Durability::Replicated && !needs_replicas {
+        problems.push(
+            "min-replicas-to-write is 0: a primary that is cut off would go on; set it to 1 or more"
+                .to_owned(),
+        );
     }
-    schema(connection).await
+    if problems.is_empty() { Ok(()) } else { Err(StoreError::Weak(problems.join("; "))) }
 }
 
 fn problems(
@@ -52,7 +67,7 @@ fn problems(
             "maxmemory-policy is {policy}: events would vanish when memory is full; set it to noeviction"
         ));
     }
-    if durability == Durability::Always {
+    if durability != Durability::Relaxed {
         if !aof_enabled {
             problems.push("appendonly is no: a crash would lose events; set it to yes".to_owned());
         }
@@ -98,27 +113,25 @@ async fn appendfsync(
     }
 }
 
-/// Refuses a store that a newer program has written, and signs an empty one.
-async fn schema(connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
-    const KEY: &str = "h:schema";
-    let found: Option<i64> = redis::cmd("GET")
-        .arg(KEY)
-        .query_async(connection)
-        .await
-        .map_err(|error| store_error(&error))?;
-    match found {
-        Some(found) if found > SCHEMA => Err(StoreError::Newer { found, known: SCHEMA }),
-        Some(_) => Ok(()),
-        None => {
-            let signed: Result<(), _> =
-                redis::cmd("SET").arg(KEY).arg(SCHEMA).arg("NX").query_async(connection).await;
-            // A server that is full cannot be signed now, and can still be drained.
-            match signed.map_err(|error| store_error(&error)) {
-                Err(StoreError::Full(_)) | Ok(()) => Ok(()),
-                Err(error) => Err(error),
-            }
-        }
+/// Refuses a user who may not run what we run: every command at once. The scripts are loaded on the
+/// way, so that one that this server does not understand is found now.
+pub(super) async fn user(
+    connection: &mut MultiplexedConnection,
+    bucket: &Bucket,
+) -> Result<(), StoreError> {
+    for script in scripts::WORKING {
+        script.load_async(connection).await.map_err(|error| store_error(&error))?;
     }
+    let scratch = bucket.key("~", b"");
+    let asked = scripts::PROBE.key(scratch).invoke_async(connection).await;
+    let forbidden: Vec<String> = asked.map_err(|error| store_error(&error))?;
+    if forbidden.is_empty() {
+        return Ok(());
+    }
+    let commands = forbidden.join(", ");
+    Err(StoreError::Failed(format!(
+        "redis forbids our user {commands}: allow them with ACL SETUSER"
+    )))
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ local last = call('GET', last_claim)
 if last then
   last = cmsgpack.unpack(last)
   if last[1] == claim then
+    expect_to_count() -- a write, so that waiting for a replica covers what is shown
     local live = {}
     for at = 2, #last, 2 do
       local one = read(last[at])

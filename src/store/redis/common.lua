@@ -1,7 +1,8 @@
 -- What all scripts share; it is put in front of each of them.
 --
 -- KEYS[1] is the head of every key of one bucket, with its hash tag: `h:{h00}`. Behind it follow:
---   m<20 bytes>   mark: the event's id, and `u` behind it while its admission is unfinished
+--   m<20 bytes>   mark: the event's id, and `u` behind it while its admission is unfinished; or, once
+--                 the event is pruned, the key of its digest
 --   g<20 bytes>   digest: the id of the first event with this content
 --   e<id>         event: m meta, h headers, b body, s source, ds ids of its deliveries, hs handlers
 --                 of the first of them, k and g keys of mark and digest, w when its window ends,
@@ -25,11 +26,32 @@
 --                 st step, n bytes, ra when it was readmitted, and as which events
 --   N<source>, P  refused requests of a source, and all of them, by id
 --   c             counters: what \0 source \0 handler
+--   V             schema, buckets: how many buckets the store was made with
+--   M             how the store stands, where it moves house: a word, the copy's id, the other store
+--   G             the generation, and behind it those it replaced; G<generation> is its counter
 -- and for keyed requests what keyed.lua says: k, i, K, o, O, fk.
 -- All times are milliseconds on the server's clock.
 
+-- KEYS[2] is the counter of the generation that the caller knows. Without it the bucket is not what it
+-- was: it was emptied, or replaced, and nothing is done to it.
+
 local base = KEYS[1]
 local call = redis.call
+
+if call('EXISTS', KEYS[2]) == 0 then
+  return redis.error_reply('GENERATION the store is not the one it was')
+end
+
+-- While the store moves house only what runs may end, and later not even that. `does` is what this
+-- script is for.
+local standing = call('GET', base .. 'M') or 'serving'
+local word = string.match(standing, '^%S*')
+local serves = word == 'serving' or word == 'filled'
+local lets_end = does == 'ends' and word == 'handing-over'
+local lets_fill = does == 'fills' and word == 'filling'
+if not (serves and does ~= 'fills') and not lets_end and not lets_fill and does ~= 'steps' then
+  return redis.error_reply('MOVING ' .. standing)
+end
 
 local function time()
   local seconds_and_micros = call('TIME')

@@ -1,16 +1,19 @@
 //! Keyed requests: each verb one short script on one key. `keyed.lua` says what is kept.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use redis::{FromRedisValue, Script, Value, from_redis_value};
 use uuid::Uuid;
 
 use super::{
     RedisStore,
     admit::{json, unexpected},
+    bucket::Served,
     connection::Session,
+    keys,
     scripts::{self, Call},
     work::{hold, millis},
 };
@@ -19,7 +22,7 @@ use crate::{
     key::{Fingerprint, KeyId, KeyRecord, KeyScope, KeyState, SavedResponse},
     request::Headers,
     store::{
-        Hold, Prune, StoreError,
+        Hold, StoreError,
         keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, OnUnknown, Resolution, Resolved},
     },
 };
@@ -33,8 +36,9 @@ const WALK_ROWS_MAX: usize = 100_000;
 #[async_trait]
 impl Keys for RedisStore {
     async fn begin(&self, begin: &Begin, not_after: Timestamp) -> Result<Begun, StoreError> {
-        let session = self.connection.session().await?;
-        let mut call = self.script(&scripts::BEGIN, begin.scope.id());
+        let served = self.home_of(begin.scope.id())?;
+        let session = served.connection.session().await?;
+        let mut call = script(&session, &scripts::BEGIN, begin.scope.id());
         call.arg(begin.owner.as_bytes().as_slice())
             .arg(begin.fingerprint.as_bytes().as_slice())
             .arg(session.to_server(not_after))
@@ -43,7 +47,7 @@ impl Keys for RedisStore {
             .arg(&begin.scope.api)
             .arg(json(&begin.scope)?)
             // By our own clock: it orders pages, and is read back as it was written.
-            .arg(self.connection.now().as_millis());
+            .arg(served.connection.clock.now().as_millis());
         begun(&session, session.call(&call).await?)
     }
 
@@ -53,9 +57,10 @@ impl Keys for RedisStore {
         owner: Uuid,
         lease: Duration,
     ) -> Result<Hold, StoreError> {
-        let mut call = self.script(&scripts::EXTEND_KEY, key);
+        let session = self.home_of(key)?.connection.session().await?;
+        let mut call = script(&session, &scripts::EXTEND_KEY, key);
         call.arg(owner.as_bytes().as_slice()).arg(millis(lease));
-        hold(&self.word(&call).await?)
+        hold(&session.call::<Vec<u8>>(&call).await?)
     }
 
     async fn complete(
@@ -65,22 +70,25 @@ impl Keys for RedisStore {
         response: &SavedResponse,
         retention: Duration,
     ) -> Result<Hold, StoreError> {
-        let mut call = self.script(&scripts::COMPLETE, key);
+        let session = self.home_of(key)?.connection.session().await?;
+        let mut call = script(&session, &scripts::COMPLETE, key);
         call.arg(owner.as_bytes().as_slice());
         add_response(&mut call, response, retention);
-        hold(&self.word(&call).await?)
+        hold(&session.call::<Vec<u8>>(&call).await?)
     }
 
     async fn abandon(&self, key: KeyId, owner: Uuid) -> Result<Hold, StoreError> {
-        let mut call = self.script(&scripts::ABANDON, key);
+        let session = self.home_of(key)?.connection.session().await?;
+        let mut call = script(&session, &scripts::ABANDON, key);
         call.arg(owner.as_bytes().as_slice());
-        hold(&self.word(&call).await?)
+        hold(&session.call::<Vec<u8>>(&call).await?)
     }
 
     async fn mark_unknown(&self, key: KeyId, owner: Uuid, note: &str) -> Result<Hold, StoreError> {
-        let mut call = self.script(&scripts::MARK_UNKNOWN, key);
+        let session = self.home_of(key)?.connection.session().await?;
+        let mut call = script(&session, &scripts::MARK_UNKNOWN, key);
         call.arg(owner.as_bytes().as_slice()).arg(note);
-        hold(&self.word(&call).await?)
+        hold(&session.call::<Vec<u8>>(&call).await?)
     }
 
     async fn resolve(
@@ -89,8 +97,8 @@ impl Keys for RedisStore {
         resolution: &Resolution,
         not_after: Timestamp,
     ) -> Result<Resolved, StoreError> {
-        let session = self.connection.session().await?;
-        let mut call = self.script(&scripts::RESOLVE, key);
+        let session = self.home_of(key)?.connection.session().await?;
+        let mut call = script(&session, &scripts::RESOLVE, key);
         call.arg(session.to_server(not_after));
         if let Resolution::Complete { response, retention } = resolution {
             add_response(&mut call, response, *retention);
@@ -106,109 +114,126 @@ impl Keys for RedisStore {
     }
 
     async fn keys(&self, filter: &KeyFilter) -> Result<Vec<KeyRecord>, StoreError> {
-        let newest = filter
-            .before
-            .map_or_else(|| "+inf".to_owned(), |(begun_at, _)| begun_at.as_millis().to_string());
         let mut rows = Vec::new();
-        for walked in (0..WALK_ROWS_MAX).step_by(PAGE) {
-            let session = self.connection.session().await?;
-            let mut command = redis::cmd("ZRANGE");
-            command.arg(self.bucket.key("K", b"")).arg(&newest).arg("-inf");
-            command.arg("BYSCORE").arg("REV").arg("LIMIT").arg(walked).arg(PAGE);
-            let ids: Vec<Vec<u8>> = session.query(&command).await?;
-            let found = self.records(&session, &ids).await?;
-            rows.extend(found.into_iter().filter(|row| filter.takes(row)));
-            if rows.len() >= filter.limit || ids.len() < PAGE {
-                break;
-            }
+        for found in join_all(self.buckets.iter().map(|served| keys_in(served, filter))).await {
+            rows.extend(found?);
         }
+        rows.sort_unstable_by_key(|row| Reverse((row.begun_at, row.id)));
         rows.truncate(filter.limit);
         Ok(rows)
     }
 
     async fn key(&self, key: KeyId) -> Result<Option<KeyRecord>, StoreError> {
-        let session = self.connection.session().await?;
-        Ok(self.records(&session, &[key.as_bytes().to_vec()]).await?.pop())
+        let session = self.home_of(key)?.connection.session().await?;
+        Ok(records(&session, &[key.as_bytes().to_vec()]).await?.pop())
     }
 
     async fn key_counts(&self) -> Result<BTreeMap<String, KeyCounts>, StoreError> {
-        let session = self.connection.session().await?;
-        let mut commands = redis::pipe();
-        commands.cmd("TIME").cmd("SMEMBERS").arg(self.bucket.key("O", b""));
-        let (time, apis): ((i64, i64), Vec<String>) = session.pipeline(&commands).await?;
-        if apis.is_empty() {
-            return Ok(BTreeMap::new());
+        let mut sums: BTreeMap<String, KeyCounts> = BTreeMap::new();
+        for counted in join_all(self.buckets.iter().map(counts_in)).await {
+            for (api, counts) in counted? {
+                let sum = sums.entry(api).or_default();
+                sum.in_progress += counts.in_progress;
+                sum.unknown += counts.unknown;
+            }
         }
-        let now = server_millis(time);
-        let mut commands = redis::pipe();
-        for api in &apis {
-            let open = self.bucket.key("o", api.as_bytes());
-            commands.cmd("ZCOUNT").arg(&open).arg(format!("({now}")).arg("+inf");
-            commands.cmd("ZCOUNT").arg(&open).arg("-inf").arg(now);
-        }
-        let counted: Vec<u64> = session.pipeline(&commands).await?;
-        let (pairs, _) = counted.as_chunks::<2>();
-        let counts = pairs.iter().map(|[in_progress, unknown]| KeyCounts {
-            in_progress: *in_progress,
-            unknown: *unknown,
-        });
-        Ok(apis
-            .into_iter()
-            .zip(counts)
-            .filter(|(_, counts)| *counts != KeyCounts::default())
-            .collect())
+        Ok(sums)
     }
 }
 
 impl RedisStore {
-    /// Takes a lot of completed keys that are over out of the lists.
-    pub(super) async fn prune_keys(
-        &self,
-        session: &Session,
-        prune: &Prune,
-    ) -> Result<usize, StoreError> {
-        let mut call = Call::of(&scripts::PRUNE_KEYS, &self.bucket);
-        call.arg(session.to_server(prune.now)).arg(prune.lot);
-        session.call(&call).await
+    /// The bucket that a key is kept in.
+    fn home_of(&self, key: KeyId) -> Result<&Served, StoreError> {
+        let number = keys::bucket_of_key(key.as_bytes(), self.buckets.len());
+        self.buckets.get(number).ok_or_else(unexpected)
     }
+}
 
-    /// A call of a script about this key.
-    fn script(&self, script: &'static Script, key: KeyId) -> Call {
-        let mut call = Call::of(script, &self.bucket);
-        call.arg(key.as_bytes().as_slice());
-        call
-    }
+/// Takes a lot of completed keys that are over out of the lists of a bucket.
+pub(super) async fn prune(
+    session: &Session,
+    now: Timestamp,
+    lot: usize,
+) -> Result<usize, StoreError> {
+    let mut call = Call::of(&scripts::PRUNE_KEYS, session);
+    call.arg(session.to_server(now)).arg(lot);
+    session.call(&call).await
+}
 
-    async fn word(&self, call: &Call) -> Result<Vec<u8>, StoreError> {
-        self.connection.session().await?.call(call).await
-    }
+/// A call of a script about this key.
+fn script(session: &Session, script: &'static Script, key: KeyId) -> Call {
+    let mut call = Call::of(script, session);
+    call.arg(key.as_bytes().as_slice());
+    call
+}
 
-    /// What is kept under these ids, in order, without those that are free.
-    async fn records(
-        &self,
-        session: &Session,
-        ids: &[Vec<u8>],
-    ) -> Result<Vec<KeyRecord>, StoreError> {
-        let mut commands = redis::pipe();
-        commands.cmd("TIME");
-        for id in ids {
-            commands.cmd("GET").arg(self.bucket.key("k", id));
-            commands.cmd("HMGET").arg(self.bucket.key("i", id));
-            commands.arg(&["sc", "b", "l", "t", "n", "no"]);
+/// A page of the keys in one bucket.
+async fn keys_in(served: &Served, filter: &KeyFilter) -> Result<Vec<KeyRecord>, StoreError> {
+    let newest = filter
+        .before
+        .map_or_else(|| "+inf".to_owned(), |(begun_at, _)| begun_at.as_millis().to_string());
+    let mut rows = Vec::new();
+    for walked in (0..WALK_ROWS_MAX).step_by(PAGE) {
+        let session = served.connection.session().await?;
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(served.bucket.key("K", b"")).arg(&newest).arg("-inf");
+        command.arg("BYSCORE").arg("REV").arg("LIMIT").arg(walked).arg(PAGE);
+        let ids: Vec<Vec<u8>> = session.query(&command).await?;
+        let found = records(&session, &ids).await?;
+        rows.extend(found.into_iter().filter(|row| filter.takes(row)));
+        if rows.len() >= filter.limit || ids.len() < PAGE {
+            break;
         }
-        let answers: Vec<Value> = session.pipeline(&commands).await?;
-        let mut answers = answers.into_iter();
-        let now = server_millis(read(answers.next())?);
-        let mut records = Vec::new();
-        for id in ids {
-            let value: Option<Vec<u8>> = read(answers.next())?;
-            let fields: Fields = read(answers.next())?;
-            // Either is missing when the key was freed, or is over, in between.
-            let (Some(value), Some(_)) = (value, &fields.0) else { continue };
-            records.extend(record(session, now, id, &value, fields).ok_or_else(unexpected)?);
-        }
-        Ok(records)
     }
+    Ok(rows)
+}
+
+/// The gauges of the APIs that one bucket has open keys of.
+async fn counts_in(served: &Served) -> Result<Vec<(String, KeyCounts)>, StoreError> {
+    let session = served.connection.session().await?;
+    let mut commands = redis::pipe();
+    commands.cmd("TIME").cmd("SMEMBERS").arg(served.bucket.key("O", b""));
+    let (time, apis): ((i64, i64), Vec<String>) = session.pipeline(&commands).await?;
+    if apis.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = server_millis(time);
+    let mut commands = redis::pipe();
+    for api in &apis {
+        let open = served.bucket.key("o", api.as_bytes());
+        commands.cmd("ZCOUNT").arg(&open).arg(format!("({now}")).arg("+inf");
+        commands.cmd("ZCOUNT").arg(&open).arg("-inf").arg(now);
+    }
+    let counted: Vec<u64> = session.pipeline(&commands).await?;
+    let (pairs, _) = counted.as_chunks::<2>();
+    let counts = pairs
+        .iter()
+        .map(|[in_progress, unknown]| KeyCounts { in_progress: *in_progress, unknown: *unknown });
+    Ok(apis.into_iter().zip(counts).filter(|(_, counts)| *counts != KeyCounts::default()).collect())
+}
+
+/// What is kept under these ids, in order, without those that are free.
+async fn records(session: &Session, ids: &[Vec<u8>]) -> Result<Vec<KeyRecord>, StoreError> {
+    let bucket = session.bucket();
+    let mut commands = redis::pipe();
+    commands.cmd("TIME");
+    for id in ids {
+        commands.cmd("GET").arg(bucket.key("k", id));
+        commands.cmd("HMGET").arg(bucket.key("i", id));
+        commands.arg(&["sc", "b", "l", "t", "n", "no"]);
+    }
+    let answers: Vec<Value> = session.pipeline(&commands).await?;
+    let mut answers = answers.into_iter();
+    let now = server_millis(read(answers.next())?);
+    let mut found = Vec::new();
+    for id in ids {
+        let value: Option<Vec<u8>> = read(answers.next())?;
+        let fields: Fields = read(answers.next())?;
+        // Either is missing when the key was freed, or is over, in between.
+        let (Some(value), Some(_)) = (value, &fields.0) else { continue };
+        found.extend(record(session, now, id, &value, fields).ok_or_else(unexpected)?);
+    }
+    Ok(found)
 }
 
 /// Scope, begun at, lease until, completed at, replays, note.

@@ -6,12 +6,13 @@
 
 local now, lot = tonumber(ARGV[1]), tonumber(ARGV[5])
 
--- Gives a mark or a digest that is about this event its end. Says how many are gone at once.
-local function let_go(key, event, window_ends)
+-- Gives a mark or a digest that is about this event its end. Says how many are gone at once. A mark
+-- keeps the key of its digest, which tells its bucket where there are more of them.
+local function let_go(key, event, window_ends, digest)
   local id = call('GET', key)
   if not id or string.sub(id, 1, 16) ~= event then return 0 end
   if window_ends < now then return call('DEL', key) end
-  call('SET', key, event, 'PX', window_ends - now + 1)
+  call('SET', key, event .. (digest or ''), 'PX', window_ends - now + 1)
   return 0
 end
 
@@ -51,7 +52,7 @@ local function forget(event, ended)
   local gone = 0
   -- One that was opened again by a script that broke off is in the list by mistake.
   if ids and not is_open(ids) then
-    if mark then gone = let_go(base .. 'm' .. mark, event, tonumber(kept[5])) end
+    if mark then gone = let_go(base .. 'm' .. mark, event, tonumber(kept[5]), digest) end
     if digest then let_go(base .. 'g' .. digest, event, tonumber(kept[5])) end
     forget_deliveries(ids)
     if kept[7] then forget_request(kept[7], event) end

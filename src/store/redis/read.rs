@@ -1,7 +1,11 @@
 //! Reading: pages of ids, newest first, then what is kept under them. Each command is bounded, and
 //! so is what one call walks through.
 
-use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
     admit::{Meta, unexpected},
@@ -134,27 +138,16 @@ impl Reader<'_> {
         attempts.map(|attempt| attempt.ok_or_else(unexpected)).collect()
     }
 
-    /// See [`Store::stats`](crate::store::Store::stats).
-    pub(super) async fn stats(&self) -> Result<Stats, StoreError> {
+    async fn handlers(&self) -> Result<BTreeSet<String>, StoreError> {
+        Ok(stats(&self.counters().await?).handlers.into_keys().collect())
+    }
+
+    /// What is counted in the bucket, under the names that `common.lua` gives it.
+    pub(super) async fn counters(&self) -> Result<HashMap<String, i64>, StoreError> {
         let session = self.connection.session().await?;
         let mut command = redis::cmd("HGETALL");
         command.arg(self.bucket.key("c", b""));
-        let counters: HashMap<String, i64> = session.query(&command).await?;
-        let mut counted: HashMap<(String, String), Counts> = HashMap::new();
-        for (field, value) in &counters {
-            let mut parts = field.split('\0');
-            let (Some(what), Some(source), Some(handler)) =
-                (parts.next(), parts.next(), parts.next())
-            else {
-                continue; // the number of scripts run, which nobody asks for
-            };
-            let counts = counted.entry((source.to_owned(), handler.to_owned())).or_default();
-            if let Some(counter) = counter(counts, what) {
-                // Below zero while a delivery of an event that is not wholly admitted yet is worked on.
-                *counter = u64::try_from(*value).unwrap_or(0);
-            }
-        }
-        Ok(Stats::summed(counted))
+        session.query(&command).await
     }
 
     /// See [`Store::waiting_since`](crate::store::Store::waiting_since). What is leased stands in the
@@ -179,7 +172,7 @@ impl Reader<'_> {
         let dead = |handler: &String| self.bucket.key("x", handler.as_bytes());
         Ok(match (filter.state, &filter.handler) {
             (Some(State::Dead), Some(handler)) => vec![dead(handler)],
-            (Some(State::Dead), None) => self.stats().await?.handlers.keys().map(dead).collect(),
+            (Some(State::Dead), None) => self.handlers().await?.iter().map(dead).collect(),
             _ => vec![self.bucket.key("D", b"")],
         })
     }
@@ -276,8 +269,31 @@ impl Reader<'_> {
     }
 }
 
+/// See [`Store::stats`](crate::store::Store::stats).
+pub(super) fn stats(counters: &HashMap<String, i64>) -> Stats {
+    Stats::summed(counts(counters))
+}
+
+/// The same, one by one: by source and handler.
+pub(super) fn counts(counters: &HashMap<String, i64>) -> HashMap<(String, String), Counts> {
+    let mut counted: HashMap<(String, String), Counts> = HashMap::new();
+    for (field, value) in counters {
+        let mut parts = field.split('\0');
+        let (Some(what), Some(source), Some(handler)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue; // the number of scripts run, which nobody asks for
+        };
+        let counts = counted.entry((source.to_owned(), handler.to_owned())).or_default();
+        if let Some(counter) = counter(counts, what) {
+            // Below zero while a delivery of an event that is not wholly admitted yet is worked on.
+            *counter = u64::try_from(*value).unwrap_or(0);
+        }
+    }
+    counted
+}
+
 /// 16 bytes: an event's id or a delivery's.
-type Id = [u8; 16];
+pub(super) type Id = [u8; 16];
 
 /// Event, source, handler, state, attempts, due, replay of, last error.
 type DeliveryFields = (
@@ -320,7 +336,8 @@ fn split(ids: &[u8]) -> Vec<Id> {
     ids.as_chunks::<16>().0.to_vec()
 }
 
-fn state(word: &str) -> Option<State> {
+/// The state that this word stands for.
+pub(super) fn state(word: &str) -> Option<State> {
     match word {
         "q" => Some(State::Queued),
         "l" => Some(State::Leased),
@@ -331,13 +348,31 @@ fn state(word: &str) -> Option<State> {
 }
 
 /// An attempt as its worker wrote it down, or as the claim after it did, in fewer words.
-fn attempt(session: &Session, text: &[u8]) -> Option<Attempt> {
+pub(super) fn attempt(session: &Session, text: &[u8]) -> Option<Attempt> {
     let Some(died) = text.strip_prefix(b"died:") else {
         return serde_json::from_slice(text).ok();
     };
     let (number, started_at) = std::str::from_utf8(died).ok()?.split_once(':')?;
     let started_at: Timestamp = session.to_ours(started_at.parse().ok()?);
     Some(Attempt::died(number.parse().ok()?, started_at))
+}
+
+/// The counters and gauges by the names they are kept under.
+pub(super) fn counters_of(mut counts: Counts) -> impl Iterator<Item = (&'static str, u64)> {
+    const NAMES: [&str; 11] = [
+        "events",
+        "duplicates",
+        "held",
+        "unrouted",
+        "done",
+        "dead",
+        "queued",
+        "leased",
+        "dead_now",
+        "held_now",
+        "shadow",
+    ];
+    NAMES.into_iter().filter_map(move |name| Some((name, *counter(&mut counts, name)?)))
 }
 
 fn counter<'a>(counts: &'a mut Counts, what: &str) -> Option<&'a mut u64> {

@@ -1,11 +1,9 @@
 //! Refused requests: kept by a script, the oldest giving way.
 
-use std::sync::Arc;
-
 use super::{
     admit::{json, unexpected},
-    connection::{Connection, Session},
-    keys::Bucket,
+    bucket::Served,
+    connection::Session,
     scripts::{self, Call},
 };
 use crate::{
@@ -23,13 +21,9 @@ const PAGE: usize = 200;
 const PRUNE_LOT: usize = 200;
 
 /// See [`Refusals::keep_refusals`](crate::store::Refusals::keep_refusals).
-pub(super) async fn keep(
-    connection: &Arc<Connection>,
-    bucket: &Bucket,
-    refused: &[Refused],
-) -> Result<(), StoreError> {
-    let session = connection.session().await?;
-    let mut call = Call::of(&scripts::KEEP_REFUSALS, bucket);
+pub(super) async fn keep(served: &Served, refused: &[Refused]) -> Result<(), StoreError> {
+    let session = served.connection.session().await?;
+    let mut call = Call::of(&scripts::KEEP_REFUSALS, &session);
     call.arg(limits::REFUSALS_KEPT_MAX).arg(limits::REFUSALS_KEPT_BYTES_MAX);
     for one in refused {
         let row = &one.row;
@@ -48,22 +42,19 @@ pub(super) async fn keep(
 
 /// See [`Refusals::refusals`](crate::store::Refusals::refusals).
 pub(super) async fn page(
-    connection: &Arc<Connection>,
-    bucket: &Bucket,
+    served: &Served,
     filter: &RefusalFilter,
 ) -> Result<Vec<RefusalRow>, StoreError> {
     let key = match &filter.source {
-        Some(source) => bucket.key("N", source.as_bytes()),
-        None => bucket.key("P", b""),
+        Some(source) => served.bucket.key("N", source.as_bytes()),
+        None => served.bucket.key("P", b""),
     };
     let mut before = filter.before.map(|id| *id.as_bytes());
     let mut rows = Vec::new();
     while rows.len() < filter.limit {
-        let session = connection.session().await?;
+        let session = served.connection.session().await?;
         let ids = ids_before(&session, &key, before).await?;
-        rows.extend(
-            rows_of(&session, bucket, &ids).await?.into_iter().filter(|row| filter.takes(row)),
-        );
+        rows.extend(rows_of(&session, &ids).await?.into_iter().filter(|row| filter.takes(row)));
         before = ids.last().copied();
         if ids.len() < PAGE {
             break;
@@ -74,16 +65,12 @@ pub(super) async fn page(
 }
 
 /// See [`Refusals::refusal`](crate::store::Refusals::refusal).
-pub(super) async fn one(
-    connection: &Arc<Connection>,
-    bucket: &Bucket,
-    id: RefusalId,
-) -> Result<Option<Refused>, StoreError> {
+pub(super) async fn one(served: &Served, id: RefusalId) -> Result<Option<Refused>, StoreError> {
     type Fields =
         (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
-    let session = connection.session().await?;
+    let session = served.connection.session().await?;
     let mut command = redis::cmd("HMGET");
-    command.arg(bucket.key("n", id.as_bytes())).arg(&["m", "ra", "h", "z", "b"]);
+    command.arg(served.bucket.key("n", id.as_bytes())).arg(&["m", "ra", "h", "z", "b"]);
     let (line, readmitted, headers, sealed, body): Fields = session.query(&command).await?;
     let (Some(line), Some(headers), Some(sealed)) = (line, headers, sealed) else {
         return Ok(None);
@@ -98,24 +85,19 @@ pub(super) async fn one(
 
 /// See [`Refusals::note_readmitted`](crate::store::Refusals::note_readmitted).
 pub(super) async fn note_readmitted(
-    connection: &Arc<Connection>,
-    bucket: &Bucket,
+    served: &Served,
     id: RefusalId,
     readmission: &Readmission,
 ) -> Result<(), StoreError> {
-    let session = connection.session().await?;
-    let mut call = Call::of(&scripts::NOTE_READMITTED, bucket);
+    let session = served.connection.session().await?;
+    let mut call = Call::of(&scripts::NOTE_READMITTED, &session);
     call.arg(id.as_bytes().as_slice()).arg(json(readmission)?);
     session.call(&call).await
 }
 
 /// Takes those away that were received before `before`: their ids say when that was.
-pub(super) async fn prune(
-    session: &Session,
-    bucket: &Bucket,
-    before: Timestamp,
-) -> Result<(), StoreError> {
-    let mut call = Call::of(&scripts::PRUNE_REFUSALS, bucket);
+pub(super) async fn prune(session: &Session, before: Timestamp) -> Result<(), StoreError> {
+    let mut call = Call::of(&scripts::PRUNE_REFUSALS, session);
     call.arg(RefusalId::first_at(before).as_bytes().as_slice()).arg(PRUNE_LOT);
     session.call(&call).await
 }
@@ -132,18 +114,14 @@ async fn ids_before(
     Ok(ids.iter().filter_map(|id| <[u8; 16]>::try_from(id.as_slice()).ok()).collect())
 }
 
-async fn rows_of(
-    session: &Session,
-    bucket: &Bucket,
-    ids: &[[u8; 16]],
-) -> Result<Vec<RefusalRow>, StoreError> {
+async fn rows_of(session: &Session, ids: &[[u8; 16]]) -> Result<Vec<RefusalRow>, StoreError> {
     type Lines = Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>;
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let mut commands = redis::pipe();
     for id in ids {
-        commands.cmd("HMGET").arg(bucket.key("n", id)).arg(&["m", "ra"]);
+        commands.cmd("HMGET").arg(session.bucket().key("n", id)).arg(&["m", "ra"]);
     }
     let found: Lines = session.pipeline(&commands).await?;
     let there = found.iter().filter_map(|(line, readmitted)| {

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use redis::{Script, Value, from_redis_value};
 
 use super::{
     admit::unexpected,
+    bucket::Served,
     connection::{Connection, Session},
     keys::Bucket,
     scripts::{self, Call},
@@ -25,22 +27,85 @@ const SLICE: usize = 500;
 /// How long a redrive knows what it has renewed.
 const REMEMBERED: Duration = Duration::from_hours(24);
 
-/// See [`Store::wish`](crate::store::Store::wish).
+/// See [`Store::wish`](crate::store::Store::wish). What is about an event is a matter of its bucket; what
+/// is about deliveries goes through all of them, and each changes those it has.
 pub(super) async fn grant(
-    connection: &Arc<Connection>,
-    bucket: &Bucket,
+    buckets: &[Served],
     wish: &Wish,
     not_after: Timestamp,
 ) -> Result<Granted, StoreError> {
-    let change = |script, own| Change { connection, bucket, script, own, not_after };
+    let (Wish::Replay { event, .. } | Wish::AdmitHeld { event, .. }) = wish else {
+        return grant_everywhere(buckets, wish, not_after).await;
+    };
+    // Also where nobody has it one of them is asked: it says whether it is too late.
+    let first = buckets.first().ok_or_else(unexpected)?;
+    let home = if buckets.len() == 1 { None } else { holder(buckets, *event).await? };
+    grant_in(&home.unwrap_or(first).connection, wish, limits::WISH_ROWS_MAX, not_after).await
+}
+
+async fn grant_everywhere(
+    buckets: &[Served],
+    wish: &Wish,
+    not_after: Timestamp,
+) -> Result<Granted, StoreError> {
+    let mut changed = Vec::new();
+    for served in buckets {
+        let left = limits::WISH_ROWS_MAX.saturating_sub(changed.len());
+        if left == 0 {
+            break;
+        }
+        match grant_in(&served.connection, wish, left, not_after).await? {
+            Granted::Deliveries(more) => changed.extend(more),
+            Granted::NotFound => return Ok(Granted::NotFound),
+        }
+    }
+    changed.sort_unstable();
+    Ok(Granted::Deliveries(changed))
+}
+
+/// The bucket that has the event.
+async fn holder(buckets: &[Served], event: EventId) -> Result<Option<&Served>, StoreError> {
+    let asked = buckets.iter().map(|served| async move {
+        let session = served.connection.session().await?;
+        let mut command = redis::cmd("EXISTS");
+        command.arg(served.bucket.event(event));
+        let has: bool = session.query(&command).await?;
+        Ok(has.then_some(served))
+    });
+    found(join_all(asked).await)
+}
+
+/// What one of several has found. That nobody has it is only known where all have answered.
+pub(super) fn found<T>(
+    answers: Vec<Result<Option<T>, StoreError>>,
+) -> Result<Option<T>, StoreError> {
+    let mut failed = Ok(None);
+    for answer in answers {
+        match answer {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            Err(error) => failed = Err(error),
+        }
+    }
+    failed
+}
+
+async fn grant_in(
+    connection: &Arc<Connection>,
+    wish: &Wish,
+    most: usize,
+    not_after: Timestamp,
+) -> Result<Granted, StoreError> {
+    let bucket = &connection.bucket;
+    let change = |script, own| Change { connection, script, own, most, not_after };
     match wish {
         Wish::Replay { event, deliveries } => {
             let session = connection.session().await?;
-            route(&session, bucket, ("replay", *event, deliveries), not_after).await
+            route(&session, ("replay", *event, deliveries), not_after).await
         }
         Wish::AdmitHeld { event, deliveries } => {
             let session = connection.session().await?;
-            route(&session, bucket, ("held", *event, deliveries), not_after).await
+            route(&session, ("held", *event, deliveries), not_after).await
         }
         Wish::Redrive { id, which } => {
             let places = [Place::Dead, Place::Redriven(id.as_bytes())];
@@ -63,11 +128,10 @@ pub(super) async fn grant(
 
 async fn route(
     session: &Session,
-    bucket: &Bucket,
     (wish, event, deliveries): (&str, EventId, &[NewDelivery]),
     not_after: Timestamp,
 ) -> Result<Granted, StoreError> {
-    let mut call = Call::of(&scripts::ROUTE, bucket);
+    let mut call = Call::of(&scripts::ROUTE, session);
     call.arg(session.to_server(not_after)).arg(wish).arg(event.as_bytes().as_slice());
     for delivery in deliveries {
         call.arg(delivery.id.as_bytes().as_slice()).arg(&*delivery.handler);
@@ -130,10 +194,11 @@ fn range(key: &[u8], last: usize) -> redis::Cmd {
 /// A script that changes deliveries, each by itself.
 struct Change<'a> {
     connection: &'a Arc<Connection>,
-    bucket: &'a Bucket,
     script: &'static Script,
     /// Its own arguments.
     own: Vec<Vec<u8>>,
+    /// How many deliveries it may change.
+    most: usize,
     not_after: Timestamp,
 }
 
@@ -144,10 +209,10 @@ impl Change<'_> {
         // Also with nothing to change the script is asked: it says whether it is too late.
         let slices = meant.chunks(SLICE).chain(meant.is_empty().then_some([].as_slice()));
         for slice in slices {
-            let left = limits::WISH_ROWS_MAX - changed.len();
+            let left = self.most.saturating_sub(changed.len());
             let slice = slice.get(..left).unwrap_or(slice);
             changed.extend(self.change(slice).await?);
-            if changed.len() >= limits::WISH_ROWS_MAX {
+            if changed.len() >= self.most {
                 break;
             }
         }
@@ -156,7 +221,7 @@ impl Change<'_> {
 
     async fn change(&self, slice: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
         let session = self.connection.session().await?;
-        let mut call = Call::of(self.script, self.bucket);
+        let mut call = Call::of(self.script, &session);
         call.arg(session.to_server(self.not_after));
         call.arg(&self.own);
         for id in slice {

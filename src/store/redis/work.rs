@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::{Value, from_redis_value};
+use uuid::Uuid;
 
 use super::{
     admit::{Meta, json, unexpected},
     connection::{Connection, Session, server_error},
-    keys::Bucket,
     scripts::{self, Call},
 };
 use crate::{
@@ -23,13 +23,12 @@ use crate::{
 /// Settles what waits, batch by batch, until every caller is gone.
 pub(super) async fn serve(
     connection: Arc<Connection>,
-    bucket: Bucket,
     mut batches: Batches<Settlement, Result<Hold, StoreError>>,
 ) {
     while let Some(batch) = batches.next().await {
         let (settlements, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.call, waiting.reply)).unzip();
-        match settle(&connection, &bucket, &settlements).await {
+        match settle(&connection, &settlements).await {
             Ok(answers) => {
                 replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer));
             }
@@ -46,11 +45,10 @@ pub(super) fn size(settlement: &Settlement) -> usize {
 
 async fn settle(
     connection: &Arc<Connection>,
-    bucket: &Bucket,
     settlements: &[Settlement],
 ) -> Result<Vec<Result<Hold, StoreError>>, StoreError> {
     let session = connection.session().await?;
-    let mut call = Call::of(&scripts::SETTLE, bucket);
+    let mut call = Call::of(&scripts::SETTLE, &session);
     call.arg(limits::ATTEMPTS_KEPT_MAX);
     for Settlement { lease, verdict, attempt } in settlements {
         let (word, due) = match verdict {
@@ -87,18 +85,18 @@ pub(super) fn hold(answer: &[u8]) -> Result<Hold, StoreError> {
 /// See [`Store::claim`](crate::store::Store::claim).
 pub(super) async fn claim(
     session: &Session,
-    bucket: &Bucket,
     claim: &Claim,
+    bytes_max: usize,
     not_after: Timestamp,
 ) -> Result<Claimed, StoreError> {
     let died = Attempt::died(0, Timestamp::default()).error.unwrap_or_default();
-    let mut call = Call::of(&scripts::CLAIM, bucket);
+    let mut call = Call::of(&scripts::CLAIM, session);
     call.arg(session.to_server(not_after))
         .arg(&*claim.handler)
         .arg(claim.worker.as_bytes().as_slice())
         .arg(claim.id.as_bytes().as_slice())
         .arg(claim.deliveries_max)
-        .arg(limits::BATCH_BYTES_MAX)
+        .arg(bytes_max)
         .arg(millis(claim.lease))
         .arg(claim.attempts_max)
         .arg(limits::ATTEMPTS_KEPT_MAX)
@@ -115,6 +113,46 @@ pub(super) async fn claim(
         next_due_at: next.parse().ok().map(|next| session.to_ours(next)),
         dead,
     })
+}
+
+/// What a bucket has for a claim.
+pub(super) struct Seen {
+    /// What is due, the longest first, with since when: in the server's time, which all nodes tell alike,
+    /// and to the millisecond.
+    pub(super) due: Vec<(i64, DeliveryId)>,
+    /// When the next one is due, whether it is by now or not.
+    pub(super) next: Option<Timestamp>,
+    /// What is remembered of the worker's last claim.
+    pub(super) last_claim: Option<Vec<u8>>,
+}
+
+/// A member of a sorted set, and its score.
+type Scored = (Vec<u8>, i64);
+
+/// Looks what a claim could take, and takes nothing.
+pub(super) async fn look(session: &Session, claim: &Claim) -> Result<Seen, StoreError> {
+    let bucket = session.bucket();
+    let last = claim.deliveries_max.max(1) - 1;
+    let mut commands = redis::pipe();
+    commands.cmd("TIME");
+    commands.cmd("ZRANGE").arg(bucket.key("q", claim.handler.as_bytes())).arg(0).arg(last);
+    commands.arg("WITHSCORES");
+    commands.cmd("GET").arg(bucket.key("l", claim.worker.as_bytes()));
+    let ((seconds, micros), waiting, last_claim): ((i64, i64), Vec<Scored>, Option<Vec<u8>>) =
+        session.pipeline(&commands).await?;
+    let now = seconds * 1000 + micros / 1000;
+    let next = waiting.first().map(|(_, due)| session.to_ours(*due));
+    let due = waiting.into_iter().filter(|(_, due)| *due <= now);
+    let due = due.filter_map(|(id, due)| Some((due, delivery_id(&id)?)));
+    let due = due.take(claim.deliveries_max).collect();
+    Ok(Seen { due, next, last_claim })
+}
+
+/// Makes a bucket forget what the worker's last claim got in it.
+pub(super) async fn forget_last_claim(session: &Session, worker: Uuid) -> Result<(), StoreError> {
+    let mut command = redis::cmd("DEL");
+    command.arg(session.bucket().key("l", worker.as_bytes()));
+    session.query(&command).await
 }
 
 /// A word in place of an answer.
@@ -198,11 +236,10 @@ pub(super) fn delivery_id(bytes: &[u8]) -> Option<DeliveryId> {
 /// See [`Store::extend`](crate::store::Store::extend).
 pub(super) async fn extend(
     session: &Session,
-    bucket: &Bucket,
     leases: &[Lease],
     lease: Duration,
 ) -> Result<Vec<Hold>, StoreError> {
-    let mut call = Call::of(&scripts::EXTEND, bucket);
+    let mut call = Call::of(&scripts::EXTEND, session);
     call.arg(millis(lease));
     add_leases(&mut call, leases);
     let answers: Vec<Vec<u8>> = session.call(&call).await?;
@@ -210,12 +247,8 @@ pub(super) async fn extend(
 }
 
 /// See [`Store::release`](crate::store::Store::release).
-pub(super) async fn release(
-    session: &Session,
-    bucket: &Bucket,
-    release: &Release,
-) -> Result<(), StoreError> {
-    let mut call = Call::of(&scripts::RELEASE, bucket);
+pub(super) async fn release(session: &Session, release: &Release) -> Result<(), StoreError> {
+    let mut call = Call::of(&scripts::RELEASE, session);
     match release {
         Release::Leases(leases) => {
             call.arg("").arg("");

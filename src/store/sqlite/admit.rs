@@ -10,7 +10,7 @@ use crate::{
     event::{Digest, EventId, EventState, Identity, NewDelivery, NewEvent, ReplayGuard},
     limits,
     receipt::Admission,
-    store::StoreError,
+    store::{StoreError, mark::MarkKey},
 };
 
 impl Work<'_> {
@@ -36,7 +36,7 @@ impl Work<'_> {
             let why = format!("source {} holds enough already", new.source);
             return Ok(Err(StoreError::Full(why)));
         }
-        self.remember(new)?;
+        self.remember(new, resent)?;
         self.store(new, resent, held)?;
         if !held {
             self.route(new.id, &new.source, &new.deliveries, new.received_at)?;
@@ -60,16 +60,24 @@ impl Work<'_> {
     fn known(&self, new: &NewEvent) -> rusqlite::Result<Option<EventId>> {
         let Some(identity) = &new.named.identity else { return Ok(None) };
         let sql = "SELECT event FROM marks WHERE source = ?1 AND identity = ?2";
-        self.connection
+        let known = self
+            .connection
             .prepare_cached(sql)?
             .query_row(params![new.source, identity.as_str()], |row| codes::event_id(row, 0))
-            .optional()
+            .optional()?;
+        match known {
+            Some(known) => Ok(Some(known)),
+            None => self.carried(codes::MARK, || MarkKey::of_identity(&new.source, identity)),
+        }
     }
 
     fn is_resent(&self, new: &NewEvent) -> rusqlite::Result<bool> {
         let Some(digest) = &new.named.digest else { return Ok(false) };
         let sql = "SELECT 1 FROM digests WHERE source = ?1 AND digest = ?2";
-        self.connection.prepare_cached(sql)?.exists(params![new.source, digest.as_bytes()])
+        let known =
+            self.connection.prepare_cached(sql)?.exists(params![new.source, digest.as_bytes()])?;
+        let key = || MarkKey::of_digest(&new.source, digest);
+        Ok(known || self.carried(codes::DIGEST, key)?.is_some())
     }
 
     fn holds_enough(&mut self, source: &Arc<str>) -> rusqlite::Result<bool> {
@@ -100,18 +108,16 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn remember(&self, new: &NewEvent) -> rusqlite::Result<()> {
+    fn remember(&self, new: &NewEvent, resent: bool) -> rusqlite::Result<()> {
         if let Some(identity) = &new.named.identity {
             self.connection
-                .prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3, NULL)")?
+                .prepare_cached("INSERT INTO marks VALUES (?1, ?2, ?3, NULL, NULL)")?
                 .execute(params![new.source, identity.as_str(), new.id.as_bytes()])?;
         }
-        if let Some(digest) = &new.named.digest {
-            // The first one stays: it is what every later copy is a copy of.
+        // The first one stays: it is what every later copy is a copy of.
+        if let Some(digest) = new.named.digest.as_ref().filter(|_| !resent) {
             self.connection
-                .prepare_cached(
-                    "INSERT INTO digests VALUES (?1, ?2, ?3, NULL) ON CONFLICT DO NOTHING",
-                )?
+                .prepare_cached("INSERT INTO digests VALUES (?1, ?2, ?3, NULL)")?
                 .execute(params![new.source, digest.as_bytes(), new.id.as_bytes()])?;
         }
         Ok(())

@@ -9,6 +9,11 @@ use crate::{
     event::{EventId, EventState},
 };
 
+/// The kinds of what is carried from another store.
+pub(super) const MARK: i64 = 0;
+/// See [`MARK`].
+pub(super) const DIGEST: i64 = 1;
+
 /// The number of a delivery's state. The indexes of the queue are made for these.
 pub(super) fn of_state(state: State) -> i64 {
     match state {

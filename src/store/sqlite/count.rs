@@ -99,6 +99,11 @@ impl Change {
 
 /// The counters and gauges as they are committed.
 pub(super) fn stats(connection: &Connection) -> rusqlite::Result<Stats> {
+    Ok(Stats::summed(all(connection)?))
+}
+
+/// The same, one by one: by source and handler.
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<((String, String), Counts)>> {
     let mut select = connection.prepare_cached("SELECT * FROM counts")?;
     let rows = select.query_map([], |row| {
         let counts = Counts {
@@ -116,5 +121,5 @@ pub(super) fn stats(connection: &Connection) -> rusqlite::Result<Stats> {
         };
         Ok(((row.get("source")?, row.get("handler")?), counts))
     })?;
-    Ok(Stats::summed(rows.collect::<Result<Vec<_>, _>>()?))
+    rows.collect()
 }

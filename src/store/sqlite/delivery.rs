@@ -97,6 +97,16 @@ pub(super) fn find(connection: &Connection, id: DeliveryId) -> rusqlite::Result<
     connection.prepare_cached(&sql)?.query_row([id.as_bytes()], Kept::read).optional()
 }
 
+/// The deliveries of an event, oldest first.
+pub(super) fn of_event(connection: &Connection, event: EventId) -> rusqlite::Result<Vec<Kept>> {
+    let sql = format!(
+        "SELECT {} FROM deliveries INDEXED BY deliveries_of_event WHERE event = ?1 ORDER BY id",
+        Kept::COLUMNS
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    select.query_map([event.as_bytes()], Kept::read)?.collect()
+}
+
 impl Work<'_> {
     pub(super) fn delivery(&self, id: DeliveryId) -> rusqlite::Result<Option<Kept>> {
         find(self.connection, id)
@@ -106,8 +116,15 @@ impl Work<'_> {
         Ok(self.delivery(lease.delivery)?.filter(|kept| kept.is_held_by(lease)))
     }
 
-    /// Inserts a new delivery.
+    /// Inserts a new delivery, and counts it.
     pub(super) fn queue(&mut self, kept: &Kept) -> rusqlite::Result<()> {
+        self.insert_row(kept)?;
+        *self.counted.of_deliveries(&kept.source, &kept.handler).gauge(kept.state) += 1;
+        Ok(())
+    }
+
+    /// Inserts the row of a delivery that had no attempt yet.
+    pub(super) fn insert_row(&self, kept: &Kept) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "INSERT INTO deliveries VALUES
@@ -123,7 +140,6 @@ impl Work<'_> {
                 kept.leased_at.as_millis(),
                 kept.replay_of.as_ref().map(DeliveryId::as_bytes),
             ])?;
-        *self.counted.of_deliveries(&kept.source, &kept.handler).gauge(kept.state) += 1;
         Ok(())
     }
 

@@ -11,7 +11,11 @@ mod codes;
 mod count;
 mod delivery;
 mod error;
+mod export;
+mod generation;
+mod import;
 mod keyed;
+mod moving;
 mod prune;
 mod read;
 mod refusals;
@@ -32,12 +36,14 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 
 use self::{
+    generation::Riser,
     read::Readers,
     writer::{Answer, Call, Writer},
 };
 use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish, batch,
+    generation::Seen,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -73,6 +79,38 @@ impl SqliteStore {
     /// through a power cut there, [`Failed`](StoreError::Failed) when the file is something else,
     /// and [`Unavailable`](StoreError::Unavailable) when it cannot be opened at all.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Self::open_seen(path, Seen::in_memory(), clock)
+    }
+
+    /// The same, and looks whether the file is what it was: what was last seen of it is in `data_dir`.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`], and [`Forgotten`](StoreError::Forgotten) when an older copy or another
+    /// file is in its place.
+    pub fn open_in(
+        path: &Path,
+        data_dir: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        Self::open_seen(path, Seen::in_folder(data_dir, &generation::address(path))?, clock)
+    }
+
+    /// A person accepts that the file is not what it was. Says whether it had been seen before.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`]: nothing is accepted while another process has it open.
+    pub fn accept(path: &Path, data_dir: &Path, clock: Arc<dyn Clock>) -> Result<bool, StoreError> {
+        match Self::open_in(path, data_dir, Arc::clone(&clock)) {
+            Ok(_) => return Ok(false),
+            Err(StoreError::Forgotten(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let seen = Seen::in_folder(data_dir, &generation::address(path))?;
+        let was_known = seen.forget();
+        Self::open_seen(path, seen, clock).map(|_| was_known)
+    }
+
+    fn open_seen(path: &Path, seen: Arc<Seen>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         if let Some(folder) = path.parent() {
             // Payloads are nobody else's business.
             let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -85,9 +123,10 @@ impl SqliteStore {
         }
         let lock = lock(path)?;
         let connection = schema::open_writer(path)?;
+        let riser = Riser::meet(&connection, seen, clock.as_ref())?;
         let orphans = read::leases(&connection)?;
         keyed::void_leases(&connection)?;
-        let writer = Writer::start(connection, Arc::clone(&clock))?;
+        let writer = Writer::start(connection, riser, Arc::clone(&clock))?;
         Ok(Self { clock, readers: Readers::new(path.to_owned()), writer, orphans, _lock: lock })
     }
 

@@ -55,7 +55,7 @@ impl Work<'_> {
     fn forget(&mut self, id: EventId) -> rusqlite::Result<()> {
         self.forget_deliveries(id)?;
         for sql in [
-            "UPDATE marks SET expires_at = events.mark_until FROM events
+            "UPDATE marks SET expires_at = events.mark_until, digest = events.digest FROM events
              WHERE events.id = ?1 AND marks.source = events.source
                  AND marks.identity = events.identity AND marks.event = events.id",
             "UPDATE digests SET expires_at = events.mark_until FROM events
@@ -126,6 +126,7 @@ impl Work<'_> {
                  SELECT source, identity FROM marks INDEXED BY marks_expiring
                  WHERE expires_at IS NOT NULL AND expires_at < ?1 LIMIT ?2)",
         )?;
-        forget.execute(params![now.as_millis(), lot])
+        let gone = forget.execute(params![now.as_millis(), lot])?;
+        Ok(gone + self.forget_carried_marks(now, lot)?)
     }
 }

@@ -202,14 +202,6 @@ pub(super) fn record(
              FROM events WHERE id = ?1",
         )?
         .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?)))?;
-    let sql = format!(
-        "SELECT {} FROM deliveries INDEXED BY deliveries_of_event WHERE event = ?1 ORDER BY id",
-        Kept::COLUMNS
-    );
-    let mut select = connection.prepare_cached(&sql)?;
-    let deliveries = select
-        .query_map([id.as_bytes()], |row| Kept::read(row).map(shown))?
-        .collect::<Result<_, _>>()?;
     Ok(Some(EventRecord {
         row,
         event,
@@ -217,11 +209,15 @@ pub(super) fn record(
         identity,
         mark_until: mark_until.map(Timestamp::from_millis),
         duplicates: duplicates(connection, id)?,
-        deliveries,
+        deliveries: delivery::of_event(connection, id)?.into_iter().map(shown).collect(),
     }))
 }
 
-fn request(connection: &Connection, event: EventId) -> rusqlite::Result<Option<KeptRequest>> {
+/// The request that an event came in, where it held several.
+pub(super) fn request(
+    connection: &Connection,
+    event: EventId,
+) -> rusqlite::Result<Option<KeptRequest>> {
     connection
         .prepare_cached(
             "SELECT requests.id, requests.body
@@ -234,7 +230,8 @@ fn request(connection: &Connection, event: EventId) -> rusqlite::Result<Option<K
         .optional()
 }
 
-fn duplicates(connection: &Connection, id: EventId) -> rusqlite::Result<Vec<Duplicate>> {
+/// The duplicates of an event that are kept, newest first.
+pub(super) fn duplicates(connection: &Connection, id: EventId) -> rusqlite::Result<Vec<Duplicate>> {
     let mut select = connection.prepare_cached(
         "SELECT received_at, retry_marker FROM duplicates WHERE event = ?1 ORDER BY number DESC",
     )?;
@@ -306,7 +303,8 @@ pub(super) fn leases(connection: &Connection) -> rusqlite::Result<Vec<Lease>> {
     leases.collect()
 }
 
-fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<Event>> {
+/// The event itself.
+pub(super) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<Event>> {
     connection
         .prepare_cached(
             "SELECT events.id, source, event_id, event_type, received_at, resent, retry_marker,

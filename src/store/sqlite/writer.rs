@@ -7,10 +7,12 @@
 use std::{slice, sync::Arc, thread, time::Duration};
 
 use rusqlite::{Connection, params};
+use uuid::Uuid;
 
 use super::{
     count::Counted,
     error,
+    generation::Riser,
     keyed::{KeyedAnswer, KeyedCall},
 };
 use crate::{
@@ -22,6 +24,7 @@ use crate::{
     store::{
         Claimed, Granted, Hold, Prune, Readmission, Refused, Release, StoreError, Wish,
         batch::{self, Batches, Calls},
+        moving::{Record, Standing, Step},
     },
 };
 
@@ -39,6 +42,8 @@ pub(super) enum Call {
     NoteReadmitted(RefusalId, Readmission),
     Keyed(Box<KeyedCall>),
     Probe,
+    Step(Step),
+    Import(Uuid, Vec<Record>),
 }
 
 /// What it answers to each.
@@ -50,6 +55,7 @@ pub(super) enum Answer {
     Settled(Hold),
     Granted(Granted),
     Pruned(usize),
+    Standing(Standing),
     Keyed(KeyedAnswer),
     Done,
 }
@@ -63,9 +69,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread on this connection.
-    pub(super) fn start(connection: Connection, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        riser: Riser,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
         let (calls, batches) = batch::queue();
-        let work = move || write(&connection, clock.as_ref(), batches);
+        let work = move || write(&connection, riser, clock.as_ref(), batches);
         let thread = thread::Builder::new()
             .name("hookonce-sqlite".to_owned())
             .spawn(work)
@@ -94,6 +104,7 @@ impl Drop for Writer {
 
 fn write(
     connection: &Connection,
+    mut riser: Riser,
     clock: &dyn Clock,
     mut batches: Batches<Call, Result<Answer, StoreError>>,
 ) {
@@ -104,6 +115,7 @@ fn write(
         for (reply, answer) in replies.into_iter().zip(answers) {
             reply.send(answer);
         }
+        riser.rise_in_time(connection, clock);
     }
 }
 
@@ -141,12 +153,11 @@ fn together(
 ) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
     roll_back(connection)?;
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let mut work = Work { connection, clock, counted: Counted::default() };
-    let answers = calls
-        .iter()
-        .map(|call| work.run(call))
-        .collect::<rusqlite::Result<Vec<_>>>()
-        .and_then(|answers| work.counted.write(connection).map(|()| answers));
+    let answers = Work::of(connection, clock).and_then(|mut work| {
+        let answers: Vec<_> = calls.iter().map(|call| work.run(call)).collect::<Result<_, _>>()?;
+        work.counted.write(connection)?;
+        Ok(answers)
+    });
     let answers = match answers {
         Ok(answers) => answers,
         Err(error) => {
@@ -183,10 +194,16 @@ pub(super) struct Work<'a> {
     pub(super) connection: &'a Connection,
     pub(super) clock: &'a dyn Clock,
     pub(super) counted: Counted,
+    pub(super) standing: Standing,
+    /// Whether there are marks that came from another store.
+    pub(super) has_carried_marks: bool,
 }
 
 impl Work<'_> {
     fn run(&mut self, call: &Call) -> rusqlite::Result<Result<Answer, StoreError>> {
+        if let Err(moving) = self.allows(call) {
+            return Ok(Err(moving));
+        }
         Ok(match call {
             Call::Admit(event, not_after) => self.admit(event, *not_after)?.map(Answer::Admitted),
             Call::Claim(claim, not_after) => self.claim(claim, *not_after)?.map(Answer::Claimed),
@@ -211,7 +228,24 @@ impl Work<'_> {
                 self.probe()?;
                 Ok(Answer::Done)
             }
+            Call::Step(step) => self.step(step)?.map(Answer::Standing),
+            Call::Import(copy, records) => self.import(*copy, records)?.map(|()| Answer::Done),
         })
+    }
+
+    /// While the store moves house only what runs may end, and later not even that.
+    fn allows(&self, call: &Call) -> Result<(), StoreError> {
+        let may = match call {
+            Call::Step(_) | Call::Import(..) => true,
+            Call::Extend(..) | Call::Settle(_) | Call::Release(_) => self.standing.lets_end(),
+            Call::Keyed(keyed) if keyed.ends() => self.standing.lets_end(),
+            Call::Keyed(_) => false,
+            Call::KeepRefusals(_) | Call::NoteReadmitted(..) => false,
+            Call::Admit(..) | Call::Claim(..) | Call::Wish(..) | Call::Prune(_) | Call::Probe => {
+                false
+            }
+        };
+        if may { Ok(()) } else { self.standing.refusal().map_or(Ok(()), Err) }
     }
 
     /// The time, unless it is past `not_after`.

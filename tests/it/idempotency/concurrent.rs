@@ -13,7 +13,7 @@ use super::{
     setup,
     upstream::{Upstream, ok},
 };
-use crate::{redis_server::RedisServer, support::alone};
+use crate::{postgres_server::PostgresServer, redis_server::RedisServer, support::alone};
 
 const AT_ONCE: usize = 1000;
 const KEYS: usize = 100;
@@ -30,10 +30,21 @@ async fn a_thousand_at_once_run_once_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_at_once_run_once_over_two_processes_on_redis() {
     let _alone = alone().await;
-    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let redis = RedisServer::start();
+    over_two_processes(&redis.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_at_once_run_once_over_two_processes_on_postgres() {
+    let _alone = alone().await;
+    let postgres = PostgresServer::start(&[]);
+    over_two_processes(&postgres.database()).await;
+}
+
+async fn over_two_processes(store: &str) {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let upstream = Upstream::start(|request, _| ok(request.header("idempotency-key"))).await;
-    let start = |at: usize| setup(folders[at].path(), &redis.url(), upstream.port, "");
+    let start = |at: usize| setup(folders[at].path(), store, upstream.port, "");
     let (one, other) = (start(0).start().await, start(1).start().await);
     flood(&[one.port, other.port], &upstream).await;
 }

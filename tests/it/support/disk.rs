@@ -3,7 +3,7 @@
 //! What a program has written and not synced lies in the page cache of the mounted file system, and
 //! not in the file. A copy of the file is therefore what a power cut would have left behind.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 
@@ -27,6 +27,10 @@ impl Disk {
         std::fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
         run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
         disk.mount();
+        // Some servers refuse to run as root.
+        for folder in [disk.folder.path().to_owned(), disk.path()] {
+            std::fs::set_permissions(folder, Permissions::from_mode(0o777)).unwrap();
+        }
         Some(disk)
     }
 

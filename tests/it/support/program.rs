@@ -46,6 +46,11 @@ impl Setup {
         self.folder.join("data")
     }
 
+    /// Its configuration file, which is there once the program was started.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder.join(format!("hookonce-{}.toml", self.port))
+    }
+
     /// Runs another command beside the running program, with the same configuration.
     pub(crate) fn command(&self, program: &Program, arguments: &[&str]) -> std::process::Output {
         Command::new(env!("CARGO_BIN_EXE_hookonce"))
@@ -71,7 +76,7 @@ impl Setup {
             "[server]\nlisten = \"127.0.0.1:{port}\"\nadmin_listen = \"127.0.0.1:{admin_port}\"\ndata_dir = {data_dir:?}\n{}",
             self.config
         );
-        let file = self.folder.join(format!("hookonce-{port}.toml"));
+        let file = self.config_file();
         fs::write(&file, config).unwrap();
         let log =
             fs::File::options().create(true).append(true).open(self.folder.join("log")).unwrap();

@@ -1,5 +1,6 @@
 //! Keyed requests: each verb is one more call in the writer's queue, and reading is beside it.
 
+mod copy;
 mod read;
 mod verbs;
 
@@ -8,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-pub(super) use self::verbs::void_leases;
+pub(super) use self::{copy::export, verbs::void_leases};
 use super::{
     CALL_BYTES, SqliteStore, mixed_up,
     writer::{Answer, Call},
@@ -40,6 +41,19 @@ pub(super) enum KeyedCall {
     Abandon { key: KeyId, owner: Uuid },
     MarkUnknown { key: KeyId, owner: Uuid, note: String },
     Resolve { key: KeyId, resolution: Resolution, not_after: Timestamp },
+}
+
+impl KeyedCall {
+    /// Whether it only lets end what was begun.
+    pub(super) fn ends(&self) -> bool {
+        match self {
+            Self::Extend { .. }
+            | Self::Complete { .. }
+            | Self::Abandon { .. }
+            | Self::MarkUnknown { .. } => true,
+            Self::Begin(..) | Self::Resolve { .. } => false,
+        }
+    }
 }
 
 /// What it answers.

@@ -182,7 +182,7 @@ impl Work<'_> {
         Ok(Ok(match (kept.state, resolution) {
             (KeyState::InProgress, _) => Resolved::InProgress,
             (KeyState::Completed, Resolution::Complete { response, .. })
-                if self.response(kept.number)? == *response =>
+                if self::response(self.connection, kept.number)? == *response =>
             {
                 Resolved::Done
             }
@@ -281,10 +281,7 @@ impl Work<'_> {
         response: &SavedResponse,
         (completed_at, expires_at): (Timestamp, Timestamp),
     ) -> rusqlite::Result<()> {
-        let (headers, body) = (response.headers.to_lines(), response.body.as_ref());
-        self.connection
-            .prepare_cached("INSERT INTO saved_responses VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![number, response.status, headers, body])?;
+        self.save_response(number, response)?;
         let sql = "UPDATE keyed SET owner = ?2, stage = ?3, completed_at = ?4, expires_at = ?5
              WHERE number = ?1";
         self.connection.prepare_cached(sql)?.execute(params![
@@ -297,6 +294,19 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Writes the bytes of an answer down.
+    pub(super) fn save_response(
+        &self,
+        number: i64,
+        response: &SavedResponse,
+    ) -> rusqlite::Result<()> {
+        let (headers, body) = (response.headers.to_lines(), response.body.as_ref());
+        self.connection
+            .prepare_cached("INSERT INTO saved_responses VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![number, response.status, headers, body])?;
+        Ok(())
+    }
+
     /// What a completed key answers, counted as a replay.
     fn saved(&self, number: i64) -> rusqlite::Result<Begun> {
         let sql = "UPDATE keyed SET replays = replays + 1 WHERE number = ?1
@@ -305,17 +315,10 @@ impl Work<'_> {
             .connection
             .prepare_cached(sql)?
             .query_row([number], |row| Ok((codes::time(row, 0)?, codes::time(row, 1)?)))?;
-        Ok(Begun::Completed { response: self.response(number)?, completed_at, expires_at })
-    }
-
-    fn response(&self, number: i64) -> rusqlite::Result<SavedResponse> {
-        let sql = "SELECT status, headers, body FROM saved_responses WHERE number = ?1";
-        self.connection.prepare_cached(sql)?.query_row([number], |row| {
-            Ok(SavedResponse {
-                status: row.get(0)?,
-                headers: Headers::from_lines(row.get_ref(1)?.as_blob()?),
-                body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
-            })
+        Ok(Begun::Completed {
+            response: response(self.connection, number)?,
+            completed_at,
+            expires_at,
         })
     }
 
@@ -336,4 +339,16 @@ impl Kept {
             && self.fingerprint == begin.fingerprint
             && self.state == KeyState::InProgress
     }
+}
+
+/// The answer of a completed key.
+pub(super) fn response(connection: &Connection, number: i64) -> rusqlite::Result<SavedResponse> {
+    let sql = "SELECT status, headers, body FROM saved_responses WHERE number = ?1";
+    connection.prepare_cached(sql)?.query_row([number], |row| {
+        Ok(SavedResponse {
+            status: row.get(0)?,
+            headers: Headers::from_lines(row.get_ref(1)?.as_blob()?),
+            body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+        })
+    })
 }

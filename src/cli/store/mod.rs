@@ -1,0 +1,47 @@
+//! `hookonce store`: what is done to a store as a whole.
+
+mod accept;
+mod copy;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::Everywhere;
+
+/// See to the store itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Store {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Move everything into another store, so that no retry runs twice
+    ///
+    /// From the first moment on the source answers 503, and what runs may end. Then everything is copied and
+    /// compared, and the target opens. Killed at any instant, it goes on when the same command is run again;
+    /// until the target opens, `--call-off` gives the source back.
+    ///
+    /// An SQLite store is held by the server that uses it: stop that one first. Servers on a shared store may
+    /// run on, and answer 503 until they are started with the new store.
+    Copy(copy::Copy),
+    /// Go on with a store that has lost what it held
+    ///
+    /// After FLUSHALL, a lost node or an old backup the store is not what it was, and every event is answered
+    /// 503: what it has forgotten would be run again. Bring the data back, or accept the loss with this
+    /// command. Run it with the configuration, and on the machine, of one of the servers: it knows there
+    /// what was last seen. On a shared store all running servers follow by themselves; on SQLite stop the
+    /// server first.
+    Accept(accept::Accept),
+}
+
+impl Store {
+    pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
+        match &self.what {
+            What::Copy(copy) => copy.run(everywhere).await,
+            What::Accept(accept) => accept.run(everywhere).await,
+        }
+    }
+}
