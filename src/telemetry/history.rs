@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn it_keeps_a_day_and_no_more() {
         let history = History::default();
-        for second in 0..=limits::HISTORY_POINTS_MAX as i64 {
+        for second in 0..=i64::try_from(limits::HISTORY_POINTS_MAX).unwrap() {
             history.note(Timestamp::from_seconds(second), Totals::default(), None);
         }
         let points = history.since(Timestamp::from_seconds(-1));

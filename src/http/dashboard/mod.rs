@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn time_is_told_in_its_largest_unit() {
         let frame = Frame { now: Timestamp::from_seconds(100_000), ..Frame::bare() };
-        let ago = |seconds| frame.ago(&Timestamp::from_seconds(100_000 - seconds));
+        let ago = |seconds: i64| frame.ago(&Timestamp::from_seconds(100_000 - seconds));
         assert_eq!(ago(0), "now");
         assert_eq!(ago(59), "59 s ago");
         assert_eq!(ago(3599), "59 min ago");
