@@ -31,7 +31,7 @@ pub(crate) async fn who_waits_longest_is_known(bench: Bench) {
     let since = async || bench.store.waiting_since("billing").await.expect("the store reads");
     assert_eq!(since().await, None);
     for number in 0..3 {
-        bench.admit(&bench.event(&format!("evt_{number}"))).await;
+        bench.admit(&bench.routed_to(&format!("evt_{number}"), &["billing"])).await;
     }
     let all = DeliveryFilter { limit: 10, ..DeliveryFilter::default() };
     let page = bench.store.deliveries(&all).await.expect("the store reads");
