@@ -68,6 +68,8 @@ async fn what_a_sender_writes_stays_text_on_every_page() {
     browser.open(&page(&program, "/tail")).await;
     browser.wait_for("live").await;
     let again = body.replacen("\"id\":\"", "\"id\":\"another", 1);
+    // A new connection: the server has closed the first one, which nobody used for long.
+    let mut connection = Connection::to(setup.port);
     connection.send(&sender.signed(&again, &headers)).await.unwrap();
     browser.wait_for("attempt 1").await;
     check(&browser, "/tail").await;
