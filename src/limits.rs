@@ -105,6 +105,16 @@ pub const EXTENSIONS_PER_LEASE: u32 = 3;
 /// How often a worker looks for due work when nothing wakes it.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often it is looked for what people have said about handlers: a pause that was told to one
+/// process is followed by the others so soon.
+pub const CONTROLS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most that a rate may ask for.
+pub const RATE_COUNT_MAX: u32 = 1_000_000;
+
+/// How much of a handler's rate may be saved up while nothing is due.
+pub const RATE_SAVED_MAX: Duration = Duration::from_millis(100);
+
 /// How long one attempt may take, unless the handler says otherwise.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 

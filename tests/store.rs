@@ -23,6 +23,7 @@ mod store {
     pub(crate) mod claim;
     #[cfg(feature = "redis")]
     mod cluster;
+    pub(crate) mod control;
     pub(crate) mod key_model;
     pub(crate) mod keys;
     pub(crate) mod model;
@@ -159,6 +160,9 @@ conformance! {
         a_late_claim_does_nothing
         a_late_claim_that_was_done_before_answers_as_it_did
         workers_at_once_share_nothing
+    }
+    control {
+        what_was_said_of_a_handler_last_holds
     }
     settle {
         an_extended_lease_lives_on

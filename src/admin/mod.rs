@@ -1,6 +1,7 @@
 //! What a person may see and ask for. The admin API answers with this, and so do the commands that
 //! open the store themselves when no server runs: one shape, whoever asks.
 
+mod handlers;
 pub mod keys;
 mod overview;
 mod redrives;
@@ -22,12 +23,14 @@ use crate::{
     handler::is_credential,
     limits,
     request::Headers,
+    setup::{NotReloaded, Reload, Reloaded},
     source::Source,
     store::{
         DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError, Which, Wish,
     },
 };
 
+pub use self::handlers::{HandlerList, HandlerView};
 pub use self::overview::{Overview, note_history};
 pub use self::redrives::{RedriveProgress, RedriveState, SlowRedrive};
 pub use self::refusals::{
@@ -40,6 +43,8 @@ pub struct Admin {
     /// The app.
     pub app: Arc<App>,
     redrives: Redrives,
+    /// Loads its configuration again, where it runs by a file.
+    pub reload: Option<Arc<dyn Reload>>,
 }
 
 /// Why a person did not get what they asked for.
@@ -51,6 +56,9 @@ pub enum AdminError {
     /// The question makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// There is a mistake in the configuration.
+    #[error(transparent)]
+    NotReloaded(#[from] NotReloaded),
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -205,8 +213,8 @@ pub struct Readiness {
 
 impl Admin {
     /// Somebody who answers about this app.
-    pub fn new(app: Arc<App>) -> Self {
-        Self { app, redrives: Redrives::default() }
+    pub fn new(app: Arc<App>, reload: Option<Arc<dyn Reload>>) -> Self {
+        Self { app, redrives: Redrives::default(), reload }
     }
 
     /// The counters and gauges.
@@ -318,6 +326,12 @@ impl Admin {
         self.grant(Wish::Kill { which }, "these deliveries").await
     }
 
+    /// Loads the configuration again. A mistake in it leaves everything as it is.
+    pub fn reload(&self) -> Result<Reloaded, AdminError> {
+        let none = || AdminError::Invalid("this server does not run by a file".to_owned());
+        Ok(self.reload.as_ref().ok_or_else(none)?.reload()?)
+    }
+
     /// Whether requests can be accepted, and what a person should look at.
     pub async fn readiness(&self) -> Readiness {
         let ready = tokio::time::timeout(limits::ANSWER_DEADLINE, self.app.store.ready()).await;
@@ -328,6 +342,7 @@ impl Admin {
         };
         let mut warnings = self.sources_in_shadow_mode();
         warnings.extend(self.silent_sources());
+        warnings.extend(self.paused_handlers());
         if error.is_none() {
             warnings.extend(self.warnings().await);
         }
@@ -336,7 +351,8 @@ impl Admin {
     }
 
     fn sources_in_shadow_mode(&self) -> Vec<String> {
-        let sources = self.app.sources.values().filter(|source| source.is_in_shadow_mode());
+        let setup = self.app.setup();
+        let sources = setup.sources.values().filter(|source| source.is_in_shadow_mode());
         let warning = |source: &Arc<Source>| {
             format!(
                 "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
@@ -347,13 +363,25 @@ impl Admin {
         sources.map(warning).collect()
     }
 
+    fn paused_handlers(&self) -> Vec<String> {
+        let setup = self.app.setup();
+        let paused = setup.handlers.keys().filter(|name| setup.control(name).paused);
+        let warning = |name: &Arc<str>| {
+            format!(
+                "handler `{name}` is paused, and its events wait: `hookonce handlers resume {name}`"
+            )
+        };
+        paused.map(warning).collect()
+    }
+
     /// Work that nobody does: its handler was renamed or taken out of the configuration.
     pub async fn warnings(&self) -> Vec<String> {
         let stats = tokio::time::timeout(limits::ANSWER_DEADLINE, self.app.store.stats()).await;
         let Ok(Ok(stats)) = stats else { return Vec::new() };
+        let setup = self.app.setup();
         let left = |(name, counts): (&String, &crate::store::Counts)| {
             let waiting = counts.queued + counts.leased;
-            let known = self.app.handlers.contains_key(name.as_str());
+            let known = setup.handlers.contains_key(name.as_str());
             (waiting > 0 && !known).then(|| {
                 format!(
                     "{waiting} deliveries wait for handler `{name}`, which is not configured: add it again, \
@@ -363,7 +391,7 @@ impl Admin {
         };
         let handlers = stats.handlers.iter().filter_map(left);
         let gone = |(name, counts): (&String, &crate::store::Counts)| {
-            let known = self.app.sources.contains_key(name.as_str());
+            let known = setup.sources.contains_key(name.as_str());
             let waiting = counts.queued + counts.leased + counts.held_now;
             (waiting > 0 && !known).then(|| {
                 format!("{waiting} deliveries or held events are of source `{name}`, which is not configured any more; they are handled all the same")
@@ -380,7 +408,7 @@ impl Admin {
         let not_after = self.app.clock.now().plus(WISH_DEADLINE);
         match self.app.store.wish(&wish, not_after).await? {
             Granted::Deliveries(deliveries) => {
-                for handler in self.app.handlers.keys() {
+                for handler in self.app.setup().handlers.keys() {
                     self.app.wake_handler(handler);
                 }
                 Ok(Changed { deliveries })
@@ -392,7 +420,8 @@ impl Admin {
     }
 
     fn handlers_wanting(&self, record: &EventRecord) -> Vec<Arc<str>> {
-        let source: Option<&Arc<Source>> = self.app.sources.get(&record.row.source);
+        let setup = self.app.setup();
+        let source: Option<&Arc<Source>> = setup.sources.get(&record.row.source);
         let routes = source.map(|source| source.routes.as_slice()).unwrap_or_default();
         routes
             .iter()
@@ -402,7 +431,8 @@ impl Admin {
     }
 
     fn known_handler(&self, name: &str) -> Result<Arc<str>, AdminError> {
-        let known = self.app.handlers.get_key_value(name).map(|(known, _)| Arc::clone(known));
+        let setup = self.app.setup();
+        let known = setup.handlers.get_key_value(name).map(|(known, _)| Arc::clone(known));
         known.ok_or_else(|| AdminError::Invalid(format!("there is no handler `{name}`")))
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) async fn run(self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let client = Asker::server(everywhere).await?;
+        let client = Asker::server(everywhere)?;
         let output = everywhere.output();
         let named = [("source", &self.source), ("handler", &self.handler)];
         let query: Vec<_> =

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{
         Attempt, AttemptOutcome, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State,
         Verdict,
@@ -205,6 +206,15 @@ impl Store for MemoryStore {
         tables.refusals.prune(prune.held_before);
         Ok(tables.prune(prune) + self.keys.prune(prune.now, prune.lot))
     }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        self.lock().controls.entry(Arc::from(handler)).or_default().set(setting);
+        Ok(())
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        Ok(self.lock().controls.clone())
+    }
 }
 
 #[async_trait]
@@ -236,6 +246,7 @@ impl Refusals for MemoryStore {
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
+    controls: Controls,
     pub(super) events: BTreeMap<EventId, KeptEvent>,
     pub(super) deliveries: BTreeMap<DeliveryId, KeptDelivery>,
     pub(super) marks: BTreeMap<(Arc<str>, Identity), Mark>,

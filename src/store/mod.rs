@@ -42,6 +42,7 @@ pub use self::stats::{CacheCounts, Counts, Stats};
 use self::{keys::Keys, moving::Moving};
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
     event::{Duplicate, Event, EventId, EventState, KeptRequest, NewDelivery, NewEvent},
     receipt::Admission,
@@ -79,7 +80,7 @@ pub async fn connect(
         ) => Ok(Arc::new(redis::RedisStore::connect(url, durability, data_dir, clock).await?)),
         #[cfg(feature = "postgres")]
         ("postgres" | "postgresql", _) => {
-            Ok(Arc::new(postgres::PostgresStore::connect(url, clock).await?))
+            Ok(Arc::new(postgres::PostgresStore::connect(url, data_dir, clock).await?))
         }
         (scheme, _) => Err(StoreError::Failed(format!(
             "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…`, `postgres://…` or `memory:`"
@@ -276,6 +277,13 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// A mark outlives its event until its window is over; a kept request goes with its last event.
     /// Completed keys whose retention is over go too. Says how many events, marks and keys went.
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError>;
+
+    /// Keeps what a person says about a handler, configured or not, until something else is said of the
+    /// same thing.
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError>;
+
+    /// All that was said and holds.
+    async fn controls(&self) -> Result<Controls, StoreError>;
 }
 
 /// What a claim got.

@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use crate::{
+    control::Controls,
     delivery::State,
     key::KeyState,
     store::{CacheCounts, Stats, keys::KeyCounts},
@@ -31,6 +32,8 @@ pub struct Metrics {
     attempt_seconds: HistogramVec,
     keys: IntCounterVec,
     key_calls: IntCounterVec,
+    reloads: IntCounterVec,
+    handler_paused: IntGaugeVec,
     keys_now: IntGaugeVec,
 }
 
@@ -111,6 +114,18 @@ impl Default for Metrics {
                 "hookonce_key_calls_total",
                 "Calls under a key by what was written down about them.",
                 &["api", "outcome"],
+            ),
+            reloads: counter(
+                "hookonce_reloads_total",
+                "Reloads of the configuration by what came of them.",
+                &["outcome"],
+            ),
+            handler_paused: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("hookonce_handler_paused", "1 while a handler is paused."),
+                    &["handler"],
+                ),
             ),
             keys_now: register(
                 &registry,
@@ -214,6 +229,20 @@ impl Metrics {
             requests: counted(requests, "source", "status"),
             attempts: counted(attempts, "handler", "outcome"),
             acks,
+        }
+    }
+
+    /// The configuration was loaded again: whether it was put in place.
+    pub fn reloaded(&self, is_in_place: bool) {
+        let outcome = if is_in_place { "applied" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
+    }
+
+    /// These handlers are paused now, and no others.
+    pub fn handlers_paused(&self, controls: &Controls) {
+        self.handler_paused.reset();
+        for (handler, _) in controls.iter().filter(|(_, control)| control.paused) {
+            self.handler_paused.with_label_values(&[handler]).set(1);
         }
     }
 

@@ -106,7 +106,7 @@ impl PostgresServer {
             DECLARE name text;
             BEGIN
                 FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'hookonce'
-                        AND tablename NOT IN ('schema_version', 'probe') LOOP
+                        AND tablename NOT IN ('schema_version', 'generations', 'probe') LOOP
                     EXECUTE format('DELETE FROM hookonce.%I', name);
                 END LOOP;
             END $$";

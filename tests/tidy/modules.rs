@@ -8,17 +8,22 @@ use crate::project::{self, File};
 /// own and nothing else. The nouns may use each other, being one picture.
 const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "seal", "secret"],
-    &["delivery", "event", "id", "key", "receipt", "refusal", "request", "retry", "shutdown"], // the nouns
+    &[
+        "control", "delivery", "event", "id", "key", "rate", "receipt", "refusal", "request",
+        "retry", "shutdown",
+    ], // the nouns
     &["handed_over", "handler", "provider", "store"], // the seams
     &["api", "errands", "keyring", "leases", "schedule", "telemetry"],
     &["source"],
-    &["refusal_log"],
+    &["refusal_log", "setup"],
     &["app"],
-    &["receive", "work", "idempotency", "outbound", "prune"], // the paths
+    &["receive", "work", "idempotency", "outbound", "controls", "prune"], // the paths
     &["doctor"],
     &["admin"], // what people ask for
     &["catalogue", "config", "fixture", "http", "verify"],
+    &["configured"],
     &["hookonce"],
+    &["reload"],
     &["lib"],
 ];
 

@@ -278,6 +278,13 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "handlers.NAME",
+        "rate",
+        Kind::Rate,
+        Fallback::Unset,
+        "How often attempts may begin in this process. What is too much stays queued, and uses no attempt up.",
+    ),
+    key(
+        "handlers.NAME",
         "retry",
         Kind::Table,
         Fallback::Told("see below"),

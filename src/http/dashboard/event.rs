@@ -86,7 +86,7 @@ pub(super) async fn page(
     match look(&admin, &id).await {
         Ok(event) => {
             let body = shown(&event);
-            let handlers = admin.app.handlers.keys().map(ToString::to_string).collect();
+            let handlers = admin.app.setup().handlers.keys().map(ToString::to_string).collect();
             made(StatusCode::OK, &EventPage { frame, event, body, handlers, done: done.text() })
         }
         Err(error) => not_told(frame, &error),

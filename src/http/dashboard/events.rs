@@ -71,7 +71,7 @@ pub(super) async fn page(admin: Asked, caller: Caller, search: web::Query<Search
         }
     };
     let older = found.next.map(|next| search.link(next));
-    let sources = admin.app.sources.keys().map(ToString::to_string).collect();
+    let sources = admin.app.setup().sources.keys().map(ToString::to_string).collect();
     let events = found.events;
     made(status, &EventsPage { frame, search, sources, events, older, problem })
 }

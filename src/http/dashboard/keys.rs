@@ -76,7 +76,7 @@ pub(super) async fn page(admin: Asked, caller: Caller, filter: web::Query<Filter
     let query = KeyQuery { api: api.clone(), state, before, limit: None };
     match (admin.keys(query).await, admin.key_counts().await) {
         (Ok(KeyPage { keys, next: older }), Ok(counts)) => {
-            let apis = admin.app.apis.keys().map(ToString::to_string).collect();
+            let apis = admin.app.setup().apis.keys().map(ToString::to_string).collect();
             made(StatusCode::OK, &KeysPage { frame, api, state, apis, counts, keys, older })
         }
         (Err(error), _) | (_, Err(error)) => not_told(frame, &error),

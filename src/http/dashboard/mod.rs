@@ -174,7 +174,9 @@ struct ProblemPage {
 fn not_told(frame: Frame, error: &AdminError) -> HttpResponse {
     let (status, title) = match error {
         AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "Not found"),
-        AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "That does not work"),
+        AdminError::Invalid(_) | AdminError::NotReloaded(_) => {
+            (StatusCode::BAD_REQUEST, "That does not work")
+        }
         AdminError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "The store does not answer"),
     };
     page(status, &ProblemPage { frame, title, problem: error.to_string() })

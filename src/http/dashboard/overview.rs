@@ -140,7 +140,8 @@ fn source_rows(admin: &Admin, stats: &Stats, totals: &Totals) -> Vec<SourceRow> 
             refused: counted(totals, Some(name), "refused"),
         }
     };
-    let mut rows: Vec<SourceRow> = admin.app.sources.iter().map(row).collect();
+    let setup = admin.app.setup();
+    let mut rows: Vec<SourceRow> = setup.sources.iter().map(row).collect();
     // With a source for every provider, those that nobody uses would bury the others.
     let is_used = |row: &SourceRow| row.counts != Counts::default() || row.refused > 0;
     if rows.len() > SOURCES_SHOWN_UNUSED {
@@ -158,13 +159,14 @@ fn handler_rows(
     totals: &Totals,
     waiting_since: &BTreeMap<String, Timestamp>,
 ) -> Vec<HandlerRow> {
-    let known = admin.app.handlers.keys().map(ToString::to_string);
+    let setup = admin.app.setup();
+    let known = setup.handlers.keys().map(ToString::to_string);
     let mut names: Vec<String> = known.chain(stats.handlers.keys().cloned()).collect();
     names.sort();
     names.dedup();
     let row = |name: String| HandlerRow {
         waiting_since: waiting_since.get(&name).copied(),
-        is_configured: admin.app.handlers.contains_key(name.as_str()),
+        is_configured: setup.handlers.contains_key(name.as_str()),
         counts: stats.handlers.get(&name).copied().unwrap_or_default(),
         failed: ["failed", "rejected", "died"]
             .iter()

@@ -48,7 +48,7 @@ pub(super) async fn page(admin: Asked, caller: Caller, filter: web::Query<Filter
     let query = RefusalQuery { source: source.clone(), before, ..RefusalQuery::default() };
     match admin.refusals(query).await {
         Ok(RefusalPage { refusals, next: older }) => {
-            let sources = admin.app.sources.keys().map(ToString::to_string).collect();
+            let sources = admin.app.setup().sources.keys().map(ToString::to_string).collect();
             made(StatusCode::OK, &RefusalsPage { frame, source, sources, refusals, older })
         }
         Err(error) => not_told(frame, &error),

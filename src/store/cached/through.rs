@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::CachedStore;
 use crate::{
     clock::Timestamp,
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     key::{KeyId, KeyRecord, SavedResponse},
@@ -103,6 +104,14 @@ impl Store for CachedStore {
 
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         self.store.prune(prune).await
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        self.store.control(handler, setting).await
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        self.store.controls().await
     }
 }
 

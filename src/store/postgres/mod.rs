@@ -13,9 +13,11 @@ mod check;
 mod claim;
 mod codes;
 mod connection;
+mod control;
 mod count;
 mod delivery;
 mod error;
+mod generation;
 mod keyed;
 mod mark;
 mod moving;
@@ -31,6 +33,7 @@ mod wish;
 
 use std::{
     fmt,
+    path::Path,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -52,9 +55,11 @@ use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish,
     batch::{self, Calls},
+    generation::Seen,
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     limits,
@@ -95,14 +100,24 @@ impl PostgresStore {
     /// made where there is none.
     ///
     /// A server that cannot be reached is no error here: calls answer [`StoreError::Unavailable`]
-    /// until it is there.
+    /// until it is there. Neither is a database that has lost what it held: see [`Store::accept`]. What
+    /// was last seen of it is kept in `data_dir`, or as long as this lives.
     ///
     /// # Errors
     /// [`StoreError::Weak`] when the server does not keep a yes, with all that is to be changed;
     /// [`StoreError::Newer`]; [`StoreError::Failed`] when the URL is none, the server refuses us, or the
     /// schema is to be migrated first.
-    pub async fn connect(url: &str, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let way = Way::new(Target::parse(url)?, clock);
+    pub async fn connect(
+        url: &str,
+        data_dir: Option<&Path>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let target = Target::parse(url)?;
+        let seen = match data_dir {
+            Some(folder) => Seen::in_folder(folder, &target.address())?,
+            None => Seen::in_memory(),
+        };
+        let way = Way::new(target, seen, clock);
         let (admissions, admit_batches) = batch::queue();
         let (settlements, settle_batches) = batch::queue();
         let (keyed, keyed_batches) = batch::queue();
@@ -119,8 +134,12 @@ impl PostgresStore {
         // Making the tables may take longer than a call may.
         match probe(&store.chores).await {
             Ok(()) => {}
-            Err(StoreError::Unavailable(problem) | StoreError::Full(problem)) => {
-                tracing::warn!(problem, "the store is not there yet; it is used as soon as it is");
+            Err(
+                problem @ (StoreError::Unavailable(_)
+                | StoreError::Full(_)
+                | StoreError::Forgotten(_)),
+            ) => {
+                tracing::warn!(%problem, "the store cannot be used yet; it is used as soon as it can");
             }
             Err(error) => return Err(error),
         }
@@ -175,9 +194,10 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
         count::STATEMENTS,
         wish::STATEMENTS,
         refusals::STATEMENTS,
+        control::STATEMENTS,
         prune::STATEMENTS,
     ];
-    Lane::new(way, patience, &statements)
+    Lane::new(way, patience, &statements).rising()
 }
 
 fn reading_lane(way: &Way) -> Lane {
@@ -185,6 +205,7 @@ fn reading_lane(way: &Way) -> Lane {
         connection::STATEMENTS,
         read::STATEMENTS,
         refusals::READING_STATEMENTS,
+        control::READING_STATEMENTS,
         keyed::READING_STATEMENTS,
     ];
     Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
@@ -249,6 +270,10 @@ impl Store for PostgresStore {
         turn.end(released).await
     }
 
+    async fn accept(&self) -> Result<usize, StoreError> {
+        self.chores.accept().await.map(usize::from)
+    }
+
     async fn orphans(&self) -> Result<Vec<Leased>, StoreError> {
         Ok(Vec::new())
     }
@@ -301,6 +326,18 @@ impl Store for PostgresStore {
         let turn = self.chores.turn().await?;
         let pruned = prune::prune(&turn, prune).await;
         turn.end(pruned).await
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        let turn = self.chores.turn().await?;
+        let set = control::set(&turn, handler, setting).await;
+        turn.end(set).await
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        let turn = self.reading.turn().await?;
+        let controls = control::all(&turn).await;
+        turn.end(controls).await
     }
 }
 

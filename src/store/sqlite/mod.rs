@@ -8,6 +8,7 @@
 mod admit;
 mod claim;
 mod codes;
+mod control;
 mod count;
 mod delivery;
 mod error;
@@ -47,6 +48,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
@@ -237,6 +239,14 @@ impl Store for SqliteStore {
             Answer::Pruned(pruned) => Ok(pruned),
             _ => Err(mixed_up()),
         }
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        self.writer.call(Call::Control(handler.to_owned(), setting), CALL_BYTES).await.map(drop)
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        self.readers.read(control::controls).await
     }
 }
 

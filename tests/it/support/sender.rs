@@ -37,7 +37,12 @@ pub(crate) struct Answer {
 
 impl Sender {
     pub(crate) fn new() -> Self {
-        let settings = Settings { secrets: vec![Secret::new(SECRET)], ..Settings::default() };
+        Self::with(SECRET)
+    }
+
+    /// Signs with this secret.
+    pub(crate) fn with(secret: &str) -> Self {
+        let settings = Settings { secrets: vec![Secret::new(secret)], ..Settings::default() };
         let stripe = provider::find("stripe").unwrap();
         Self { source: Arc::new(Source::new("stripe", stripe, settings).unwrap()) }
     }
