@@ -350,30 +350,6 @@ impl Admin {
         Readiness { ready: error.is_none(), survives, error, warnings }
     }
 
-    fn sources_in_shadow_mode(&self) -> Vec<String> {
-        let setup = self.app.setup();
-        let sources = setup.sources.values().filter(|source| source.is_in_shadow_mode());
-        let warning = |source: &Arc<Source>| {
-            format!(
-                "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
-                 once no event is marked `shadow` any more, write verify = \"enforce\"",
-                source.name
-            )
-        };
-        sources.map(warning).collect()
-    }
-
-    fn paused_handlers(&self) -> Vec<String> {
-        let setup = self.app.setup();
-        let paused = setup.handlers.keys().filter(|name| setup.control(name).paused);
-        let warning = |name: &Arc<str>| {
-            format!(
-                "handler `{name}` is paused, and its events wait: `hookonce handlers resume {name}`"
-            )
-        };
-        paused.map(warning).collect()
-    }
-
     /// Work that nobody does: its handler was renamed or taken out of the configuration.
     pub async fn warnings(&self) -> Vec<String> {
         let stats = tokio::time::timeout(limits::ANSWER_DEADLINE, self.app.store.stats()).await;

@@ -10,6 +10,7 @@ use crate::{
     limits,
     refusal::Step,
     shutdown::Tasks,
+    source::Source,
     store::Stats,
     telemetry::{history::Point, metrics::Totals},
 };
@@ -74,6 +75,31 @@ impl Admin {
         let mut of_late = stale.iter().filter(|view| now.since(view.row.received_at) < OF_LATE);
         let skew = of_late.find(|view| view.finding.kind == Kind::ClockSkew)?;
         Some(format!("{}: {}", skew.finding.cause, skew.finding.fix))
+    }
+
+    /// Sources that admit what does not verify.
+    pub(super) fn sources_in_shadow_mode(&self) -> Vec<String> {
+        let setup = self.app.setup();
+        let sources = setup.sources.values().filter(|source| source.is_in_shadow_mode());
+        let warning = |source: &Arc<Source>| {
+            format!(
+                "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
+                 once no event is marked `shadow` any more, write verify = \"enforce\"",
+                source.name
+            )
+        };
+        sources.map(warning).collect()
+    }
+
+    pub(super) fn paused_handlers(&self) -> Vec<String> {
+        let setup = self.app.setup();
+        let paused = setup.handlers.keys().filter(|name| setup.control(name).paused);
+        let warning = |name: &Arc<str>| {
+            format!(
+                "handler `{name}` is paused, and its events wait: `hookonce handlers resume {name}`"
+            )
+        };
+        paused.map(warning).collect()
     }
 
     /// Sources that nothing was heard of for longer than usual.
