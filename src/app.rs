@@ -20,11 +20,12 @@ use crate::{
     limits,
     refusal_log::RefusalLog,
     request::Headers,
+    secret::Secret,
     setup::Setup,
     shutdown::Tasks,
     source::Source,
     store::Store,
-    telemetry::{log::Throttle, metrics::Metrics},
+    telemetry::{history::History, log::Throttle, metrics::Metrics, tail::Tail},
 };
 
 /// One configured hookonce. It holds no state that it cannot lose: that is all in the store.
@@ -36,6 +37,10 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// The metrics.
     pub metrics: Metrics,
+    /// How they went over the last day.
+    pub history: History,
+    /// What happens now, for those who watch.
+    pub tail: Tail,
     /// How the outside sees us, and how long things may take.
     pub server: Server,
     /// From the last byte of a body to its answer.
@@ -70,7 +75,9 @@ pub struct Server {
     /// How long a body may take to arrive.
     pub body_within: Duration,
     /// The token of the admin listener.
-    pub admin_token: Option<crate::secret::Secret>,
+    pub admin_token: Option<Secret>,
+    /// A token that only lets its owner look.
+    pub admin_token_readonly: Option<Secret>,
 }
 
 /// Where a request came in, as far as its URL depends on that.
@@ -125,6 +132,7 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             body_within: limits::BODY_DEADLINE,
             admin_token: None,
+            admin_token_readonly: None,
         }
     }
 }
@@ -145,6 +153,8 @@ impl App {
             clock,
             refusals: RefusalLog::new(metrics.clone()),
             metrics,
+            history: History::default(),
+            tail: Tail::default(),
             server: Server::default(),
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,

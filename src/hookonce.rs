@@ -10,7 +10,7 @@ use actix_web::{
 };
 
 use crate::{
-    admin::Admin,
+    admin::{self, Admin},
     api::Api,
     app::{self, App},
     clock::{Clock, SystemClock},
@@ -36,6 +36,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Hookonce {
     app: Arc<App>,
+    admin: Arc<Admin>,
     tasks: Tasks,
     retention: prune::Retention,
 }
@@ -48,7 +49,9 @@ impl Hookonce {
 
     /// A receiver around an app that was put together elsewhere.
     pub fn new(app: App, retention: prune::Retention) -> Self {
-        Self { tasks: app.tasks.clone(), app: Arc::new(app), retention }
+        let (tasks, app) = (app.tasks.clone(), Arc::new(app));
+        let admin = Arc::new(Admin::new(Arc::clone(&app), None));
+        Self { app, admin, tasks, retention }
     }
 
     /// A receiver as the configuration describes it, its store open.
@@ -72,6 +75,7 @@ impl Hookonce {
             trusted_proxies: config.server.trusted_proxies,
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,
+            admin_token_readonly: config.server.admin_token_readonly,
         };
         app.handed_over = Keeper::below(Some(config.server.data_dir.clone()));
         app.refusals = app.refusals.sealed_by(Seal::kept_in(&config.server.data_dir));
@@ -122,12 +126,12 @@ impl Hookonce {
 
     /// What a person may see and ask for.
     pub fn admin(&self) -> Arc<Admin> {
-        Arc::new(Admin { app: Arc::clone(&self.app), reload: None })
+        Arc::clone(&self.admin)
     }
 
     /// The same, for people who may ask for a reload.
     pub fn admin_that_reloads(&self, reload: Arc<dyn Reload>) -> Arc<Admin> {
-        Arc::new(Admin { app: Arc::clone(&self.app), reload: Some(reload) })
+        Arc::new(Admin::new(Arc::clone(&self.app), Some(reload)))
     }
 
     /// Starts the workers of every handler, and what prunes and what keeps refused requests, as tasks
@@ -139,6 +143,7 @@ impl Hookonce {
             take_over_orphans(&app, &tasks).await;
             serve_handlers(&app, &tasks).await;
         });
+        self.tasks.spawn(admin::note_history(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(controls::follow(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));

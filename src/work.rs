@@ -27,6 +27,7 @@ use crate::{
     schedule,
     shutdown::Tasks,
     store::{Claimed, Hold, Release, StoreError},
+    telemetry::tail::Happening,
 };
 
 /// Serves one handler with as many attempts at once as it allows.
@@ -386,6 +387,17 @@ impl Worker {
     /// Tells metrics and log how an attempt went: a failure where people see it, success only when asked.
     fn tell(&self, leased: &Leased, attempt: &Attempt, took: Duration) {
         self.app.metrics.attempted(&self.handler_name, attempt.outcome.name(), took);
+        self.app.tail.tell(|| Happening::Attempted {
+            at: self.app.clock.now(),
+            source: Arc::clone(&leased.event.source),
+            handler: Arc::clone(&self.handler_name),
+            event: leased.event.id,
+            delivery: leased.lease.delivery,
+            number: attempt.number,
+            outcome: attempt.outcome,
+            took_ms: attempt.took_ms,
+            error: attempt.error.clone(),
+        });
         if attempt.outcome == AttemptOutcome::Done {
             tracing::debug!(
                 handler.name = %self.handler_name, event.id = %leased.event.id,

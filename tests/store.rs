@@ -199,6 +199,7 @@ conformance! {
     read {
         events_are_paged_newest_first
         events_are_filtered
+        who_waits_longest_is_known
         deliveries_are_paged_and_filtered
         what_is_not_there_is_none
         an_event_stands_as_its_deliveries_do

@@ -3,6 +3,8 @@
 
 mod handlers;
 pub mod keys;
+mod overview;
+mod redrives;
 mod refusals;
 
 use std::{sync::Arc, time::Duration};
@@ -12,6 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::redrives::Redrives;
 use crate::{
     app::App,
     clock::Timestamp,
@@ -28,6 +31,8 @@ use crate::{
 };
 
 pub use self::handlers::{HandlerList, HandlerView};
+pub use self::overview::{Overview, note_history};
+pub use self::redrives::{RedriveProgress, RedriveState, SlowRedrive};
 pub use self::refusals::{
     Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
@@ -37,6 +42,7 @@ pub use self::refusals::{
 pub struct Admin {
     /// The app.
     pub app: Arc<App>,
+    redrives: Redrives,
     /// Loads its configuration again, where it runs by a file.
     pub reload: Option<Arc<dyn Reload>>,
 }
@@ -70,6 +76,10 @@ pub struct EventQuery {
     pub state: Option<EventState>,
     /// Only with this id of the provider's.
     pub event_id: Option<String>,
+    /// Only received at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only received before this time.
+    pub until: Option<Timestamp>,
     /// The page after the one that ended with this id.
     pub before: Option<EventId>,
     /// Rows on a page.
@@ -177,6 +187,8 @@ pub struct MoveRequest {
 pub struct ReplayRequest {
     /// Only for this handler. None: for every handler that wants the event now.
     pub handler: Option<String>,
+    /// Why, for the log.
+    pub reason: Option<String>,
 }
 
 /// The deliveries a wish made or changed.
@@ -200,6 +212,11 @@ pub struct Readiness {
 }
 
 impl Admin {
+    /// Somebody who answers about this app.
+    pub fn new(app: Arc<App>, reload: Option<Arc<dyn Reload>>) -> Self {
+        Self { app, redrives: Redrives::default(), reload }
+    }
+
     /// The counters and gauges.
     pub async fn stats(&self) -> Result<Stats, AdminError> {
         Ok(self.app.store.stats().await?)
@@ -213,11 +230,17 @@ impl Admin {
             event_type: query.r#type,
             state: query.state,
             event_id: query.event_id,
-            before: query.before,
+            before: earlier(query.before, query.until.map(EventId::first_at)),
             limit,
         };
-        let events = self.app.store.events(&filter).await?;
-        let next = events.get(limit - 1).map(|last| last.id);
+        let mut events = self.app.store.events(&filter).await?;
+        let mut next = events.get(limit - 1).map(|last| last.id);
+        if let Some(since) = query.since
+            && let Some(end) = events.iter().position(|row| row.received_at < since)
+        {
+            events.truncate(end); // the newest come first, so all that follows is older still
+            next = None;
+        }
         Ok(EventPage { events, next })
     }
 
@@ -269,8 +292,12 @@ impl Admin {
                 "no handler wants event {id} now: name one to replay it to"
             )));
         }
+        let reason = reason(ask.reason)?;
         let deliveries = self.new_deliveries(handlers);
-        self.grant(Wish::Replay { event: id, deliveries }, id).await
+        let changed = self.grant(Wish::Replay { event: id, deliveries }, id).await?;
+        let count = changed.deliveries.len();
+        tracing::info!(event.id = %id, count, reason, "a person replayed an event");
+        Ok(changed)
     }
 
     /// Routes a held event.
@@ -314,36 +341,13 @@ impl Admin {
             Err(_) => Some("the store does not answer".to_owned()),
         };
         let mut warnings = self.sources_in_shadow_mode();
+        warnings.extend(self.silent_sources());
         warnings.extend(self.paused_handlers());
         if error.is_none() {
             warnings.extend(self.warnings().await);
         }
         let survives = self.app.store.survives();
         Readiness { ready: error.is_none(), survives, error, warnings }
-    }
-
-    fn sources_in_shadow_mode(&self) -> Vec<String> {
-        let setup = self.app.setup();
-        let sources = setup.sources.values().filter(|source| source.is_in_shadow_mode());
-        let warning = |source: &Arc<Source>| {
-            format!(
-                "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
-                 once no event is marked `shadow` any more, write verify = \"enforce\"",
-                source.name
-            )
-        };
-        sources.map(warning).collect()
-    }
-
-    fn paused_handlers(&self) -> Vec<String> {
-        let setup = self.app.setup();
-        let paused = setup.handlers.keys().filter(|name| setup.control(name).paused);
-        let warning = |name: &Arc<str>| {
-            format!(
-                "handler `{name}` is paused, and its events wait: `hookonce handlers resume {name}`"
-            )
-        };
-        paused.map(warning).collect()
     }
 
     /// Work that nobody does: its handler was renamed or taken out of the configuration.
@@ -420,8 +424,26 @@ impl Admin {
 /// A person waits longer than a provider does, but not for ever.
 const WISH_DEADLINE: Duration = Duration::from_secs(10);
 
+/// The earlier of two ends, where there are any.
+fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 fn page_rows(asked: Option<usize>) -> usize {
     asked.unwrap_or(limits::PAGE_ROWS).clamp(1, limits::PAGE_ROWS_MAX)
+}
+
+/// The reason that a person gives, if it is fit to be logged.
+fn reason(given: Option<String>) -> Result<String, AdminError> {
+    let reason = given.unwrap_or_default();
+    if reason.len() > limits::REASON_BYTES_MAX {
+        let max = limits::REASON_BYTES_MAX;
+        return Err(AdminError::Invalid(format!("the reason is longer than {max} bytes")));
+    }
+    Ok(reason.chars().filter(|letter| !letter.is_control()).collect())
 }
 
 fn no_event(id: EventId) -> AdminError {

@@ -278,6 +278,16 @@ impl Client {
         Ok(self.answer(self.http.get(self.url(path))).await?.bytes().await?)
     }
 
+    /// An answer that comes bit by bit, for as long as the server has something to tell.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+    ) -> anyhow::Result<reqwest::Response> {
+        let asked = self.http.get(self.url(path)).query(query);
+        self.answered(asked).await
+    }
+
     async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -295,13 +305,18 @@ impl Client {
         answer.json().await.context("the server's answer is not what this version expects")
     }
 
-    /// The answer, if it is a yes.
+    /// The answer, if it is a yes and comes before a person has lost patience.
     async fn answer(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
+        self.answered(asked.timeout(PATIENCE)).await
+    }
+
+    /// The answer, if it is a yes.
+    async fn answered(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
         let asked = match &self.token {
             Some(token) => asked.bearer_auth(token.expose()),
             None => asked,
         };
-        let answer = asked.timeout(PATIENCE).send().await;
+        let answer = asked.send().await;
         let answer = answer.map_err(|_| Unreachable::Admin(self.base.clone()))?;
         if !answer.status().is_success() {
             let status = answer.status();

@@ -24,6 +24,7 @@ mod sign;
 mod stand_in;
 mod stats;
 mod store;
+mod tail;
 mod tally;
 mod verify;
 
@@ -120,6 +121,8 @@ enum Command {
     Store(store::Store),
     /// List refused requests, show one, or admit some after all
     Refusals(refusals::Refusals),
+    /// Watch what a running server receives and does, as it happens
+    Tail(tail::Tail),
     /// List the keys of your APIs, show one, or resolve one whose outcome is unknown
     Keys(keys::Keys),
     /// Show the providers: scheme, identity, window, handshake
@@ -154,6 +157,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
         Command::Store(store) => store.run(&everywhere).await,
         Command::Refusals(refusals) => refusals.run(&everywhere).await,
+        Command::Tail(tail) => tail.run(&everywhere).await,
         Command::Keys(keys) => keys.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
         Command::Completions { shell } => {

@@ -32,6 +32,7 @@ impl UntilRestart {
             listen,
             admin_listen,
             admin_token,
+            admin_token_readonly: readonly,
             public_url,
             trusted_proxies,
             data_dir,
@@ -47,6 +48,10 @@ impl UntilRestart {
             ("server.listen", *listen != new.server.listen),
             ("server.admin_listen", *admin_listen != new.server.admin_listen),
             ("server.admin_token", !same(admin_token.as_ref(), new.server.admin_token.as_ref())),
+            (
+                "server.admin_token_readonly",
+                !same(readonly.as_ref(), new.server.admin_token_readonly.as_ref()),
+            ),
             ("server.public_url", *public_url != new.server.public_url),
             ("server.trusted_proxies", *trusted_proxies != new.server.trusted_proxies),
             ("server.data_dir", *data_dir != new.server.data_dir),

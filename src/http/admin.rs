@@ -7,11 +7,11 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use super::answer;
+use super::{answer, tail};
 use crate::{
     admin::{
         Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
-        Selection,
+        Selection, SlowRedrive,
         keys::{KeyQuery, ResolveRequest},
     },
     control::Limits,
@@ -32,6 +32,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         // People and the commands
         .route("/api/v1/reload", web::post().to(reload))
         .route("/api/v1/stats", web::get().to(stats))
+        .route("/api/v1/tail", web::get().to(tail::tail))
         .route("/api/v1/events", web::get().to(events))
         .route("/api/v1/events/{id}", web::get().to(event))
         .route("/api/v1/events/{id}/request", web::get().to(request))
@@ -46,6 +47,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/handlers/{name}/limits", web::post().to(limit))
         .route("/api/v1/deliveries", web::get().to(deliveries))
         .route("/api/v1/deliveries/redrive", web::post().to(redrive))
+        .route("/api/v1/redrives", web::get().to(redrives))
+        .route("/api/v1/redrives", web::post().to(begin_redrive))
+        .route("/api/v1/redrives/{handler}/stop", web::post().to(stop_redrive))
         .route("/api/v1/deliveries/move", web::post().to(move_to))
         .route("/api/v1/deliveries/kill", web::post().to(kill))
         .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts))
@@ -157,6 +161,18 @@ async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpRespo
 
 async fn redrive(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
     told(admin.redrive(ask.into_inner()).await)
+}
+
+async fn redrives(admin: Asked) -> HttpResponse {
+    told(Ok(admin.redrives()))
+}
+
+async fn begin_redrive(admin: Asked, ask: web::Json<SlowRedrive>) -> HttpResponse {
+    told(admin.into_inner().begin_redrive(ask.into_inner()).await)
+}
+
+async fn stop_redrive(admin: Asked, handler: web::Path<String>) -> HttpResponse {
+    told(admin.stop_redrive(&handler))
 }
 
 async fn move_to(admin: Asked, ask: web::Json<MoveRequest>) -> HttpResponse {

@@ -4,8 +4,11 @@ mod admin;
 mod answer;
 mod api;
 mod body;
+mod dashboard;
 mod guard;
 mod idempotency;
+mod sessions;
+mod tail;
 mod webhook;
 
 use std::{
@@ -90,16 +93,23 @@ async fn endpoint(
     }
 }
 
-/// The admin routes: `/api/v1`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
+/// The admin routes: the dashboard, `/api/v1`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
 pub fn admin_routes(admin: Arc<Admin>) -> impl FnOnce(&mut web::ServiceConfig) + Clone {
+    let guard = Arc::new(guard::Guard::new(Arc::clone(&admin.app)));
     move |config| {
-        let guard = guard::Guard::new(admin.app.server.admin_token.clone());
+        let known = web::Data::from(Arc::clone(&guard));
+        let payload = web::PayloadConfig::new(limits::ADMIN_BODY_BYTES_MAX);
         config.service(
             web::scope("")
-                .wrap(from_fn(move |request, next| guard::check(guard.clone(), request, next)))
+                .wrap(from_fn(move |request, next| guard::check(Arc::clone(&guard), request, next)))
+                .wrap(dashboard::headers())
                 .app_data(web::Data::from(admin))
+                .app_data(known)
+                .app_data(payload)
                 .app_data(web::JsonConfig::default().limit(limits::ADMIN_BODY_BYTES_MAX))
-                .configure(admin::routes),
+                .configure(admin::routes)
+                .configure(dashboard::routes)
+                .default_service(web::to(dashboard::nothing_here)),
         );
     }
 }

@@ -193,6 +193,13 @@ impl Store for MemoryStore {
         Ok(Stats::summed(self.lock().counts.iter().map(|(key, counts)| (key.clone(), *counts))))
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        let tables = self.lock();
+        let rows = tables.deliveries.values().map(KeptDelivery::shown);
+        let queued = rows.filter(|row| row.state == State::Queued && *row.handler == *handler);
+        Ok(queued.map(|row| row.due_at).min())
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         let mut tables = self.lock();
         tables.serves()?;

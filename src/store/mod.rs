@@ -273,6 +273,12 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// The counters and gauges.
     async fn stats(&self) -> Result<Stats, StoreError>;
 
+    /// When the delivery of this handler fell due that waits longest. None, or a time to come: nothing
+    /// that is due waits. A store that cannot tell says `None`.
+    async fn waiting_since(&self, _handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
     /// Takes away a lot of events that ended before the times given, and of marks whose window is over.
     /// A mark outlives its event until its window is over; a kept request goes with its last event.
     /// Completed keys whose retention is over go too. Says how many events, marks and keys went.

@@ -21,6 +21,7 @@ mod cli;
 mod config;
 mod controls;
 mod crash;
+mod dashboard;
 mod doctor;
 mod exactly_once;
 mod faults;

@@ -30,6 +30,13 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "server",
+        "admin_token_readonly",
+        Kind::Text,
+        Fallback::Unset,
+        "A second token, which lets its owner look and do nothing else.",
+    ),
+    key(
+        "server",
         "public_url",
         Kind::Url,
         Fallback::Unset,

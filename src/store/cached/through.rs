@@ -106,6 +106,10 @@ impl Store for CachedStore {
         self.store.stats().await
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        self.store.waiting_since(handler).await
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         self.store.prune(prune).await
     }

@@ -320,6 +320,12 @@ impl Store for PostgresStore {
         turn.end(stats).await
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        let turn = self.reading.turn().await?;
+        let since = read::waiting_since(&turn, handler).await;
+        turn.end(since).await
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         let turn = self.chores.turn().await?;
         let pruned = prune::prune(&turn, prune).await;

@@ -278,6 +278,15 @@ impl Store for RedisStore {
         Ok(read::stats(&sums))
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        let readers = self
+            .buckets
+            .iter()
+            .map(|served| async move { served.reader().waiting_since(handler).await });
+        let since: Vec<_> = join_all(readers).await.into_iter().collect::<Result<_, _>>()?;
+        Ok(since.into_iter().flatten().min())
+    }
+
     async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
         control::set(self.first_bucket()?, handler, setting).await
     }

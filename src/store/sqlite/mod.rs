@@ -239,6 +239,11 @@ impl Store for SqliteStore {
         self.readers.read(count::stats).await
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        let handler = handler.to_owned();
+        self.readers.read(move |connection| read::waiting_since(connection, &handler)).await
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         match self.writer.call(Call::Prune(*prune), CALL_BYTES).await? {
             Answer::Pruned(pruned) => Ok(pruned),
