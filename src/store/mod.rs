@@ -17,6 +17,7 @@
 pub mod batch;
 #[cfg(feature = "redis")]
 pub mod cached;
+mod filter;
 pub mod generation;
 pub mod keys;
 pub mod mark;
@@ -43,11 +44,12 @@ use self::{keys::Keys, moving::Moving};
 use crate::{
     clock::{Clock, Timestamp},
     control::{Controls, Setting},
-    delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
+    delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{Duplicate, Event, EventId, EventState, KeptRequest, NewDelivery, NewEvent},
     receipt::Admission,
 };
 
+pub use self::filter::{DeliveryFilter, EventFilter};
 pub use self::refusals::{Readmission, RefusalFilter, RefusalRow, Refusals, Refused};
 
 /// Opens the store that `url` names: `memory:`, `sqlite:FILE`, `redis://…`, `redis-cluster://…` or
@@ -387,36 +389,6 @@ pub enum Granted {
     NotFound,
 }
 
-/// Which events to list.
-#[derive(Clone, Debug, Default)]
-pub struct EventFilter {
-    /// Only of this source.
-    pub source: Option<String>,
-    /// Only of this type, or with `*` of this form's head (`invoice.*`).
-    pub event_type: Option<String>,
-    /// Only in this state.
-    pub state: Option<EventState>,
-    /// Only with this id of the provider's.
-    pub event_id: Option<String>,
-    /// Only older than this one: the last id of the page before.
-    pub before: Option<EventId>,
-    /// How many rows, at most.
-    pub limit: usize,
-}
-
-/// Which deliveries to list.
-#[derive(Clone, Debug, Default)]
-pub struct DeliveryFilter {
-    /// Only of this handler.
-    pub handler: Option<String>,
-    /// Only in this state.
-    pub state: Option<State>,
-    /// Only older than this one: the last id of the page before.
-    pub before: Option<DeliveryId>,
-    /// How many rows, at most.
-    pub limit: usize,
-}
-
 /// A line in the list of events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRow {
@@ -482,29 +454,5 @@ impl EventRecord {
     /// The body of the request it came in, byte for byte as it was received.
     pub fn request_body(&self) -> &Bytes {
         self.request.as_ref().map_or(&self.event.body, |request| &request.body)
-    }
-}
-
-impl EventFilter {
-    /// Whether `row` belongs on the page.
-    pub fn takes(&self, row: &EventRow) -> bool {
-        let type_fits = |wanted: &str| {
-            let given = row.event_type.as_deref().unwrap_or_default();
-            wanted.strip_suffix('*').map_or(given == wanted, |head| given.starts_with(head))
-        };
-        self.before.is_none_or(|before| row.id < before)
-            && self.source.as_deref().is_none_or(|source| *row.source == *source)
-            && self.event_type.as_deref().is_none_or(type_fits)
-            && self.state.is_none_or(|state| row.state == state)
-            && self.event_id.as_deref().is_none_or(|id| row.event_id.as_deref() == Some(id))
-    }
-}
-
-impl DeliveryFilter {
-    /// Whether `row` belongs on the page.
-    pub fn takes(&self, row: &Delivery) -> bool {
-        self.before.is_none_or(|before| row.id < before)
-            && self.handler.as_deref().is_none_or(|handler| *row.handler == *handler)
-            && self.state.is_none_or(|state| row.state == state)
     }
 }

@@ -1,4 +1,4 @@
-//! A real browser: Chromium, driven over the WebDriver protocol.
+//! A real browser: Chromium, driven over the `WebDriver` protocol.
 
 use std::{
     io::{Read as _, Write as _},
