@@ -1,5 +1,7 @@
 //! The library's front door: build it, mount its routes, start its workers.
 
+mod spec;
+
 use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::{
@@ -9,6 +11,7 @@ use actix_web::{
     web,
 };
 
+pub use self::spec::{Interest, SourceSpec, from, on};
 use crate::{
     admin::{self, Admin},
     api::Api,
@@ -18,16 +21,12 @@ use crate::{
     configured, controls,
     handed_over::Keeper,
     handler::{Configured, FunctionHandler, Handler, IntoOutcome, http_client},
-    http, limits, outbound,
-    provider::{self, Settings},
-    prune,
-    rate::Rate,
-    retry::Retry,
+    http, limits, outbound, provider, prune,
     seal::Seal,
     secret::Secret,
     setup::Reload,
     shutdown::Tasks,
-    source::{OnBadSignature, Route, Source},
+    source::{Route, Source},
     store::{self, Durability, Store, StoreError},
     work::{self, Worker},
 };
@@ -388,114 +387,3 @@ impl fmt::Display for BuildError {
 }
 
 impl std::error::Error for BuildError {}
-
-/// A source to receive from: whose rules, and which secrets.
-#[derive(Clone, Debug)]
-pub struct SourceSpec {
-    provider: String,
-    settings: Settings,
-    on_bad_signature: OnBadSignature,
-}
-
-/// A source that follows the rules of the provider of this name (`stripe`, `github`, …).
-pub fn from(provider: impl Into<String>) -> SourceSpec {
-    SourceSpec {
-        provider: provider.into(),
-        settings: Settings { fetch_keys: true, ..Settings::default() },
-        on_bad_signature: OnBadSignature::default(),
-    }
-}
-
-impl SourceSpec {
-    /// A secret; several while rotating.
-    #[must_use]
-    pub fn secret(mut self, secret: impl Into<String>) -> Self {
-        self.settings.secrets.push(Secret::new(secret));
-        self
-    }
-
-    /// A public key, where the provider signs with a private one.
-    #[must_use]
-    pub fn public_key(mut self, key: impl Into<String>) -> Self {
-        self.settings.public_keys.push(key.into());
-        self
-    }
-
-    /// Whether a key that is not among the public keys is fetched from where the provider publishes it, if
-    /// it does. It is, unless told otherwise; [`Hookonce::spawn_workers`] starts what fetches them.
-    #[must_use]
-    pub fn fetch_keys(mut self, fetch_keys: bool) -> Self {
-        self.settings.fetch_keys = fetch_keys;
-        self
-    }
-
-    /// Shadow mode: what does not verify is admitted all the same, marked [`Event::shadow`]. It is
-    /// for moving an existing endpoint over, and anybody can trigger the handlers meanwhile.
-    ///
-    /// [`Event::shadow`]: crate::event::Event::shadow
-    #[must_use]
-    pub fn shadow(mut self) -> Self {
-        self.on_bad_signature = OnBadSignature::Shadow;
-        self
-    }
-
-    /// What this provider needs besides, by its name in the configuration.
-    #[must_use]
-    pub fn setting(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.extra.insert(key.into(), value.into());
-        self
-    }
-}
-
-/// Which events a handler wants, and how it is run.
-#[derive(Clone, Debug)]
-pub struct Interest {
-    source: String,
-    events: Vec<String>,
-    timeout: Duration,
-    concurrency: usize,
-    rate: Option<Rate>,
-    retry: Retry,
-}
-
-/// The events of `source` whose type has one of these forms: `*` stands for any run of characters.
-pub fn on<'a>(source: impl Into<String>, events: impl IntoIterator<Item = &'a str>) -> Interest {
-    Interest {
-        source: source.into(),
-        events: events.into_iter().map(str::to_owned).collect(),
-        timeout: limits::ATTEMPT_TIMEOUT,
-        concurrency: limits::CONCURRENCY,
-        rate: None,
-        retry: Retry::default(),
-    }
-}
-
-impl Interest {
-    /// How long one attempt may take.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How many attempts may run at once.
-    #[must_use]
-    pub fn concurrency(mut self, concurrency: usize) -> Self {
-        self.concurrency = concurrency.clamp(1, limits::CONCURRENCY_MAX);
-        self
-    }
-
-    /// How often attempts may begin in this process.
-    #[must_use]
-    pub fn rate(mut self, rate: Rate) -> Self {
-        self.rate = Some(rate);
-        self
-    }
-
-    /// How often and when it is tried again.
-    #[must_use]
-    pub fn retry(mut self, retry: Retry) -> Self {
-        self.retry = retry;
-        self
-    }
-}
