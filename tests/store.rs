@@ -85,6 +85,8 @@ macro_rules! conformance {
 macro_rules! conformance_of_moving {
     ($($test:ident)*) => {
         mod moving_on_memory { conformance_of_moving!(@on memory $($test)*); }
+        #[cfg(feature = "postgres")]
+        mod moving_on_postgres { conformance_of_moving!(@on postgres $($test)*); }
         #[cfg(feature = "redis")]
         mod moving_on_redis { conformance_of_moving!(@on redis $($test)*); }
         #[cfg(feature = "redis")]

@@ -85,8 +85,7 @@ pub(crate) async fn postgres() -> Bench {
     let database = crate::postgres_server::PostgresServer::shared_database();
     let clock = SystemClock::start();
     let store = PostgresStore::connect(&database.url, clock.clone()).await;
-    let bench = Bench::own(Arc::new(store.expect("postgres is there")), clock, database);
-    Bench { moves: false, ..bench }
+    Bench::own(Arc::new(store.expect("postgres is there")), clock, database)
 }
 
 /// Redis, on a server of its own.

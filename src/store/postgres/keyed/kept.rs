@@ -58,7 +58,7 @@ impl Kept {
             _ => return Err(Trouble::odd("there is a stage that nobody here writes")),
         };
         Ok(Self {
-            id: KeyId::from_bytes(bytes_of(row, "id")?),
+            id: KeyId::from_bytes(codes::bytes(row, "id")?),
             scope: KeyScope {
                 api: codes::text(row, "api")?,
                 method: codes::text(row, "method")?,
@@ -66,7 +66,7 @@ impl Kept {
                 principal: codes::text(row, "principal")?,
                 key: codes::text(row, "key")?,
             },
-            fingerprint: Fingerprint::from_bytes(bytes_of(row, "fingerprint")?),
+            fingerprint: Fingerprint::from_bytes(codes::bytes(row, "fingerprint")?),
             owner: get(row, "owner")?,
             stage,
             begun_at: codes::time(row, "begun_at")?,
@@ -255,9 +255,4 @@ pub(super) fn resolve(key: &mut Option<Kept>, resolution: &Resolution, now: Time
 
 fn owned(key: &mut Option<Kept>, owner: Uuid) -> Option<&mut Kept> {
     key.as_mut().filter(|kept| kept.owner == Some(owner))
-}
-
-fn bytes_of(row: &Row, column: &str) -> Result<[u8; 32], Trouble> {
-    let bytes: &[u8] = get(row, column)?;
-    bytes.try_into().map_err(|_| Trouble::odd("a hash is not 32 bytes long"))
 }
