@@ -106,9 +106,10 @@ impl PostgresServer {
             DECLARE name text;
             BEGIN
                 FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'hookonce'
-                        AND tablename NOT IN ('schema_version', 'probe') LOOP
+                        AND tablename NOT IN ('schema_version', 'probe', 'moving') LOOP
                     EXECUTE format('DELETE FROM hookonce.%I', name);
                 END LOOP;
+                UPDATE hookonce.moving SET standing = 'serving';
             END $$";
         let server = Self::shared();
         let left = server.left.lock().expect("nobody panicked").pop();
