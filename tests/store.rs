@@ -29,6 +29,8 @@ mod store {
     pub(crate) mod moving;
     #[cfg(feature = "postgres")]
     mod postgres;
+    #[cfg(feature = "postgres")]
+    mod postgres_moving;
     pub(crate) mod prune;
     pub(crate) mod read;
     #[cfg(feature = "redis")]
