@@ -1,40 +1,46 @@
-//! What the paths share: the sources, the handlers, the APIs, the store, the clock.
+//! What the paths share: the setup, the store, the clock.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use ipnet::IpNet;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{
     api::Api,
     clock::Clock,
+    control::Controls,
     errands::Errands,
     handed_over::Keeper,
     handler::Configured,
     limits,
     refusal_log::RefusalLog,
     request::Headers,
+    secret::Secret,
+    setup::Setup,
     shutdown::Tasks,
     source::Source,
     store::Store,
-    telemetry::{log::Throttle, metrics::Metrics},
+    telemetry::{history::History, log::Throttle, metrics::Metrics, tail::Tail},
 };
 
 /// One configured hookonce. It holds no state that it cannot lose: that is all in the store.
 #[derive(Debug)]
 pub struct App {
-    /// The sources by name.
-    pub sources: BTreeMap<Arc<str>, Arc<Source>>,
-    /// The handlers by name.
-    pub handlers: BTreeMap<Arc<str>, Configured>,
-    /// The APIs by name.
-    pub apis: BTreeMap<Arc<str>, Arc<Api>>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The metrics.
     pub metrics: Metrics,
+    /// How they went over the last day.
+    pub history: History,
+    /// What happens now, for those who watch.
+    pub tail: Tail,
     /// How the outside sees us, and how long things may take.
     pub server: Server,
     /// From the last byte of a body to its answer.
@@ -55,7 +61,8 @@ pub struct App {
     pub calls: Arc<Semaphore>,
     /// Places for what could not be written down about a key at once, and is tried again.
     pub late_writes: Arc<Semaphore>,
-    wakers: BTreeMap<Arc<str>, Arc<Notify>>,
+    setup: watch::Sender<Arc<Setup>>,
+    wakers: Mutex<BTreeMap<Arc<str>, Arc<Notify>>>,
 }
 
 /// How the outside sees this server.
@@ -68,7 +75,9 @@ pub struct Server {
     /// How long a body may take to arrive.
     pub body_within: Duration,
     /// The token of the admin listener.
-    pub admin_token: Option<crate::secret::Secret>,
+    pub admin_token: Option<Secret>,
+    /// A token that only lets its owner look.
+    pub admin_token_readonly: Option<Secret>,
 }
 
 /// Where a request came in, as far as its URL depends on that.
@@ -123,6 +132,7 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             body_within: limits::BODY_DEADLINE,
             admin_token: None,
+            admin_token_readonly: None,
         }
     }
 }
@@ -135,25 +145,16 @@ impl App {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let secrets = sources.iter().flat_map(|source| source.settings.secrets.clone()).collect();
-        let named = |handler: Configured| (Arc::clone(&handler.name), handler);
-        let handlers: BTreeMap<_, _> = handlers.into_iter().map(named).collect();
         let metrics = Metrics::default();
-        for source in sources.iter().filter(|source| source.is_in_shadow_mode()) {
-            metrics.in_shadow_mode(&source.name);
-        }
-        Self {
-            wakers: handlers.keys().map(|name| (Arc::clone(name), Arc::default())).collect(),
-            sources: sources
-                .into_iter()
-                .map(|source| (Arc::clone(&source.name), Arc::new(source)))
-                .collect(),
-            handlers,
-            apis: BTreeMap::new(),
+        let app = Self {
+            setup: watch::Sender::default(),
+            wakers: Mutex::default(),
             store,
             clock,
-            refusals: RefusalLog::new(secrets, metrics.clone()),
+            refusals: RefusalLog::new(metrics.clone()),
             metrics,
+            history: History::default(),
+            tail: Tail::default(),
             server: Server::default(),
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,
@@ -163,14 +164,64 @@ impl App {
             tasks: Tasks::default(),
             calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),
             late_writes: Arc::new(Semaphore::new(limits::CALLS_MAX)),
-        }
+        };
+        app.replace_setup(Setup::new(sources, handlers, Vec::new()));
+        app
     }
 
     /// The same app with these APIs.
     #[must_use]
-    pub fn with_apis(mut self, apis: Vec<Api>) -> Self {
-        self.apis = apis.into_iter().map(|api| (Arc::clone(&api.name), Arc::new(api))).collect();
+    pub fn with_apis(self, apis: Vec<Api>) -> Self {
+        let apis = Setup::new(Vec::new(), Vec::new(), apis).apis;
+        self.setup.send_modify(|setup| Arc::make_mut(setup).apis = apis);
         self
+    }
+
+    /// The sources, handlers and APIs as they are now. Who takes the value once and keeps it is not
+    /// touched by a reload.
+    pub fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.setup.borrow())
+    }
+
+    /// The setup and every one that comes after it.
+    pub fn setups(&self) -> watch::Receiver<Arc<Setup>> {
+        self.setup.subscribe()
+    }
+
+    /// Puts another setup in the place of this one, in one step. Requests and attempts that have begun
+    /// go on with what they began with.
+    pub fn replace_setup(&self, setup: Setup) {
+        for source in setup.sources.values().filter(|source| source.is_in_shadow_mode()) {
+            self.metrics.in_shadow_mode(&source.name);
+        }
+        self.refusals.hide(setup.sources.values().flat_map(|source| &source.settings.secrets));
+        self.setup.send_modify(|old| {
+            let controls = old.controls.clone();
+            *old = Arc::new(Setup { controls, ..setup });
+        });
+        self.wake_all();
+    }
+
+    /// Has this hold from here on, beside the setup.
+    pub fn set_controls(&self, controls: Controls) {
+        self.metrics.handlers_paused(&controls);
+        let changed = self.setup.send_if_modified(|setup| {
+            let differs = setup.controls.as_ref() != Some(&controls);
+            if differs {
+                Arc::make_mut(setup).controls = Some(controls);
+            }
+            differs
+        });
+        if changed {
+            self.wake_all();
+        }
+    }
+
+    /// Wakes the worker of every handler: it may be asked to do something else.
+    fn wake_all(&self) {
+        for waker in self.lock_wakers().values() {
+            waker.notify_one();
+        }
     }
 
     /// Wakes the workers of the handlers that a source feeds: something may be due.
@@ -182,13 +233,18 @@ impl App {
 
     /// Wakes the worker of one handler. One notice is kept if it is not waiting just now.
     pub fn wake_handler(&self, handler: &str) {
-        if let Some(waker) = self.wakers.get(handler) {
+        if let Some(waker) = self.lock_wakers().get(handler) {
             waker.notify_one();
         }
     }
 
-    /// What wakes the worker of this handler.
-    pub fn waker(&self, handler: &str) -> Arc<Notify> {
-        self.wakers.get(handler).cloned().unwrap_or_default()
+    /// What wakes the worker of this handler: the same for as long as the process lives, so that a
+    /// handler that is taken out and put back is woken as before.
+    pub fn waker(&self, handler: &Arc<str>) -> Arc<Notify> {
+        Arc::clone(self.lock_wakers().entry(Arc::clone(handler)).or_default())
+    }
+
+    fn lock_wakers(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Notify>>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

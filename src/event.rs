@@ -217,6 +217,17 @@ pub enum EventState {
 }
 
 impl EventState {
+    /// Its name, as in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Done => "done",
+            Self::Dead => "dead",
+            Self::Unrouted => "unrouted",
+            Self::Held => "held",
+        }
+    }
+
     /// How an event stands whose deliveries are in these states.
     pub fn of(held: bool, deliveries: &[State]) -> Self {
         let any = |wanted: &[State]| deliveries.iter().any(|state| wanted.contains(state));

@@ -1,6 +1,6 @@
 //! The library's front door: build it, mount its routes, start its workers.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::{
     Error,
@@ -10,22 +10,22 @@ use actix_web::{
 };
 
 use crate::{
-    admin::Admin,
+    admin::{self, Admin},
     api::Api,
     app::{self, App},
     clock::{Clock, SystemClock},
-    config::{Config, HandlerConfig, HandlerKind},
+    config::Config,
+    configured, controls,
     handed_over::Keeper,
-    handler::{
-        CommandHandler, Configured, FunctionHandler, Handler, HttpHandler, IntoOutcome, LogHandler,
-        SigningKey, http_client,
-    },
+    handler::{Configured, FunctionHandler, Handler, IntoOutcome, http_client},
     http, limits, outbound,
     provider::{self, Settings},
     prune,
+    rate::Rate,
     retry::Retry,
     seal::Seal,
     secret::Secret,
+    setup::Reload,
     shutdown::Tasks,
     source::{OnBadSignature, Route, Source},
     store::{self, Durability, Store, StoreError},
@@ -36,6 +36,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Hookonce {
     app: Arc<App>,
+    admin: Arc<Admin>,
     tasks: Tasks,
     retention: prune::Retention,
 }
@@ -48,7 +49,9 @@ impl Hookonce {
 
     /// A receiver around an app that was put together elsewhere.
     pub fn new(app: App, retention: prune::Retention) -> Self {
-        Self { tasks: app.tasks.clone(), app: Arc::new(app), retention }
+        let (tasks, app) = (app.tasks.clone(), Arc::new(app));
+        let admin = Arc::new(Admin::new(Arc::clone(&app), None));
+        Self { app, admin, tasks, retention }
     }
 
     /// A receiver as the configuration describes it, its store open.
@@ -65,13 +68,14 @@ impl Hookonce {
         if let Some(cache) = &config.store.cache {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }
-        let handlers = configured(&config.handlers, &clock);
+        let handlers = configured::handlers(&config.handlers, &http_client(), &clock);
         let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
         app.server = app::Server {
             public_url: config.server.public_url,
             trusted_proxies: config.server.trusted_proxies,
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,
+            admin_token_readonly: config.server.admin_token_readonly,
         };
         app.handed_over = Keeper::below(Some(config.server.data_dir.clone()));
         app.refusals = app.refusals.sealed_by(Seal::kept_in(&config.server.data_dir));
@@ -110,7 +114,8 @@ impl Hookonce {
         S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
         B: MessageBody + 'static,
     {
-        let api = self.app.apis.get(name).cloned().unwrap_or_else(|| Arc::new(Api::new(name)));
+        let api =
+            self.app.setup().apis.get(name).cloned().unwrap_or_else(|| Arc::new(Api::new(name)));
         http::middleware(Arc::clone(&self.app), api)
     }
 
@@ -121,7 +126,12 @@ impl Hookonce {
 
     /// What a person may see and ask for.
     pub fn admin(&self) -> Arc<Admin> {
-        Arc::new(Admin { app: Arc::clone(&self.app) })
+        Arc::clone(&self.admin)
+    }
+
+    /// The same, for people who may ask for a reload.
+    pub fn admin_that_reloads(&self, reload: Arc<dyn Reload>) -> Arc<Admin> {
+        Arc::new(Admin::new(Arc::clone(&self.app), Some(reload)))
     }
 
     /// Starts the workers of every handler, and what prunes and what keeps refused requests, as tasks
@@ -131,11 +141,10 @@ impl Hookonce {
         let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
         self.tasks.spawn(async move {
             take_over_orphans(&app, &tasks).await;
-            for handler in app.handlers.values() {
-                let worker = Worker::new(Arc::clone(&app), handler.clone(), tasks.clone());
-                tasks.spawn(worker.run());
-            }
+            serve_handlers(&app, &tasks).await;
         });
+        self.tasks.spawn(admin::note_history(Arc::clone(&self.app), self.tasks.clone()));
+        self.tasks.spawn(controls::follow(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
         let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
@@ -147,31 +156,21 @@ impl Hookonce {
     }
 }
 
-/// The handlers of a configuration, ready to run.
-fn configured(handlers: &[HandlerConfig], clock: &Arc<dyn Clock>) -> Vec<Configured> {
-    let client = http_client();
-    let configured = |handler: &HandlerConfig| Configured {
-        name: Arc::clone(&handler.name),
-        handler: runs(&handler.kind, &client, clock),
-        timeout: handler.timeout,
-        concurrency: handler.concurrency,
-        retry: handler.retry,
-    };
-    handlers.iter().map(configured).collect()
-}
-
-fn runs(kind: &HandlerKind, client: &reqwest::Client, clock: &Arc<dyn Clock>) -> Arc<dyn Handler> {
-    match kind {
-        HandlerKind::Log => Arc::new(LogHandler),
-        HandlerKind::Command(command) => {
-            let (program, arguments) = command.split_first().expect("config refuses an empty one");
-            Arc::new(CommandHandler::new(program, arguments))
+/// Starts a worker for every handler there is, and for every one that a reload brings. The worker of
+/// one that is taken out is left waiting: it costs next to nothing, and its attempts may still run.
+async fn serve_handlers(app: &Arc<App>, tasks: &Tasks) {
+    let mut setups = app.setups();
+    let mut served = BTreeSet::new();
+    while !tasks.is_stopping() {
+        let names: Vec<_> = setups.borrow_and_update().handlers.keys().cloned().collect();
+        for name in names {
+            if served.insert(Arc::clone(&name)) {
+                tasks.spawn(Worker::new(Arc::clone(app), name, tasks.clone()).run());
+            }
         }
-        HandlerKind::Url { url, signing_secret } => {
-            let key = signing_secret.as_ref().map(SigningKey::parse);
-            let key = key.transpose().expect("config refuses a malformed one");
-            let handler = HttpHandler::new(client.clone(), url.clone(), key, Arc::clone(clock));
-            Arc::new(handler.expect("config refuses what cannot be called"))
+        tokio::select! {
+            _ = setups.changed() => {}
+            () = tasks.stopping() => {}
         }
     }
 }
@@ -266,6 +265,7 @@ impl Builder {
             handler,
             timeout: interest.timeout,
             concurrency: interest.concurrency,
+            rate: interest.rate,
             retry: interest.retry,
         };
         self.handlers.push((configured, interest));
@@ -454,6 +454,7 @@ pub struct Interest {
     events: Vec<String>,
     timeout: Duration,
     concurrency: usize,
+    rate: Option<Rate>,
     retry: Retry,
 }
 
@@ -464,6 +465,7 @@ pub fn on<'a>(source: impl Into<String>, events: impl IntoIterator<Item = &'a st
         events: events.into_iter().map(str::to_owned).collect(),
         timeout: limits::ATTEMPT_TIMEOUT,
         concurrency: limits::CONCURRENCY,
+        rate: None,
         retry: Retry::default(),
     }
 }
@@ -480,6 +482,13 @@ impl Interest {
     #[must_use]
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency.clamp(1, limits::CONCURRENCY_MAX);
+        self
+    }
+
+    /// How often attempts may begin in this process.
+    #[must_use]
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
         self
     }
 

@@ -64,6 +64,15 @@ impl Keyring {
         fetches.then(|| Self { provider, publishes, settings, entries: Mutex::default() })
     }
 
+    /// Whether what this one has learned counts for a source with the settings of `other` too.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let told = |keyring: &Self| {
+            let Settings { public_keys, tolerance, extra, .. } = keyring.settings.clone();
+            (keyring.provider.name(), public_keys, tolerance, extra) // there are no secrets: see `of`
+        };
+        told(self) == told(other)
+    }
+
     /// Whose keys they are.
     pub fn provider(&self) -> &'static dyn Provider {
         self.provider

@@ -41,10 +41,13 @@ mod schedule;
 pub mod admin;
 pub mod app;
 pub mod config;
+mod configured;
+pub mod controls;
 pub mod doctor;
 pub mod hookonce;
 pub mod prune;
 pub mod refusal_log;
+pub mod reload;
 
 // The parts.
 pub mod catalogue;
@@ -60,15 +63,18 @@ pub mod verify;
 
 // The nouns: plain data.
 pub mod api;
+pub mod control;
 pub mod delivery;
 pub mod event;
 mod id;
 pub mod key;
+pub mod rate;
 pub mod receipt;
 pub mod refusal;
 pub mod request;
 pub mod retry;
 pub mod secret;
+pub mod setup;
 pub mod source;
 
 // What everything stands on.

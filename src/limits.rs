@@ -105,6 +105,16 @@ pub const EXTENSIONS_PER_LEASE: u32 = 3;
 /// How often a worker looks for due work when nothing wakes it.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often it is looked for what people have said about handlers: a pause that was told to one
+/// process is followed by the others so soon.
+pub const CONTROLS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most that a rate may ask for.
+pub const RATE_COUNT_MAX: u32 = 1_000_000;
+
+/// How much of a handler's rate may be saved up while nothing is due.
+pub const RATE_SAVED_MAX: Duration = Duration::from_millis(100);
+
 /// How long one attempt may take, unless the handler says otherwise.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -282,6 +292,51 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Longest body the admin listener takes.
 pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// How often what was counted is noted for the dashboard, and how many of these notes are kept: a day.
+pub const HISTORY_INTERVAL: Duration = Duration::from_secs(15);
+/// See [`HISTORY_INTERVAL`].
+pub const HISTORY_POINTS_MAX: usize = 24 * 60 * 4;
+
+/// How many requests of a source must have come before anything is said about its being silent.
+pub const SILENCE_REQUESTS_MIN: u64 = 10;
+
+/// How many times its usual interval a source is silent before that is worth a warning, and how long
+/// at least: a busy source may pause.
+pub const SILENCE_INTERVALS: u32 = 3;
+/// See [`SILENCE_INTERVALS`].
+pub const SILENCE_MIN: Duration = Duration::from_mins(5);
+
+/// Longest reason that a person may give for a replay.
+pub const REASON_BYTES_MAX: usize = 500;
+
+/// How much of a body a page of the dashboard shows; the whole can be downloaded.
+pub const BODY_BYTES_SHOWN: usize = 128 << 10;
+
+/// How many may watch the live tail at once, and how much waits for one who is slow.
+pub const TAIL_WATCHERS_MAX: usize = 32;
+/// See [`TAIL_WATCHERS_MAX`].
+pub const TAIL_WAITING_MAX: usize = 1024;
+
+/// How long the live tail is silent at most: proxies take a longer silence for an end.
+pub const TAIL_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How many dead letters a redrive at a rate may queue in a second.
+pub const REDRIVES_PER_SECOND_MAX: u32 = 1000;
+
+/// How long somebody stays logged in to the dashboard: a working day.
+pub const SESSION_LIFE: Duration = Duration::from_hours(12);
+
+/// How many may be logged in at once; the oldest session makes room.
+pub const SESSIONS_MAX: usize = 256;
+
+/// How many wrong tokens one address may give in a window. A token is long: this is against noise.
+pub const LOGIN_FAILURES_MAX: u32 = 10;
+/// See [`LOGIN_FAILURES_MAX`].
+pub const LOGIN_WINDOW: Duration = Duration::from_secs(60);
+
+/// How many addresses are remembered for their wrong tokens. Beyond it strangers have to wait.
+pub const LOGIN_ADDRESSES_MAX: usize = 4096;
 
 /// How long after asking at a place where a provider publishes keys it is left alone: a stranger
 /// must not be able to make us call somebody again and again.

@@ -60,7 +60,8 @@ impl Lazy {
 
 /// Asks at every place that is due, and gives what was found to all sources of that provider.
 async fn fetch_keys(app: &App, client: &Lazy) {
-    let keyrings = || app.sources.values().filter_map(|source| source.keyring.as_ref());
+    let setup = app.setup();
+    let keyrings = || setup.sources.values().filter_map(|source| source.keyring.as_deref());
     let mut due: BTreeMap<&str, BTreeSet<Place>> = BTreeMap::new();
     for keyring in keyrings() {
         let provider = keyring.provider().name();

@@ -21,6 +21,7 @@ use crate::{
     secret::Secret,
     source::{OnDeadDuplicate, Proof, Source},
     store::{StoreError, Which, Wish},
+    telemetry::tail::Happening,
 };
 
 /// Why a request was not received: whose fault it is decides the answer.
@@ -65,6 +66,7 @@ pub async fn receive(
         Examined::Events { events, confirmation } => (events, confirmation, None),
         Examined::Shadow(events, problem) => (events, None, Some(problem)), // the same, marked
     };
+    let names = names(app, &events);
     // One step per event: remembered and queued, or neither. A duplicate gets the same yes, and nothing more.
     let admissions = admit(app, source, events, now).await?;
     let redrives = source.on_dead_duplicate == OnDeadDuplicate::Redrive;
@@ -77,6 +79,7 @@ pub async fn receive(
     if let Some(problem) = problem {
         tell_shadow(app, source, &problem);
     }
+    tell_watchers(app, source, names, &admissions);
     Ok(Receipt::Events(admissions))
 }
 
@@ -255,6 +258,30 @@ async fn redrive_the_dead(
         }
     }
     Ok(())
+}
+
+/// The provider's id and type of each event, if anybody watches: the events themselves are given away.
+fn names(app: &App, events: &[NewEvent]) -> Vec<(Option<String>, Option<String>)> {
+    let name = |event: &NewEvent| (event.named.event_id.clone(), event.named.event_type.clone());
+    if app.tail.is_watched() { events.iter().map(name).collect() } else { Vec::new() }
+}
+
+fn tell_watchers(
+    app: &App,
+    source: &Source,
+    names: Vec<(Option<String>, Option<String>)>,
+    admissions: &[(EventId, Admission)],
+) {
+    for ((event_id, event_type), (id, admission)) in names.into_iter().zip(admissions) {
+        app.tail.tell(|| Happening::Received {
+            at: app.clock.now(),
+            source: Arc::clone(&source.name),
+            status: Receipt::Events(vec![(*id, *admission)]).status().to_owned(),
+            id: *id,
+            event_id,
+            event_type,
+        });
+    }
 }
 
 /// Counts and logs what shadow mode let in. A sender decides how often, but not how much we write.

@@ -28,7 +28,7 @@ pub struct Source {
     /// The provider's scheme with this source's keys in it.
     pub scheme: Box<dyn Scheme>,
     /// The keys it learned from where the provider publishes them. `None`: it fetches none.
-    pub keyring: Option<Keyring>,
+    pub keyring: Option<Arc<Keyring>>,
     /// What the provider needs to know besides.
     pub settings: Settings,
     /// The path it answers at.
@@ -113,7 +113,7 @@ impl Source {
             name: Arc::from(name),
             provider,
             scheme: provider.scheme(&settings)?,
-            keyring: Keyring::of(provider, &settings),
+            keyring: Keyring::of(provider, &settings).map(Arc::new),
             settings,
             path: format!("/webhooks/{name}"),
             url: None,
@@ -125,6 +125,16 @@ impl Source {
             response: None,
             routes: Vec::new(),
         })
+    }
+
+    /// Takes over the keys that `old` has learned, which is this source before a reload: else requests
+    /// signed with them would be turned away until they are fetched again.
+    pub fn keep_keys_of(&mut self, old: &Self) {
+        if let (Some(keyring), Some(old)) = (&mut self.keyring, &old.keyring)
+            && old.is_like(keyring)
+        {
+            *keyring = Arc::clone(old);
+        }
     }
 
     /// Whether it lets in what does not verify.

@@ -23,6 +23,7 @@ mod store {
     pub(crate) mod claim;
     #[cfg(feature = "redis")]
     mod cluster;
+    pub(crate) mod control;
     pub(crate) mod key_model;
     pub(crate) mod keys;
     pub(crate) mod model;
@@ -164,6 +165,9 @@ conformance! {
         a_late_claim_that_was_done_before_answers_as_it_did
         workers_at_once_share_nothing
     }
+    control {
+        what_was_said_of_a_handler_last_holds
+    }
     settle {
         an_extended_lease_lives_on
         a_lost_lease_is_not_extended
@@ -199,6 +203,7 @@ conformance! {
     read {
         events_are_paged_newest_first
         events_are_filtered
+        who_waits_longest_is_known
         deliveries_are_paged_and_filtered
         what_is_not_there_is_none
         an_event_stands_as_its_deliveries_do

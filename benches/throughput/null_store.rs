@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use hookonce::{
     clock::Timestamp,
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     key::{KeyId, KeyRecord, SavedResponse},
@@ -83,6 +84,14 @@ impl Store for NullStore {
 
     async fn stats(&self) -> Result<Stats, StoreError> {
         Ok(Stats::default())
+    }
+
+    async fn control(&self, _handler: &str, _setting: Setting) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        Ok(Controls::new())
     }
 
     async fn prune(&self, _: &Prune) -> Result<usize, StoreError> {

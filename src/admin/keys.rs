@@ -105,7 +105,7 @@ impl Admin {
             ResolveRequest::Complete { status, headers, body } => {
                 let response = saved(status, headers, body)?;
                 let api = self.key(id).await?.scope.api;
-                let retention = self.app.apis.get(api.as_str()).map(|api| api.retention);
+                let retention = self.app.setup().apis.get(api.as_str()).map(|api| api.retention);
                 let retention = retention.unwrap_or(limits::KEY_RETENTION);
                 (Resolution::Complete { response, retention }, Some(KeyState::Completed))
             }

@@ -1,7 +1,10 @@
 //! What a person may see and ask for. The admin API answers with this, and so do the commands that
 //! open the store themselves when no server runs: one shape, whoever asks.
 
+mod handlers;
 pub mod keys;
+mod overview;
+mod redrives;
 mod refusals;
 
 use std::{sync::Arc, time::Duration};
@@ -11,6 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use self::redrives::Redrives;
 use crate::{
     app::App,
     clock::Timestamp,
@@ -19,12 +23,16 @@ use crate::{
     handler::is_credential,
     limits,
     request::Headers,
+    setup::{NotReloaded, Reload, Reloaded},
     source::Source,
     store::{
         DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError, Which, Wish,
     },
 };
 
+pub use self::handlers::{HandlerList, HandlerView};
+pub use self::overview::{Overview, note_history};
+pub use self::redrives::{RedriveProgress, RedriveState, SlowRedrive};
 pub use self::refusals::{
     Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
@@ -34,6 +42,9 @@ pub use self::refusals::{
 pub struct Admin {
     /// The app.
     pub app: Arc<App>,
+    redrives: Redrives,
+    /// Loads its configuration again, where it runs by a file.
+    pub reload: Option<Arc<dyn Reload>>,
 }
 
 /// Why a person did not get what they asked for.
@@ -45,6 +56,9 @@ pub enum AdminError {
     /// The question makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// There is a mistake in the configuration.
+    #[error(transparent)]
+    NotReloaded(#[from] NotReloaded),
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,6 +76,10 @@ pub struct EventQuery {
     pub state: Option<EventState>,
     /// Only with this id of the provider's.
     pub event_id: Option<String>,
+    /// Only received at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only received before this time.
+    pub until: Option<Timestamp>,
     /// The page after the one that ended with this id.
     pub before: Option<EventId>,
     /// Rows on a page.
@@ -169,6 +187,8 @@ pub struct MoveRequest {
 pub struct ReplayRequest {
     /// Only for this handler. None: for every handler that wants the event now.
     pub handler: Option<String>,
+    /// Why, for the log.
+    pub reason: Option<String>,
 }
 
 /// The deliveries a wish made or changed.
@@ -192,6 +212,11 @@ pub struct Readiness {
 }
 
 impl Admin {
+    /// Somebody who answers about this app.
+    pub fn new(app: Arc<App>, reload: Option<Arc<dyn Reload>>) -> Self {
+        Self { app, redrives: Redrives::default(), reload }
+    }
+
     /// The counters and gauges.
     pub async fn stats(&self) -> Result<Stats, AdminError> {
         Ok(self.app.store.stats().await?)
@@ -205,11 +230,17 @@ impl Admin {
             event_type: query.r#type,
             state: query.state,
             event_id: query.event_id,
-            before: query.before,
+            before: earlier(query.before, query.until.map(EventId::first_at)),
             limit,
         };
-        let events = self.app.store.events(&filter).await?;
-        let next = events.get(limit - 1).map(|last| last.id);
+        let mut events = self.app.store.events(&filter).await?;
+        let mut next = events.get(limit - 1).map(|last| last.id);
+        if let Some(since) = query.since
+            && let Some(end) = events.iter().position(|row| row.received_at < since)
+        {
+            events.truncate(end); // the newest come first, so all that follows is older still
+            next = None;
+        }
         Ok(EventPage { events, next })
     }
 
@@ -261,8 +292,12 @@ impl Admin {
                 "no handler wants event {id} now: name one to replay it to"
             )));
         }
+        let reason = reason(ask.reason)?;
         let deliveries = self.new_deliveries(handlers);
-        self.grant(Wish::Replay { event: id, deliveries }, id).await
+        let changed = self.grant(Wish::Replay { event: id, deliveries }, id).await?;
+        let count = changed.deliveries.len();
+        tracing::info!(event.id = %id, count, reason, "a person replayed an event");
+        Ok(changed)
     }
 
     /// Routes a held event.
@@ -291,6 +326,12 @@ impl Admin {
         self.grant(Wish::Kill { which }, "these deliveries").await
     }
 
+    /// Loads the configuration again. A mistake in it leaves everything as it is.
+    pub fn reload(&self) -> Result<Reloaded, AdminError> {
+        let none = || AdminError::Invalid("this server does not run by a file".to_owned());
+        Ok(self.reload.as_ref().ok_or_else(none)?.reload()?)
+    }
+
     /// Whether requests can be accepted, and what a person should look at.
     pub async fn readiness(&self) -> Readiness {
         let ready = tokio::time::timeout(limits::ANSWER_DEADLINE, self.app.store.ready()).await;
@@ -300,6 +341,8 @@ impl Admin {
             Err(_) => Some("the store does not answer".to_owned()),
         };
         let mut warnings = self.sources_in_shadow_mode();
+        warnings.extend(self.silent_sources());
+        warnings.extend(self.paused_handlers());
         if error.is_none() {
             warnings.extend(self.warnings().await);
         }
@@ -307,25 +350,14 @@ impl Admin {
         Readiness { ready: error.is_none(), survives, error, warnings }
     }
 
-    fn sources_in_shadow_mode(&self) -> Vec<String> {
-        let sources = self.app.sources.values().filter(|source| source.is_in_shadow_mode());
-        let warning = |source: &Arc<Source>| {
-            format!(
-                "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
-                 once no event is marked `shadow` any more, write verify = \"enforce\"",
-                source.name
-            )
-        };
-        sources.map(warning).collect()
-    }
-
     /// Work that nobody does: its handler was renamed or taken out of the configuration.
     pub async fn warnings(&self) -> Vec<String> {
         let stats = tokio::time::timeout(limits::ANSWER_DEADLINE, self.app.store.stats()).await;
         let Ok(Ok(stats)) = stats else { return Vec::new() };
+        let setup = self.app.setup();
         let left = |(name, counts): (&String, &crate::store::Counts)| {
             let waiting = counts.queued + counts.leased;
-            let known = self.app.handlers.contains_key(name.as_str());
+            let known = setup.handlers.contains_key(name.as_str());
             (waiting > 0 && !known).then(|| {
                 format!(
                     "{waiting} deliveries wait for handler `{name}`, which is not configured: add it again, \
@@ -335,7 +367,7 @@ impl Admin {
         };
         let handlers = stats.handlers.iter().filter_map(left);
         let gone = |(name, counts): (&String, &crate::store::Counts)| {
-            let known = self.app.sources.contains_key(name.as_str());
+            let known = setup.sources.contains_key(name.as_str());
             let waiting = counts.queued + counts.leased + counts.held_now;
             (waiting > 0 && !known).then(|| {
                 format!("{waiting} deliveries or held events are of source `{name}`, which is not configured any more; they are handled all the same")
@@ -352,7 +384,7 @@ impl Admin {
         let not_after = self.app.clock.now().plus(WISH_DEADLINE);
         match self.app.store.wish(&wish, not_after).await? {
             Granted::Deliveries(deliveries) => {
-                for handler in self.app.handlers.keys() {
+                for handler in self.app.setup().handlers.keys() {
                     self.app.wake_handler(handler);
                 }
                 Ok(Changed { deliveries })
@@ -364,7 +396,8 @@ impl Admin {
     }
 
     fn handlers_wanting(&self, record: &EventRecord) -> Vec<Arc<str>> {
-        let source: Option<&Arc<Source>> = self.app.sources.get(&record.row.source);
+        let setup = self.app.setup();
+        let source: Option<&Arc<Source>> = setup.sources.get(&record.row.source);
         let routes = source.map(|source| source.routes.as_slice()).unwrap_or_default();
         routes
             .iter()
@@ -374,7 +407,8 @@ impl Admin {
     }
 
     fn known_handler(&self, name: &str) -> Result<Arc<str>, AdminError> {
-        let known = self.app.handlers.get_key_value(name).map(|(known, _)| Arc::clone(known));
+        let setup = self.app.setup();
+        let known = setup.handlers.get_key_value(name).map(|(known, _)| Arc::clone(known));
         known.ok_or_else(|| AdminError::Invalid(format!("there is no handler `{name}`")))
     }
 
@@ -390,8 +424,26 @@ impl Admin {
 /// A person waits longer than a provider does, but not for ever.
 const WISH_DEADLINE: Duration = Duration::from_secs(10);
 
+/// The earlier of two ends, where there are any.
+fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 fn page_rows(asked: Option<usize>) -> usize {
     asked.unwrap_or(limits::PAGE_ROWS).clamp(1, limits::PAGE_ROWS_MAX)
+}
+
+/// The reason that a person gives, if it is fit to be logged.
+fn reason(given: Option<String>) -> Result<String, AdminError> {
+    let reason = given.unwrap_or_default();
+    if reason.len() > limits::REASON_BYTES_MAX {
+        let max = limits::REASON_BYTES_MAX;
+        return Err(AdminError::Invalid(format!("the reason is longer than {max} bytes")));
+    }
+    Ok(reason.chars().filter(|letter| !letter.is_control()).collect())
 }
 
 fn no_event(id: EventId) -> AdminError {

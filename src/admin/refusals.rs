@@ -13,6 +13,7 @@ use crate::{
     receipt::Receipt,
     receive::{self, NotReceived},
     refusal::{RefusalId, Step},
+    setup::Setup,
     store::{Readmission, RefusalFilter, RefusalRow, Refused, StoreError},
 };
 
@@ -128,7 +129,8 @@ impl Admin {
         if let Some(readmission) = refused.row.readmitted {
             return Ok(answer(ReadmittedStatus::Duplicate, readmission.events));
         }
-        let source = self.app.sources.get(&refused.row.source).ok_or_else(|| {
+        let setup = self.app.setup();
+        let source = setup.sources.get(&refused.row.source).ok_or_else(|| {
             AdminError::Invalid(format!(
                 "source `{}` is not configured any more",
                 refused.row.source
@@ -141,7 +143,7 @@ impl Admin {
                 "the body of refusal {id} was not kept: have the provider send it again"
             )));
         }
-        let request = today(&self.app).request(source, &refused.row, &opened);
+        let request = today(&self.app, &setup).request(source, &refused.row, &opened);
         match receive::readmit(&self.app, source, request, id).await {
             Ok(Receipt::Events(admissions)) => {
                 let events: Vec<_> = admissions.iter().map(|(event, _)| *event).collect();
@@ -197,9 +199,10 @@ impl Admin {
 }
 
 fn look_into(app: &App, refused: Vec<Refused>) -> Vec<RefusalView> {
+    let setup = app.setup();
     let view = |refused: Refused| {
         let opened = app.refusals.open(&refused);
-        let finding = doctor::diagnose(today(app), &refused.row, &opened);
+        let finding = doctor::diagnose(today(app, &setup), &refused.row, &opened);
         RefusalView { row: refused.row, finding }
     };
     let mut views: Vec<_> = refused.into_iter().map(view).collect();
@@ -209,6 +212,6 @@ fn look_into(app: &App, refused: Vec<Refused>) -> Vec<RefusalView> {
     views
 }
 
-fn today(app: &App) -> Today<'_> {
-    Today { sources: &app.sources, server: &app.server }
+fn today<'a>(app: &'a App, setup: &'a Setup) -> Today<'a> {
+    Today { sources: &setup.sources, server: &app.server }
 }

@@ -7,17 +7,20 @@ use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
-        Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, MoveRequest,
-        Readmitted, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
+        Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, HandlerList,
+        HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery, RefusalRecord,
+        ReplayRequest, Selection,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     config::Config,
+    control::Limits,
     delivery::{Attempt, DeliveryId},
     event::EventId,
     handler::http_client,
     key::{KeyId, KeyRecord},
     refusal::RefusalId,
     secret::Secret,
+    setup::Reloaded,
     store::Stats,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -51,20 +54,20 @@ impl Asker {
     /// The server that was named, or the one of the configuration if it runs, or its store.
     pub(crate) async fn find(everywhere: &Everywhere) -> anyhow::Result<Self> {
         let config = everywhere.load_config()?;
-        let token = config.server.admin_token.clone();
-        if let Some(url) = &everywhere.server {
-            let client = Client::new(url, token);
-            return match client.is_there().await {
-                true => Ok(Self::Server(client)),
-                false => Err(Unreachable::Admin(url.clone()).into()),
-            };
-        }
-        let client = Client::new(&admin_url(&config), token);
+        let client = Client::of(everywhere, &config);
         if client.is_there().await {
             return Ok(Self::Server(client));
         }
+        if let Some(url) = &everywhere.server {
+            return Err(Unreachable::Admin(url.clone()).into());
+        }
         let hookonce = Hookonce::open(config).await.context("no server runs, and its store")?;
         Ok(Self::Store(hookonce.admin()))
+    }
+
+    /// The server that was named, or the one of the configuration: what only a server can do.
+    pub(crate) fn server(everywhere: &Everywhere) -> anyhow::Result<Client> {
+        Ok(Client::of(everywhere, &everywhere.load_config()?))
     }
 
     pub(crate) async fn stats(&self) -> anyhow::Result<Stats> {
@@ -144,6 +147,34 @@ impl Asker {
         }
     }
 
+    pub(crate) async fn handlers(&self) -> anyhow::Result<HandlerList> {
+        match self {
+            Self::Server(client) => client.get("handlers", &()).await,
+            Self::Store(admin) => Ok(admin.handlers().await?),
+        }
+    }
+
+    pub(crate) async fn pause(&self, name: &str) -> anyhow::Result<HandlerView> {
+        match self {
+            Self::Server(client) => client.post(&format!("handlers/{name}/pause"), &()).await,
+            Self::Store(admin) => Ok(admin.pause(name).await?),
+        }
+    }
+
+    pub(crate) async fn resume(&self, name: &str) -> anyhow::Result<HandlerView> {
+        match self {
+            Self::Server(client) => client.post(&format!("handlers/{name}/resume"), &()).await,
+            Self::Store(admin) => Ok(admin.resume(name).await?),
+        }
+    }
+
+    pub(crate) async fn limit(&self, name: &str, limits: Limits) -> anyhow::Result<HandlerView> {
+        match self {
+            Self::Server(client) => client.post(&format!("handlers/{name}/limits"), &limits).await,
+            Self::Store(admin) => Ok(admin.limit(name, limits).await?),
+        }
+    }
+
     pub(crate) async fn redrive(&self, ask: Selection) -> anyhow::Result<Changed> {
         match self {
             Self::Server(client) => client.post("deliveries/redrive", &ask).await,
@@ -212,6 +243,16 @@ impl Client {
         Self { http: http_client(), base: base.trim_end_matches('/').to_owned(), token }
     }
 
+    /// Talks to the server that was named, or to the one of the configuration.
+    fn of(everywhere: &Everywhere, config: &Config) -> Self {
+        let url = everywhere.server.clone().unwrap_or_else(|| admin_url(config));
+        Self::new(&url, config.server.admin_token.clone())
+    }
+
+    pub(crate) async fn reload(&self) -> anyhow::Result<Reloaded> {
+        self.post("reload", &()).await
+    }
+
     /// Whether a server answers.
     pub(crate) async fn is_there(&self) -> bool {
         let asked = self.http.get(format!("{}/healthz", self.base)).timeout(Duration::from_secs(2));
@@ -237,6 +278,16 @@ impl Client {
         Ok(self.answer(self.http.get(self.url(path))).await?.bytes().await?)
     }
 
+    /// An answer that comes bit by bit, for as long as the server has something to tell.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+    ) -> anyhow::Result<reqwest::Response> {
+        let asked = self.http.get(self.url(path)).query(query);
+        self.answered(asked).await
+    }
+
     async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -254,13 +305,18 @@ impl Client {
         answer.json().await.context("the server's answer is not what this version expects")
     }
 
-    /// The answer, if it is a yes.
+    /// The answer, if it is a yes and comes before a person has lost patience.
     async fn answer(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
+        self.answered(asked.timeout(PATIENCE)).await
+    }
+
+    /// The answer, if it is a yes.
+    async fn answered(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
         let asked = match &self.token {
             Some(token) => asked.bearer_auth(token.expose()),
             None => asked,
         };
-        let answer = asked.timeout(PATIENCE).send().await;
+        let answer = asked.send().await;
         let answer = answer.map_err(|_| Unreachable::Admin(self.base.clone()))?;
         if !answer.status().is_success() {
             let status = answer.status();

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, process::ExitCode};
 use clap::Subcommand;
 use hookonce::{
     admin::{Changed, EventPage, EventQuery, EventView},
+    clock::Timestamp,
     event::{EventId, EventState},
     store::EventRow,
 };
@@ -52,6 +53,12 @@ struct List {
     /// Only with this id of the provider's
     #[arg(long)]
     event_id: Option<String>,
+    /// Only received at this time or later, as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Only received before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
     /// The page after the one that ended with this id
     #[arg(long, value_name = "ID")]
     before: Option<EventId>,
@@ -76,8 +83,8 @@ impl Events {
 
 impl From<List> for EventQuery {
     fn from(list: List) -> Self {
-        let List { source, event_type, state, event_id, before, limit } = list;
-        Self { source, r#type: event_type, state, event_id, before, limit }
+        let List { source, event_type, state, event_id, since, until, before, limit } = list;
+        Self { source, r#type: event_type, state, event_id, since, until, before, limit }
     }
 }
 

@@ -6,6 +6,7 @@ mod deliveries;
 mod demo;
 mod doctor;
 mod events;
+mod handlers;
 mod health;
 mod keys;
 mod load;
@@ -14,6 +15,7 @@ mod output;
 mod providers;
 mod redrive;
 mod refusals;
+mod reload;
 mod replay;
 mod send;
 mod sender;
@@ -22,13 +24,17 @@ mod sign;
 mod stand_in;
 mod stats;
 mod store;
+mod tail;
 mod tally;
 mod verify;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hookonce::config::{Config, Mistakes, process_environment};
+use hookonce::config::{Config, DEFAULT_FILE, Mistakes, process_environment};
 
 use self::output::Output;
 
@@ -78,6 +84,11 @@ enum Command {
     ///
     /// The exit code is 0 if it would be accepted, or if every vector is as expected.
     Verify(verify::Verify),
+    /// Have a running server read its configuration again
+    ///
+    /// Sources, handlers and APIs change at once, and no request is lost. The exit code is not 0 if there
+    /// is a mistake in the file: then the old configuration goes on.
+    Reload(reload::Reload),
     /// Check the configuration and the store, and say what a yes survives
     Check(check::Check),
     /// Bring the schema of the store up to this version of hookonce
@@ -98,6 +109,10 @@ enum Command {
     Events(events::Events),
     /// List deliveries, show one's attempts, move or kill them
     Deliveries(deliveries::Deliveries),
+    /// List handlers, pause and resume one, change how much it may do
+    ///
+    /// What is said stands over the configuration, for every process and over restarts.
+    Handlers(handlers::Handlers),
     /// Deliver an event again, as a new delivery
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
@@ -106,6 +121,8 @@ enum Command {
     Store(store::Store),
     /// List refused requests, show one, or admit some after all
     Refusals(refusals::Refusals),
+    /// Watch what a running server receives and does, as it happens
+    Tail(tail::Tail),
     /// List the keys of your APIs, show one, or resolve one whose outcome is unknown
     Keys(keys::Keys),
     /// Show the providers: scheme, identity, window, handshake
@@ -127,6 +144,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Send(send) => send.run(&everywhere).await,
         Command::Sign(sign) => sign.run(&everywhere),
         Command::Verify(verify) => verify.run(&everywhere),
+        Command::Reload(reload) => reload.run(&everywhere).await,
         Command::Check(check) => check.run(&everywhere).await,
         Command::Migrate(migrate) => migrate.run(&everywhere).await,
         Command::Doctor(doctor) => doctor.run(&everywhere).await,
@@ -134,10 +152,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Stats(stats) => stats.run(&everywhere).await,
         Command::Events(events) => events.run(&everywhere).await,
         Command::Deliveries(deliveries) => deliveries.run(&everywhere).await,
+        Command::Handlers(handlers) => handlers.run(&everywhere).await,
         Command::Replay(replay) => replay.run(&everywhere).await,
         Command::Redrive(redrive) => redrive.run(&everywhere).await,
         Command::Store(store) => store.run(&everywhere).await,
         Command::Refusals(refusals) => refusals.run(&everywhere).await,
+        Command::Tail(tail) => tail.run(&everywhere).await,
         Command::Keys(keys) => keys.run(&everywhere).await,
         Command::Providers(providers) => providers.run(&everywhere),
         Command::Completions { shell } => {
@@ -175,6 +195,14 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
 }
 
 impl Everywhere {
+    /// The same, with the file named that is there by default. Once a file was used, its absence is a
+    /// mistake: who takes it away must not get the development configuration by it.
+    fn settled(&self) -> Self {
+        let default = Path::new(DEFAULT_FILE);
+        let there = || default.exists().then(|| default.to_owned());
+        Self { config: self.config.clone().or_else(there), ..self.clone() }
+    }
+
     fn load_config(&self) -> Result<Config, Mistakes> {
         Config::load(self.config.as_deref(), &process_environment)
     }

@@ -14,12 +14,16 @@ pub(crate) struct Replay {
     /// Only to this handler [default: every handler that wants the event now]
     #[arg(long)]
     handler: Option<String>,
+    /// Why, for the server's log
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 impl Replay {
     pub(crate) async fn run(self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
         let asker = Asker::find(everywhere).await?;
-        let made = asker.replay(self.id, ReplayRequest { handler: self.handler }).await?;
+        let ask = ReplayRequest { handler: self.handler, reason: self.reason };
+        let made = asker.replay(self.id, ask).await?;
         everywhere.output().show(&made, changed)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -1,6 +1,7 @@
 //! `hookonce serve`: receive webhooks and run their handlers, until told to stop.
 
 use std::{
+    convert::Infallible,
     net::{SocketAddr, TcpListener},
     process::ExitCode,
     sync::Arc,
@@ -12,10 +13,12 @@ use hookonce::{
     api::UpstreamUrl,
     config::{Config, LogFormat},
     http,
+    reload::Reloader,
+    setup::Reload,
     shutdown::Tasks,
     telemetry::log::{self, Format},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Everywhere, Misused};
 
@@ -31,9 +34,9 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let mut config = everywhere.load_config()?;
-        self.override_addresses(&mut config)?;
+    pub(crate) async fn run(self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
+        let everywhere = everywhere.settled();
+        let config = self.load_config(&everywhere)?;
         start_log(&config);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -41,12 +44,17 @@ impl Serve {
         let public = listen(config.server.listen)?;
         let admin = listen(config.server.admin_listen)?;
         let (grace, base) = (config.server.shutdown_within, public_base(&config));
+        let until_restart = config.until_restart();
+        let mut hangup = signal(SignalKind::hangup())?; // before anybody can know us: it would end us
         let hookonce = Hookonce::open(config).await?;
+        let load = move || self.load_config(&everywhere).map_err(|error| error.to_string());
+        let reloader = Arc::new(Reloader::new(&hookonce, until_restart, load));
         announce(&hookonce, &base, &admin).await;
 
         let workers = hookonce.spawn_workers();
         let public = http::serve_public(Arc::clone(hookonce.app()), public)?;
-        let admin = http::serve_admin(hookonce.admin(), admin)?;
+        let admin =
+            http::serve_admin(hookonce.admin_that_reloads(Arc::clone(&reloader) as _), admin)?;
         let (stop_public, stop_admin) = (public.handle(), admin.handle());
         let listeners = Tasks::default();
         let mut public = listeners.spawn(public);
@@ -54,6 +62,7 @@ impl Serve {
         tokio::select! {
             ended = &mut public => ended?.context("the public listener ended")?,
             ended = &mut admin => ended?.context("the admin listener ended")?,
+            never = reload_at_every(&mut hangup, &*reloader) => match never {},
             signal = stop_signal() => {
                 tracing::info!("{}: stopping; running attempts have {grace:?} to end", signal?);
             }
@@ -69,6 +78,12 @@ impl Serve {
         }
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn load_config(&self, everywhere: &Everywhere) -> anyhow::Result<Config> {
+        let mut config = everywhere.load_config()?;
+        self.override_addresses(&mut config)?;
+        Ok(config)
     }
 
     /// What the command line says stands before the configuration, under the same rule: the admin
@@ -90,7 +105,7 @@ impl Serve {
 async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
     let readiness = hookonce.admin().readiness().await;
     tracing::info!("a yes survives: {}", readiness.survives);
-    for source in hookonce.app().sources.values() {
+    for source in hookonce.app().setup().sources.values() {
         tracing::debug!(source.name = %source.name, "receives at {base}{}", source.path);
     }
     for warning in &readiness.warnings {
@@ -99,9 +114,9 @@ async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
     if let Some(error) = &readiness.error {
         tracing::error!(%error, "the store is not ready: every request is answered 503 until it is");
     }
-    let sources = hookonce.app().sources.len();
+    let sources = hookonce.app().setup().sources.len();
     tracing::info!("{sources} sources at {base}/webhooks/…");
-    for api in hookonce.app().apis.values() {
+    for api in hookonce.app().setup().apis.values() {
         let upstream = api.upstream.as_ref().map(UpstreamUrl::origin);
         tracing::info!(api.name = %api.name, "keys are honoured at {base}{}, in front of {}", api.path, upstream.unwrap_or_default());
     }
@@ -130,6 +145,14 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn public_base(config: &Config) -> String {
     let listen = config.server.listen;
     config.server.public_url.clone().unwrap_or_else(|| format!("http://{listen}"))
+}
+
+/// Reloads whenever the process is told to, for as long as this is polled.
+async fn reload_at_every(hangup: &mut Signal, reloader: &dyn Reload) -> Infallible {
+    while hangup.recv().await.is_some() {
+        drop(reloader.reload()); // it tells the log by itself, and there is nobody else to tell
+    }
+    std::future::pending().await
 }
 
 /// Waits for the first SIGTERM or SIGINT and says which it was.

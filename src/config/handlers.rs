@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use url::Url;
 
 use super::{mistakes::Findings, raw::Table, section::Section, server::http_url, values::nearest};
-use crate::{limits, retry::Retry, secret::Secret, source::Route};
+use crate::{limits, rate::Rate, retry::Retry, secret::Secret, source::Route};
 
 /// A handler as it is configured: plain data, from which the app builds what runs.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct HandlerConfig {
     pub timeout: Duration,
     /// How many attempts may run at once in this process.
     pub concurrency: usize,
+    /// How often attempts may begin in this process.
+    pub rate: Option<Rate>,
     /// How often and when it is tried again.
     pub retry: Retry,
 }
@@ -37,6 +39,7 @@ impl HandlerConfig {
             events: vec!["*".to_owned()],
             timeout: limits::ATTEMPT_TIMEOUT,
             concurrency: limits::CONCURRENCY,
+            rate: None,
             retry: Retry::default(),
         }
     }
@@ -88,6 +91,7 @@ pub(super) fn resolve(root: &Table, sources: &[&str], found: &mut Findings) -> V
         let events = wanted_events(&section, found);
         let timeout = section.duration("timeout", found);
         let concurrency = section.integer("concurrency", found);
+        let rate = section.parsed("rate", found, |text| text.parse().ok());
         let retry = retry(&section, found);
         if let Some(kind) = kind(&section, found) {
             let (name, sources) = (Arc::from(name), wanted);
@@ -98,6 +102,7 @@ pub(super) fn resolve(root: &Table, sources: &[&str], found: &mut Findings) -> V
                 events,
                 timeout,
                 concurrency,
+                rate,
                 retry,
             });
         }

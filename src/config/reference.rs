@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::keys::{Fallback, KEYS, Key, Kind};
+use super::keys::{KEYS, Key};
 
 /// A configuration file that shows the most common settings. It loads.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -61,15 +61,8 @@ fn section(page: &mut String, keys: &[Key]) -> fmt::Result {
         "| key | value | if it is left out | what it does |\n| --- | --- | --- | --- |"
     )?;
     for key in keys {
-        let (value, fallback) = (key.kind.to_string(), fallback(key));
-        writeln!(page, "| `{}` | {value} | {fallback} | {} |", key.name, key.doc)?;
+        let Key { name, kind, fallback, doc, .. } = key;
+        writeln!(page, "| `{name}` | {kind} | {fallback} | {doc} |")?;
     }
     Ok(())
-}
-
-fn fallback(key: &Key) -> String {
-    match key.fallback {
-        Fallback::Unset if key.kind == Kind::Later => String::new(),
-        fallback => fallback.to_string(),
-    }
 }

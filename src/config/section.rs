@@ -145,15 +145,9 @@ impl<'a> Section<'a> {
     /// A word of the few that a key takes.
     pub(super) fn choice(&self, name: &'static str, found: &mut Findings) -> &'a str {
         let key = key(self.pattern, name);
-        let Kind::Choice { now, later } = key.kind else { unreachable!("{name} takes no word") };
+        let Kind::Choice(words) = key.kind else { unreachable!("{name} takes no word") };
         let word = self.text(name, found).unwrap_or_default();
-        if later.contains(&word) {
-            self.mistake(
-                name,
-                format!("\"{word}\" is not in this version yet: write {}", key.kind.wanted()),
-                found,
-            );
-        } else if !word.is_empty() && !now.contains(&word) {
+        if !word.is_empty() && !words.contains(&word) {
             self.mistake(name, not_wanted(key.kind), found);
         }
         word

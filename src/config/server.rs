@@ -21,6 +21,8 @@ pub struct Server {
     pub admin_listen: SocketAddr,
     /// What the admin address asks for. Always there unless `admin_listen` is a loopback address.
     pub admin_token: Option<Secret>,
+    /// What lets somebody look and do nothing else. Never there without `admin_token`.
+    pub admin_token_readonly: Option<Secret>,
     /// The URL under which providers reach `listen`, as written, without a slash at its end: a
     /// source's path can be put behind it.
     pub public_url: Option<String>,
@@ -42,6 +44,7 @@ pub(super) fn resolve(section: &Section<'_>, found: &mut Findings) -> Server {
         listen: address(section, "listen", found),
         admin_listen: address(section, "admin_listen", found),
         admin_token: section.text("admin_token", found).map(Secret::new),
+        admin_token_readonly: section.text("admin_token_readonly", found).map(Secret::new),
         public_url: section
             .parsed("public_url", found, http_url)
             .map(|url| url.trim_end_matches('/').to_owned()),
@@ -75,7 +78,29 @@ pub(super) fn resolve(section: &Section<'_>, found: &mut Findings) -> Server {
             found,
         );
     }
+    check_readonly_token(&server, section, found);
     server
+}
+
+/// Whoever listens on loopback without a token lets everybody do everything: a token that only reads
+/// would promise what does not hold.
+fn check_readonly_token(server: &Server, section: &Section<'_>, found: &mut Findings) {
+    let name = "admin_token_readonly";
+    let Some(readonly) = &server.admin_token_readonly else { return };
+    if readonly.is_blank() {
+        section.mistake(name, "is a placeholder: write a long random text", found);
+    }
+    match &server.admin_token {
+        None if !section.has("admin_token") => section.mistake(
+            name,
+            "is written without `admin_token`, so nobody is asked for it: write that too",
+            found,
+        ),
+        Some(token) if token.matches(readonly.expose()) => {
+            section.mistake(name, "is `admin_token` again: write another text", found);
+        }
+        _ => {}
+    }
 }
 
 /// The text, if it is an absolute URL that something can be sent to.

@@ -27,7 +27,9 @@ pub use self::{
     log::LogHandler,
     signing::{MalformedSigningKey, SigningKey},
 };
-use crate::{delivery::DeliveryId, event::Event, limits, retry::Retry};
+use crate::{
+    control::Limits, delivery::DeliveryId, event::Event, limits, rate::Rate, retry::Retry,
+};
 
 /// Does what is to be done about an event.
 #[async_trait]
@@ -121,8 +123,22 @@ pub struct Configured {
     pub timeout: Duration,
     /// How many attempts may run at once in this process.
     pub concurrency: usize,
+    /// How often attempts may begin in this process. `None`: as often as they can.
+    pub rate: Option<Rate>,
     /// How often and when it is tried again.
     pub retry: Retry,
+}
+
+impl Configured {
+    /// The same under limits that a person has set.
+    #[must_use]
+    pub fn under(&self, limits: Limits) -> Self {
+        Self {
+            concurrency: limits.concurrency.unwrap_or(self.concurrency),
+            rate: limits.rate.or(self.rate),
+            ..self.clone()
+        }
+    }
 }
 
 #[cfg(test)]

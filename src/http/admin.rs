@@ -7,13 +7,14 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use super::answer;
+use super::{answer, tail};
 use crate::{
     admin::{
         Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
-        Selection,
+        Selection, SlowRedrive,
         keys::{KeyQuery, ResolveRequest},
     },
+    control::Limits,
     delivery::DeliveryId,
     event::EventId,
     key::KeyId,
@@ -29,7 +30,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/readyz", web::get().to(readyz))
         .route("/metrics", web::get().to(metrics))
         // People and the commands
+        .route("/api/v1/reload", web::post().to(reload))
         .route("/api/v1/stats", web::get().to(stats))
+        .route("/api/v1/tail", web::get().to(tail::tail))
         .route("/api/v1/events", web::get().to(events))
         .route("/api/v1/events/{id}", web::get().to(event))
         .route("/api/v1/events/{id}/request", web::get().to(request))
@@ -38,8 +41,15 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/refusals", web::get().to(refusals))
         .route("/api/v1/refusals/{id}", web::get().to(refusal))
         .route("/api/v1/refusals/{id}/readmit", web::post().to(readmit))
+        .route("/api/v1/handlers", web::get().to(handlers))
+        .route("/api/v1/handlers/{name}/pause", web::post().to(pause))
+        .route("/api/v1/handlers/{name}/resume", web::post().to(resume))
+        .route("/api/v1/handlers/{name}/limits", web::post().to(limit))
         .route("/api/v1/deliveries", web::get().to(deliveries))
         .route("/api/v1/deliveries/redrive", web::post().to(redrive))
+        .route("/api/v1/redrives", web::get().to(redrives))
+        .route("/api/v1/redrives", web::post().to(begin_redrive))
+        .route("/api/v1/redrives/{handler}/stop", web::post().to(stop_redrive))
         .route("/api/v1/deliveries/move", web::post().to(move_to))
         .route("/api/v1/deliveries/kill", web::post().to(kill))
         .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts))
@@ -72,6 +82,10 @@ async fn metrics(admin: Asked) -> HttpResponse {
             .metrics
             .text(told.as_ref().map(|(stats, keys)| (stats, keys)), admin.app.store.cache()),
     )
+}
+
+async fn reload(admin: Asked) -> HttpResponse {
+    told(admin.reload())
 }
 
 async fn stats(admin: Asked) -> HttpResponse {
@@ -125,12 +139,40 @@ async fn readmit(admin: Asked, id: web::Path<RefusalId>) -> HttpResponse {
     told(admin.readmit(id.into_inner()).await)
 }
 
+async fn handlers(admin: Asked) -> HttpResponse {
+    told(admin.handlers().await)
+}
+
+async fn pause(admin: Asked, name: web::Path<String>) -> HttpResponse {
+    told(admin.pause(&name).await)
+}
+
+async fn resume(admin: Asked, name: web::Path<String>) -> HttpResponse {
+    told(admin.resume(&name).await)
+}
+
+async fn limit(admin: Asked, name: web::Path<String>, limits: web::Json<Limits>) -> HttpResponse {
+    told(admin.limit(&name, limits.into_inner()).await)
+}
+
 async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpResponse {
     told(admin.deliveries(query.into_inner()).await)
 }
 
 async fn redrive(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
     told(admin.redrive(ask.into_inner()).await)
+}
+
+async fn redrives(admin: Asked) -> HttpResponse {
+    told(Ok(admin.redrives()))
+}
+
+async fn begin_redrive(admin: Asked, ask: web::Json<SlowRedrive>) -> HttpResponse {
+    told(admin.into_inner().begin_redrive(ask.into_inner()).await)
+}
+
+async fn stop_redrive(admin: Asked, handler: web::Path<String>) -> HttpResponse {
+    told(admin.stop_redrive(&handler))
 }
 
 async fn move_to(admin: Asked, ask: web::Json<MoveRequest>) -> HttpResponse {
@@ -174,6 +216,7 @@ fn not_told(error: &AdminError) -> HttpResponse {
     let (status, code) = match error {
         AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
         AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+        AdminError::NotReloaded(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not_reloaded"),
         AdminError::Store(StoreError::Full(_)) => (StatusCode::SERVICE_UNAVAILABLE, "full"),
         AdminError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
     };

@@ -13,7 +13,6 @@ use super::{answer, body, webhook};
 use crate::{
     api::Api,
     app::App,
-    handler::http_client,
     idempotency::{
         self, Answer, Called, Client, Key, KeyedRequest, Problem,
         forward::{Head, Inflow, Upstream, is_final},
@@ -28,18 +27,6 @@ pub(super) struct Endpoint {
     pub(super) app: Arc<App>,
     pub(super) api: Arc<Api>,
     pub(super) upstream: Upstream,
-}
-
-/// The APIs that have an upstream, all with the same client: it keeps the connections of each apart.
-pub(super) fn endpoints(app: &Arc<App>) -> Vec<Endpoint> {
-    let mut client = None;
-    let with_upstream = |api: &Arc<Api>| {
-        let url = api.upstream.clone()?;
-        let client = client.get_or_insert_with(http_client).clone();
-        let upstream = Upstream::new(client, url);
-        Some(Endpoint { app: Arc::clone(app), api: Arc::clone(api), upstream })
-    };
-    app.apis.values().filter_map(with_upstream).collect()
 }
 
 /// Takes one request to an API's path.

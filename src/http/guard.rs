@@ -2,54 +2,135 @@
 //!
 //! Any web page can make a browser post to 127.0.0.1, and a name that resolves there makes it read the
 //! answer too. So the Host must be one this listener goes by, the Origin (if a browser says one) must
-//! be the same, and away from loopback a token is required.
+//! be the same, and away from loopback a token is required: as a bearer, or by the session of somebody
+//! who has logged in with it.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use actix_web::{
-    HttpResponse,
-    body::MessageBody,
+    HttpMessage as _, HttpResponse,
+    body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    error::InternalError,
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     middleware::Next,
 };
 
-use super::answer;
-use crate::secret::Secret;
+use super::{
+    answer, dashboard,
+    sessions::{Failures, Sessions, random_text},
+};
+use crate::{app::App, secret::Secret};
 
-/// The rules of one admin listener.
-#[derive(Clone, Debug)]
+/// The rules of one admin listener, and who has logged in to it.
+#[derive(Debug)]
 pub(super) struct Guard {
     token: Option<Secret>,
+    token_readonly: Option<Secret>,
+    app: Arc<App>,
+    /// What forms carry where nobody logs in: another site cannot read it, so it cannot forge one.
+    form_key: OnceLock<Arc<str>>,
+    pub(super) sessions: Sessions,
+    pub(super) failures: Failures,
 }
 
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Everything.
+    Operator,
+    /// Look.
+    Reader,
+}
+
+/// Who asks, as the guard has found out. It is in the extensions of every request that needs one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// What they may do.
+    pub(super) role: Role,
+    /// What a form of theirs must carry.
+    pub(super) form_key: Arc<str>,
+    /// Whether they have logged in, and so can log out.
+    pub(super) has_session: bool,
+}
+
+/// The name of the session's cookie.
+pub(super) const COOKIE: &str = "hookonce_session";
+
+type Objection = (StatusCode, &'static str);
+
 impl Guard {
-    /// A guard that asks for `token`, if there is one.
-    pub(super) fn new(token: Option<Secret>) -> Self {
-        Self { token }
+    /// A guard that asks for the tokens of this app, if it has any.
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Self {
+            token: app.server.admin_token.clone(),
+            token_readonly: app.server.admin_token_readonly.clone(),
+            app,
+            form_key: OnceLock::new(),
+            sessions: Sessions::default(),
+            failures: Failures::default(),
+        }
     }
 
-    /// The status and the code to refuse a request with, if it is to be refused.
-    fn objection(&self, asked: &Asked<'_>) -> Option<(StatusCode, &'static str)> {
-        let Some(host) = asked.host.map(without_port) else {
-            return Some((StatusCode::BAD_REQUEST, "host_missing"));
-        };
+    /// What the owner of this token may do.
+    pub(super) fn role_of(&self, given: &str) -> Option<Role> {
+        let is = |token: &Option<Secret>| token.as_ref().is_some_and(|token| token.matches(given));
+        match (is(&self.token), is(&self.token_readonly)) {
+            (true, _) => Some(Role::Operator),
+            (false, true) => Some(Role::Reader),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether somebody has to log in at all.
+    pub(super) fn asks_for_a_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Who asks, or the status and the code to refuse the request with. Nobody in particular asks for
+    /// what is open to all.
+    fn admit(&self, asked: &Asked<'_>) -> Result<Option<Caller>, Objection> {
+        let host = asked.host.map(without_port);
+        let host = host.ok_or((StatusCode::BAD_REQUEST, "host_missing"))?;
         // A token cannot be guessed by a web page, so with one any name may be used.
-        let name_is_ours = is_loopback(host) || self.token.is_some();
-        if !name_is_ours {
-            return Some((StatusCode::MISDIRECTED_REQUEST, "host_not_allowed"));
+        if !is_loopback(host) && !self.asks_for_a_token() {
+            return Err((StatusCode::MISDIRECTED_REQUEST, "host_not_allowed"));
         }
         let same_origin = |origin: &str| {
             origin.split_once("://").is_some_and(|(_, from)| Some(from) == asked.host)
         };
         if asked.origin.is_some_and(|origin| !same_origin(origin)) || asked.cross_site {
-            return Some((StatusCode::FORBIDDEN, "origin_not_allowed"));
+            return Err((StatusCode::FORBIDDEN, "origin_not_allowed"));
         }
-        let token_fits = self.token.as_ref().is_none_or(|token| {
-            asked.bearer.is_some_and(|given| token.matches(given)) || asked.is_health
-        });
-        (!token_fits).then_some((StatusCode::UNAUTHORIZED, "token_required"))
+        if asked.is_open {
+            return Ok(None);
+        }
+        let caller = self.caller(asked).ok_or((StatusCode::UNAUTHORIZED, "token_required"))?;
+        if caller.role == Role::Reader && asked.writes && !asked.logs_out {
+            return Err((StatusCode::FORBIDDEN, "read_only"));
+        }
+        Ok(Some(caller))
+    }
+
+    fn caller(&self, asked: &Asked<'_>) -> Option<Caller> {
+        if !self.asks_for_a_token() {
+            let form_key = self.form_key.get_or_init(|| Arc::from(random_text()));
+            let form_key = Arc::clone(form_key);
+            return Some(Caller { role: Role::Operator, form_key, has_session: false });
+        }
+        if let Some(given) = asked.bearer {
+            let role = self.role_of(given)?;
+            return Some(Caller { role, form_key: Arc::from(random_text()), has_session: false });
+        }
+        // The API has no forms, and so no key in them: by a cookie alone it lets itself be read only.
+        if asked.is_api && asked.writes {
+            return None;
+        }
+        let session = self.sessions.find(asked.session?, self.app.clock.monotonic())?;
+        let (role, form_key) = (session.role, session.form_key);
+        Some(Caller { role, form_key, has_session: true })
     }
 }
 
@@ -59,34 +140,62 @@ struct Asked<'a> {
     origin: Option<&'a str>,
     cross_site: bool,
     bearer: Option<&'a str>,
-    is_health: bool,
+    session: Option<&'a str>,
+    writes: bool,
+    is_api: bool,
+    is_open: bool,
+    logs_out: bool,
 }
 
 /// Lets a request through, or answers it.
-pub(super) async fn check(
-    guard: Guard,
+pub(super) async fn check<B: MessageBody>(
+    guard: Arc<Guard>,
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let text = |name: header::HeaderName| request.headers().get(name)?.to_str().ok();
+    let path = request.path();
     let asked = Asked {
         host: text(header::HOST).or_else(|| request.uri().host()),
         origin: text(header::ORIGIN),
         cross_site: text(header::HeaderName::from_static("sec-fetch-site")) == Some("cross-site"),
         bearer: text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")),
-        is_health: matches!(request.path(), "/healthz" | "/readyz"),
+        session: text(header::COOKIE).and_then(session_in),
+        writes: !matches!(*request.method(), Method::GET | Method::HEAD),
+        is_api: is_api(path),
+        is_open: matches!(path, "/healthz" | "/readyz" | "/login") || dashboard::is_asset(path),
+        logs_out: path == "/logout",
     };
-    match guard.objection(&asked) {
-        None => next.call(request).await,
-        Some((status, code)) => {
+    let refused = match guard.admit(&asked) {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            return Ok(next.call(request).await?.map_into_left_body());
+        }
+        Err((StatusCode::UNAUTHORIZED, _)) if !asked.writes && !asked.is_api => {
+            dashboard::ask_to_log_in(request.uri())
+        }
+        Err((status, code)) => {
             let mut response = HttpResponse::build(status);
             if status == StatusCode::UNAUTHORIZED {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
-            Err(InternalError::from_response(code, answer::problem(&mut response, status, code))
-                .into())
+            answer::problem(&mut response, status, code)
         }
-    }
+    };
+    Ok(request.into_response(refused.map_into_boxed_body()).map_into_right_body())
+}
+
+/// Whether programs ask for this path, not people.
+fn is_api(path: &str) -> bool {
+    path.starts_with("/api/") || path == "/metrics" || path == "/openapi.json"
+}
+
+/// The id of the session in a `Cookie` header.
+pub(super) fn session_in(cookies: &str) -> Option<&str> {
+    let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == COOKIE).map(|(_, id)| id)
 }
 
 fn without_port(host: &str) -> &str {
@@ -105,18 +214,45 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        app::Server,
+        clock::{Clock, ManualClock, Timestamp},
+        store::memory::MemoryStore,
+    };
+
+    fn guard(token: Option<&str>, token_readonly: Option<&str>) -> Guard {
+        let clock: Arc<dyn Clock> = ManualClock::at(Timestamp::default());
+        let store = Arc::new(MemoryStore::new(Arc::clone(&clock)));
+        let mut app = App::new(Vec::new(), Vec::new(), store, clock);
+        app.server = Server {
+            admin_token: token.map(Secret::new),
+            admin_token_readonly: token_readonly.map(Secret::new),
+            ..Server::default()
+        };
+        Guard::new(Arc::new(app))
+    }
 
     fn asked(host: &str) -> Asked<'_> {
-        Asked { host: Some(host), origin: None, cross_site: false, bearer: None, is_health: false }
+        Asked {
+            host: Some(host),
+            origin: None,
+            cross_site: false,
+            bearer: None,
+            session: None,
+            writes: false,
+            is_api: true,
+            is_open: false,
+            logs_out: false,
+        }
     }
 
     fn code(guard: &Guard, asked: &Asked<'_>) -> Option<&'static str> {
-        guard.objection(asked).map(|(_, code)| code)
+        guard.admit(asked).err().map(|(_, code)| code)
     }
 
     #[test]
     fn loopback_names_need_no_token() {
-        let guard = Guard::new(None);
+        let guard = guard(None, None);
         for host in ["localhost:8081", "127.0.0.1:8081", "[::1]:8081", "127.0.0.1"] {
             assert_eq!(code(&guard, &asked(host)), None, "{host}");
         }
@@ -124,14 +260,15 @@ mod tests {
 
     #[test]
     fn a_name_that_only_resolves_to_us_is_refused() {
+        let guard = guard(None, None);
         for host in ["evil.example:8081", "127.0.0.1.evil.example", "localhost.evil.example"] {
-            assert_eq!(code(&Guard::new(None), &asked(host)), Some("host_not_allowed"), "{host}");
+            assert_eq!(code(&guard, &asked(host)), Some("host_not_allowed"), "{host}");
         }
     }
 
     #[test]
     fn a_web_page_cannot_post() {
-        let guard = Guard::new(None);
+        let guard = guard(None, None);
         let evil = Asked { origin: Some("https://evil.example"), ..asked("127.0.0.1:8081") };
         assert_eq!(code(&guard, &evil), Some("origin_not_allowed"));
         let opaque = Asked { origin: Some("null"), ..asked("127.0.0.1:8081") };
@@ -144,12 +281,36 @@ mod tests {
 
     #[test]
     fn with_a_token_it_must_be_the_right_one() {
-        let guard = Guard::new(Some(Secret::new("s3cret")));
+        let guard = guard(Some("s3cret"), None);
         let with = |bearer| Asked { bearer, ..asked("admin.example") };
         assert_eq!(code(&guard, &with(None)), Some("token_required"));
         assert_eq!(code(&guard, &with(Some("s3cre"))), Some("token_required"));
         assert_eq!(code(&guard, &with(Some("s3cret"))), None);
-        let health = Asked { is_health: true, ..asked("admin.example") };
+        let health = Asked { is_open: true, ..asked("admin.example") };
         assert_eq!(code(&guard, &health), None);
+    }
+
+    #[test]
+    fn the_read_only_token_reads() {
+        let guard = guard(Some("s3cret"), Some("look"));
+        let reads = Asked { bearer: Some("look"), ..asked("admin.example") };
+        assert_eq!(code(&guard, &reads), None);
+        let writes = Asked { bearer: Some("look"), writes: true, ..asked("admin.example") };
+        assert_eq!(code(&guard, &writes), Some("read_only"));
+    }
+
+    #[test]
+    fn a_session_stands_for_its_token_but_the_api_takes_no_wish_by_cookie() {
+        let guard = guard(Some("s3cret"), None);
+        let id = guard.sessions.open(Role::Operator, guard.app.clock.monotonic());
+        let cookies = format!("other=1; {COOKIE}={id}");
+        let session = session_in(&cookies);
+        let with = |session| Asked { session, ..asked("admin.example") };
+        assert_eq!(code(&guard, &with(session)), None);
+        assert_eq!(code(&guard, &with(Some("guessed"))), Some("token_required"));
+        let api_wish = Asked { writes: true, ..with(session) };
+        assert_eq!(code(&guard, &api_wish), Some("token_required"));
+        let form = Asked { writes: true, is_api: false, ..with(session) };
+        assert_eq!(code(&guard, &form), None);
     }
 }

@@ -4,66 +4,112 @@ mod admin;
 mod answer;
 mod api;
 mod body;
+mod dashboard;
 mod guard;
 mod idempotency;
+mod sessions;
+mod tail;
 mod webhook;
 
 use std::{
-    future::{Ready, ready},
     net::TcpListener,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use actix_web::{App as ActixApp, HttpResponse, HttpServer, dev::Server, middleware::from_fn, web};
+use actix_web::{
+    App as ActixApp, HttpRequest, HttpResponse, HttpServer, dev::Server, middleware::from_fn, web,
+};
 
 pub(crate) use self::idempotency::middleware;
-use crate::{admin::Admin, app::App, limits};
+use crate::{
+    admin::Admin, app::App, handler::http_client, idempotency::forward::Upstream, limits,
+    setup::Endpoint,
+};
 
 /// The public routes: one for each source and for each API that has an upstream, and an answer for every
 /// other path under `/webhooks/`.
 ///
-/// They can be mounted into any actix-web App: `App::new().configure(hookonce.routes())`.
+/// They can be mounted into any actix-web App: `App::new().configure(hookonce.routes())`. What is at a
+/// path is looked up for each request; a source that a reload puts at a path of its own outside
+/// `/webhooks/` is only found by [`serve_public`], which has all paths to itself.
 pub fn public_routes(app: Arc<App>) -> impl FnOnce(&mut web::ServiceConfig) + Clone {
-    let endpoints = api::endpoints(&app);
+    let public = Arc::new(Public::new(app));
     move |config| {
-        for endpoint in endpoints {
-            let below = format!("{}/{{below:.*}}", endpoint.api.path);
-            for path in [endpoint.api.path.clone(), below] {
-                let endpoint = endpoint.clone();
-                config.service(
-                    web::resource(path).to(move |request, payload| {
-                        api::endpoint(endpoint.clone(), request, payload)
-                    }),
-                );
+        let setup = public.app.setup();
+        for api in setup.apis.values().filter(|api| api.upstream.is_some()) {
+            for pattern in [api.path.clone(), format!("{}/{{below:.*}}", api.path)] {
+                let (public, path) = (Arc::clone(&public), api.path.clone());
+                config.service(web::resource(pattern).to(move |request, payload| {
+                    endpoint(Arc::clone(&public), path.clone(), request, payload)
+                }));
             }
         }
-        for source in app.sources.values() {
-            let (app, source) = (Arc::clone(&app), Arc::clone(source));
-            let path = source.path.clone();
-            config.service(web::resource(path).to(move |request, payload| {
-                webhook::endpoint(Arc::clone(&app), Arc::clone(&source), request, payload)
+        for source in setup.sources.values() {
+            let (public, path) = (Arc::clone(&public), source.path.clone());
+            config.service(web::resource(path.clone()).to(move |request, payload| {
+                endpoint(Arc::clone(&public), path.clone(), request, payload)
             }));
         }
-        config.service(web::resource("/webhooks/{source}").to(unknown_source(app)));
+        config.service(web::resource("/webhooks/{source}").to(
+            move |source: web::Path<String>, request, payload| {
+                let path = format!("/webhooks/{source}");
+                endpoint(Arc::clone(&public), path, request, payload)
+            },
+        ));
     }
 }
 
-/// The endpoint of every path that is no source's.
-fn unknown_source(app: Arc<App>) -> impl Fn() -> Ready<HttpResponse> + Clone {
-    move || ready(webhook::unknown_source(&app))
+/// What the public endpoints share.
+struct Public {
+    app: Arc<App>,
+    /// Calls the upstreams of all APIs, and keeps the connections of each apart; made when there is one.
+    client: OnceLock<reqwest::Client>,
 }
 
-/// The admin routes: `/api/v1`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
+impl Public {
+    fn new(app: Arc<App>) -> Self {
+        Self { app, client: OnceLock::new() }
+    }
+}
+
+/// Takes one request to `path`. The setup is looked at once: what is found there answers the request
+/// to its end, whatever is reloaded meanwhile.
+async fn endpoint(
+    public: Arc<Public>,
+    path: String,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let app = Arc::clone(&public.app);
+    match app.setup().endpoint(&path) {
+        Some(Endpoint::Source(source)) => webhook::endpoint(app, source, request, payload).await,
+        Some(Endpoint::Api(api, url)) => {
+            let client = public.client.get_or_init(http_client).clone();
+            let upstream = Upstream::new(client, url);
+            api::endpoint(api::Endpoint { app, api, upstream }, request, payload).await
+        }
+        None => webhook::unknown_source(&app),
+    }
+}
+
+/// The admin routes: the dashboard, `/api/v1`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
 pub fn admin_routes(admin: Arc<Admin>) -> impl FnOnce(&mut web::ServiceConfig) + Clone {
+    let guard = Arc::new(guard::Guard::new(Arc::clone(&admin.app)));
     move |config| {
-        let guard = guard::Guard::new(admin.app.server.admin_token.clone());
+        let known = web::Data::from(Arc::clone(&guard));
+        let payload = web::PayloadConfig::new(limits::ADMIN_BODY_BYTES_MAX);
         config.service(
             web::scope("")
-                .wrap(from_fn(move |request, next| guard::check(guard.clone(), request, next)))
+                .wrap(from_fn(move |request, next| guard::check(Arc::clone(&guard), request, next)))
+                .wrap(dashboard::headers())
                 .app_data(web::Data::from(admin))
+                .app_data(known)
+                .app_data(payload)
                 .app_data(web::JsonConfig::default().limit(limits::ADMIN_BODY_BYTES_MAX))
-                .configure(admin::routes),
+                .configure(admin::routes)
+                .configure(dashboard::routes)
+                .default_service(web::to(dashboard::nothing_here)),
         );
     }
 }
@@ -73,10 +119,15 @@ pub fn admin_routes(admin: Arc<Admin>) -> impl FnOnce(&mut web::ServiceConfig) +
 /// # Errors
 /// When the listener cannot be used.
 pub fn serve_public(app: Arc<App>, listener: TcpListener) -> std::io::Result<Server> {
-    let routes = public_routes(Arc::clone(&app));
+    let public = Arc::new(Public::new(app));
     let server = HttpServer::new(move || {
-        let elsewhere = web::to(unknown_source(Arc::clone(&app)));
-        ActixApp::new().configure(routes.clone()).default_service(elsewhere)
+        let public = Arc::clone(&public);
+        // No table of routes: it would be as old as the server.
+        let everything = web::to(move |request: HttpRequest, payload| {
+            let path = request.match_info().as_str().to_owned();
+            endpoint(Arc::clone(&public), path, request, payload)
+        });
+        ActixApp::new().default_service(everything)
     });
     Ok(server
         .client_request_timeout(limits::HEAD_DEADLINE)

@@ -19,6 +19,7 @@ use crate::{
     refusal_log::Seen,
     request::{Headers, Unverified},
     source::Source,
+    telemetry::tail::Happening,
 };
 
 /// Takes one request to a source's path.
@@ -159,6 +160,11 @@ fn tell(app: &App, source: &Source, reason: &NotReceived, took: std::time::Durat
 
 fn tell_refused(app: &App, source: &Source, refusal: &Refusal) {
     app.metrics.refused(&source.name, refusal.code());
+    app.tail.tell(|| Happening::Refused {
+        at: app.clock.now(),
+        source: Arc::clone(&source.name),
+        code: refusal.code().to_owned(),
+    });
     if let Some(more) = let_through(app, source, refusal.code()) {
         tracing::warn!(
             source.name = %source.name, refusal.code = refusal.code(),

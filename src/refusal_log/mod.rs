@@ -41,7 +41,7 @@ pub struct RefusalLog {
     /// The other end of the queue, until [`RefusalLog::run`] takes it.
     waiting: Mutex<Option<mpsc::Receiver<Waiting>>>,
     seal: Seal,
-    secrets: Vec<Secret>,
+    secrets: Mutex<Vec<Secret>>,
     metrics: Metrics,
     lines: Throttle,
 }
@@ -84,9 +84,8 @@ struct Waiting {
 }
 
 impl RefusalLog {
-    /// A log that counts in `metrics` and shows none of `secrets`; what it seals opens for as long as
-    /// the process lives.
-    pub fn new(secrets: Vec<Secret>, metrics: Metrics) -> Self {
+    /// A log that counts in `metrics`; what it seals opens for as long as the process lives.
+    pub fn new(metrics: Metrics) -> Self {
         let (queue, waiting) = mpsc::channel(limits::REFUSALS_WAITING_MAX);
         Self {
             sampler: Sampler::default(),
@@ -94,7 +93,7 @@ impl RefusalLog {
             bytes_free: Arc::new(Semaphore::new(limits::REFUSALS_WAITING_BYTES_MAX)),
             waiting: Mutex::new(Some(waiting)),
             seal: Seal::in_memory(),
-            secrets,
+            secrets: Mutex::default(),
             metrics,
             lines: Throttle::every(Duration::from_secs(60)),
         }
@@ -104,6 +103,17 @@ impl RefusalLog {
     #[must_use]
     pub fn sealed_by(self, seal: Seal) -> Self {
         Self { seal, ..self }
+    }
+
+    /// Shows none of these secrets from now on, nor of those it was given before: what was rotated out
+    /// may still be in use elsewhere.
+    pub fn hide<'a>(&self, secrets: impl IntoIterator<Item = &'a Secret>) {
+        let mut hidden = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        for secret in secrets {
+            if !hidden.iter().any(|known| known.matches(secret.expose())) {
+                hidden.push(secret.clone());
+            }
+        }
     }
 
     /// Takes a refused request to be kept. It never waits: what is too much is left out, and counted.
@@ -190,7 +200,8 @@ impl RefusalLog {
             body: is_whole.then_some(request.body),
         };
         let body_kept = parts.body.is_some();
-        let sealed = match credentials::take(&mut parts, &self.secrets) {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sealed = match credentials::take(&mut parts, &secrets) {
             None => Vec::new(),
             Some(taken) => self.seal.seal(&taken, id.as_bytes()).unwrap_or_else(|error| {
                 tracing::warn!(%error, "credentials in a refused request cannot be sealed, and are left out: it cannot be readmitted");
@@ -304,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_kept_before_it_ends_and_opens_as_it_came() {
-        let log = RefusalLog::new(Vec::new(), Metrics::default());
+        let log = RefusalLog::new(Metrics::default());
         let body = Bytes::from_static(b"{}");
         let refused = kept(&log, std::slice::from_ref(&body)).await.pop().unwrap();
         let shown: Vec<_> = refused.headers.iter().map(|(name, _)| name).collect();
@@ -312,13 +323,13 @@ mod tests {
         let opened = log.open(&refused).unwrap();
         let came = seen(body).request;
         assert_eq!((opened.request.headers, opened.request.body), (came.headers, came.body));
-        let other = RefusalLog::new(Vec::new(), Metrics::default());
+        let other = RefusalLog::new(Metrics::default());
         assert_eq!(other.open(&refused).unwrap_err(), NotOpened::KeyIsGone);
     }
 
     #[tokio::test]
     async fn of_a_body_that_is_too_long_only_the_length_is_kept() {
-        let log = RefusalLog::new(Vec::new(), Metrics::default());
+        let log = RefusalLog::new(Metrics::default());
         let long = Bytes::from(vec![b'x'; limits::REFUSAL_BODY_BYTES_MAX + 1]);
         let refused = kept(&log, &[long.clone(), Bytes::new()]).await;
         let bodies: Vec<_> = refused
@@ -332,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_is_bounded_and_the_rest_is_counted() {
         let metrics = Metrics::default();
-        let log = RefusalLog::new(Vec::new(), metrics.clone());
+        let log = RefusalLog::new(metrics.clone());
         let large = Bytes::from(vec![b'x'; limits::REFUSAL_BODY_BYTES_MAX]);
         let mut noted = 0;
         for number in 0..10 {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{
         Attempt, AttemptOutcome, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State,
         Verdict,
@@ -192,11 +193,27 @@ impl Store for MemoryStore {
         Ok(Stats::summed(self.lock().counts.iter().map(|(key, counts)| (key.clone(), *counts))))
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        let tables = self.lock();
+        let rows = tables.deliveries.values().map(KeptDelivery::shown);
+        let queued = rows.filter(|row| row.state == State::Queued && *row.handler == *handler);
+        Ok(queued.map(|row| row.due_at).min())
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         let mut tables = self.lock();
         tables.serves()?;
         tables.refusals.prune(prune.held_before);
         Ok(tables.prune(prune) + self.keys.prune(prune.now, prune.lot))
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        self.lock().controls.entry(Arc::from(handler)).or_default().set(setting);
+        Ok(())
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        Ok(self.lock().controls.clone())
     }
 }
 
@@ -229,6 +246,7 @@ impl Refusals for MemoryStore {
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
+    controls: Controls,
     pub(super) events: BTreeMap<EventId, KeptEvent>,
     pub(super) deliveries: BTreeMap<DeliveryId, KeptDelivery>,
     pub(super) marks: BTreeMap<(Arc<str>, Identity), Mark>,

@@ -42,6 +42,7 @@ pub use self::stats::{CacheCounts, Counts, Stats};
 use self::{keys::Keys, moving::Moving};
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State},
     event::{Duplicate, Event, EventId, EventState, KeptRequest, NewDelivery, NewEvent},
     receipt::Admission,
@@ -79,7 +80,7 @@ pub async fn connect(
         ) => Ok(Arc::new(redis::RedisStore::connect(url, durability, data_dir, clock).await?)),
         #[cfg(feature = "postgres")]
         ("postgres" | "postgresql", _) => {
-            Ok(Arc::new(postgres::PostgresStore::connect(url, clock).await?))
+            Ok(Arc::new(postgres::PostgresStore::connect(url, data_dir, clock).await?))
         }
         (scheme, _) => Err(StoreError::Failed(format!(
             "there is no store of the kind `{scheme}:` in this program: use `sqlite:FILE`, `redis://…`, `postgres://…` or `memory:`"
@@ -241,6 +242,12 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// and that one has just begun. Empty on a shared store, where leases run out by themselves.
     async fn orphans(&self) -> Result<Vec<Leased>, StoreError>;
 
+    /// What the store is, as far as this process knows: another one once a person has accepted a loss.
+    /// What was cached of the one before is void then.
+    fn generation(&self) -> Option<String> {
+        None
+    }
+
     /// A person accepts that the store has lost what it held: whatever is there now is used, also by the
     /// other processes. Says how many parts of the store that was about; none where nothing was lost.
     async fn accept(&self) -> Result<usize, StoreError> {
@@ -266,10 +273,23 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// The counters and gauges.
     async fn stats(&self) -> Result<Stats, StoreError>;
 
+    /// When the delivery of this handler fell due that waits longest. None, or a time to come: nothing
+    /// that is due waits. A store that cannot tell says `None`.
+    async fn waiting_since(&self, _handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
     /// Takes away a lot of events that ended before the times given, and of marks whose window is over.
     /// A mark outlives its event until its window is over; a kept request goes with its last event.
     /// Completed keys whose retention is over go too. Says how many events, marks and keys went.
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError>;
+
+    /// Keeps what a person says about a handler, configured or not, until something else is said of the
+    /// same thing.
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError>;
+
+    /// All that was said and holds.
+    async fn controls(&self) -> Result<Controls, StoreError>;
 }
 
 /// What a claim got.

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{
     Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Registry, TextEncoder, core::Collector, proto::Metric,
 };
 
 use crate::{
+    control::Controls,
     delivery::State,
     key::KeyState,
     store::{CacheCounts, Stats, keys::KeyCounts},
@@ -31,6 +32,8 @@ pub struct Metrics {
     attempt_seconds: HistogramVec,
     keys: IntCounterVec,
     key_calls: IntCounterVec,
+    reloads: IntCounterVec,
+    handler_paused: IntGaugeVec,
     keys_now: IntGaugeVec,
 }
 
@@ -94,7 +97,7 @@ impl Default for Metrics {
                 "hookonce_ack_seconds",
                 "From the last byte of a body to its answer.",
                 &["source"],
-                &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0],
+                &ACK_SECONDS,
             ),
             attempt_seconds: seconds(
                 "hookonce_attempt_seconds",
@@ -112,6 +115,18 @@ impl Default for Metrics {
                 "Calls under a key by what was written down about them.",
                 &["api", "outcome"],
             ),
+            reloads: counter(
+                "hookonce_reloads_total",
+                "Reloads of the configuration by what came of them.",
+                &["outcome"],
+            ),
+            handler_paused: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("hookonce_handler_paused", "1 while a handler is paused."),
+                    &["handler"],
+                ),
+            ),
             keys_now: register(
                 &registry,
                 IntGaugeVec::new(
@@ -122,6 +137,21 @@ impl Default for Metrics {
             registry,
         }
     }
+}
+
+/// The upper ends of the intervals in which answers are counted; what took longer is counted beyond.
+pub const ACK_SECONDS: [f64; 11] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+/// What was counted since the process began, as the dashboard draws it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Requests by their source and the word they were answered with.
+    pub requests: BTreeMap<(String, String), u64>,
+    /// Attempts by their handler and how they ended.
+    pub attempts: BTreeMap<(String, String), u64>,
+    /// Answers by the first of [`ACK_SECONDS`] that they were within; the last is beyond all of them.
+    pub acks: [u64; ACK_SECONDS.len() + 1],
 }
 
 fn register<C: Collector + Clone + 'static>(
@@ -179,6 +209,43 @@ impl Metrics {
         self.key_calls.with_label_values(&[api, outcome]).inc();
     }
 
+    /// What was counted until now.
+    pub fn totals(&self) -> Totals {
+        let mut acks = [0; ACK_SECONDS.len() + 1];
+        for metric in
+            self.ack_seconds.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric)
+        {
+            let histogram = metric.get_histogram();
+            let below =
+                histogram.get_bucket().iter().map(prometheus::proto::Bucket::cumulative_count);
+            let mut counted = 0;
+            for (slot, below) in acks.iter_mut().zip(below.chain([histogram.get_sample_count()])) {
+                *slot += below.saturating_sub(counted);
+                counted = below;
+            }
+        }
+        let (requests, attempts) = (&self.requests, &self.deliveries_total);
+        Totals {
+            requests: counted(requests, "source", "status"),
+            attempts: counted(attempts, "handler", "outcome"),
+            acks,
+        }
+    }
+
+    /// The configuration was loaded again: whether it was put in place.
+    pub fn reloaded(&self, is_in_place: bool) {
+        let outcome = if is_in_place { "applied" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
+    }
+
+    /// These handlers are paused now, and no others.
+    pub fn handlers_paused(&self, controls: &Controls) {
+        self.handler_paused.reset();
+        for (handler, _) in controls.iter().filter(|(_, control)| control.paused) {
+            self.handler_paused.with_label_values(&[handler]).set(1);
+        }
+    }
+
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could
     /// not be asked; its gauges are left out rather than told wrong.
     pub fn text(
@@ -221,6 +288,28 @@ impl Metrics {
     }
 }
 
+/// The counts of a metric with these two labels.
+fn counted(metric: &IntCounterVec, first: &str, second: &str) -> BTreeMap<(String, String), u64> {
+    let label = |metric: &Metric, name: &str| {
+        let labels = metric.get_label().iter();
+        labels.filter(|label| label.name() == name).map(|label| label.value().to_owned()).collect()
+    };
+    let families = metric.collect();
+    let metrics = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+    metrics
+        .map(|metric| {
+            // The counters are whole numbers that prometheus hands out as floating ones.
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "see above"
+            )]
+            let count = metric.get_counter().get_value() as u64;
+            ((label(metric, first), label(metric, second)), count)
+        })
+        .collect()
+}
+
 fn gauge(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -228,6 +317,20 @@ fn gauge(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn totals_tell_what_was_counted() {
+        let metrics = Metrics::default();
+        metrics.answered("stripe", "accepted", Duration::from_millis(2));
+        metrics.answered("github", "accepted", Duration::from_millis(2));
+        metrics.answered("stripe", "duplicate", Duration::from_secs(2));
+        metrics.attempted("billing", "failed", Duration::from_millis(2));
+        let totals = metrics.totals();
+        let pair = |first: &str, second: &str| (first.to_owned(), second.to_owned());
+        assert_eq!(totals.requests[&pair("stripe", "duplicate")], 1);
+        assert_eq!(totals.attempts[&pair("billing", "failed")], 1);
+        assert_eq!(totals.acks, [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    }
 
     #[test]
     fn the_fixed_names_are_there() {

@@ -6,6 +6,7 @@ use hookonce::{
     provider::Settings,
     receive,
     request::Unverified,
+    setup::Setup,
     source::Source,
 };
 use serde_json::{Value, json};
@@ -59,6 +60,28 @@ async fn a_key_that_is_not_known_is_fetched_once_and_the_retry_is_accepted() {
         bench.until_sent(fixture.request(), "duplicate").await;
         assert_eq!(bench.finish().await, [path], "{provider}");
     }
+}
+
+#[actix_web::test]
+async fn keys_that_were_fetched_outlive_a_reload_unless_the_settings_have_changed() {
+    let fixture = fixture("aws_sns", "notification");
+    let bench = Bench::of("aws_sns", &fixture, without_keys);
+    bench.publish(SNS_CERTIFICATE, 200, published(&fixture));
+    bench.until_sent(fixture.request(), "duplicate").await;
+    let reload = |settings: Settings| {
+        let before = bench.app.setup();
+        let old = before.sources.values().next().unwrap();
+        let mut new = Source::new(&old.name, old.provider, settings).unwrap();
+        new.keep_keys_of(old);
+        bench.app.replace_setup(Setup::new(vec![new], Vec::new(), Vec::new()));
+    };
+    let mut settings = bench.app.setup().sources.values().next().unwrap().settings.clone();
+    reload(settings.clone());
+    assert_eq!(bench.send(fixture.request().clone()).await, "duplicate");
+    settings.extra.insert("another".to_owned(), "setting".to_owned());
+    reload(settings);
+    assert_eq!(bench.send(fixture.request().clone()).await, "key not known");
+    bench.finish().await;
 }
 
 #[actix_web::test]
@@ -164,7 +187,8 @@ async fn keys_are_fetched_again_after_a_while_and_not_trusted_for_ever() {
     });
     bench.publish(GOOGLE_KEYS, 200, published(&fixture));
     bench.until_sent(fixture.request(), "duplicate").await;
-    let keyring = bench.app.sources.values().next().unwrap().keyring.as_ref().unwrap();
+    let setup = bench.app.setup();
+    let keyring = setup.sources.values().next().unwrap().keyring.as_ref().unwrap();
     assert!(keyring.due(hookonce::clock::Clock::now(&*bench.clock)).is_empty());
     bench.publish(GOOGLE_KEYS, 500, "");
     bench.clock.advance(Duration::from_hours(7));
@@ -384,7 +408,8 @@ async fn a_secret_that_is_handed_over_is_shown_and_never_trusted() {
             settings.secrets = vec![hookonce::secret::Secret::new("another_secret_of_ours")];
         });
         app.handed_over = Keeper::below(Some(folder.path().to_owned()));
-        let source = app.sources.values().next().unwrap();
+        let setup = app.setup();
+        let source = setup.sources.values().next().unwrap();
         let receipt = receive::receive(&app, source, fixture.request().clone()).await.unwrap();
         assert_eq!(receipt.status(), "handshake");
         let file = folder.path().join(handed_over::FOLDER).join(provider);

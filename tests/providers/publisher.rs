@@ -78,7 +78,8 @@ impl Bench {
 
     /// What becomes of a request: the word of its answer, or the code of the refusal.
     pub(crate) async fn send(&self, request: Unverified) -> &'static str {
-        let source = self.app.sources.values().next().unwrap();
+        let setup = self.app.setup();
+        let source = setup.sources.values().next().unwrap();
         match receive(&self.app, source, request).await {
             Ok(receipt) => Receipt::status(&receipt),
             Err(NotReceived::Refused(refusal)) => refusal.code(),

@@ -81,7 +81,7 @@ pub(crate) async fn postgres() -> Bench {
     use hookonce::{clock::SystemClock, store::postgres::PostgresStore};
     let database = crate::postgres_server::PostgresServer::shared_database();
     let clock = SystemClock::start();
-    let store = PostgresStore::connect(&database.url, clock.clone()).await;
+    let store = PostgresStore::connect(&database.url, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("postgres is there")), clock, database)
 }
 

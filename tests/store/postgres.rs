@@ -2,6 +2,7 @@
 //! connections that are cut, transactions that stand in each other's way.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,12 +27,12 @@ use crate::postgres_server::PostgresServer;
 
 pub(super) async fn bench_at(url: &str) -> Bench {
     let clock = SystemClock::start();
-    let store = PostgresStore::connect(url, clock.clone()).await;
+    let store = PostgresStore::connect(url, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("postgres is there")), clock, ())
 }
 
 async fn refused(url: &str) -> StoreError {
-    PostgresStore::connect(url, SystemClock::start()).await.expect_err("it is refused")
+    PostgresStore::connect(url, None, SystemClock::start()).await.expect_err("it is refused")
 }
 
 /// A new event under ids that no other bench has.
@@ -495,4 +496,78 @@ async fn a_store_that_is_dropped_leaves_no_connection() {
     the_retry_completes_it(&bench, "evt_1").await;
     drop(bench);
     wait_for(server, &database.url, "application_name = 'hookonce'", 0).await;
+}
+
+/// A store that remembers in `folder` what it saw, as a server does.
+async fn bench_in(folder: &Path, url: &str) -> Bench {
+    let clock = SystemClock::start();
+    let store = PostgresStore::connect(url, Some(folder), clock.clone()).await;
+    Bench::own(Arc::new(store.expect("it may have lost something, and opens")), clock, ())
+}
+
+async fn is_forgotten(bench: &Bench) -> bool {
+    // The first call after a database has gone may only find that its connection has.
+    while let Err(StoreError::Unavailable(_)) = bench.store.ready().await {}
+    let admitted = bench.try_admit(&anew(bench, "evt_1"), bench.in_time()).await;
+    let ready = bench.store.ready().await;
+    match (&admitted, &ready) {
+        (Err(StoreError::Forgotten(_)), Err(StoreError::Forgotten(_))) => true,
+        (Ok(_), Ok(())) => false,
+        _ => panic!("{admitted:?} and {ready:?}"),
+    }
+}
+
+/// Runs SQL about a database from beside it, as soon as that can be done.
+async fn from_beside(server: &PostgresServer, sql: &str) {
+    while server.try_run(&server.url("postgres"), sql).is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_emptied_is_not_used_until_a_person_says_so() {
+    let server = PostgresServer::shared();
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    from_beside(server, "CREATE DATABASE emptied").await;
+    let url = server.url("emptied");
+    let benches = [bench_in(folder.path(), &url).await, bench_in(other.path(), &url).await];
+    benches[0].admit(&anew(&benches[0], "evt_1")).await;
+    from_beside(server, "DROP DATABASE emptied WITH (FORCE)").await;
+    from_beside(server, "CREATE DATABASE emptied").await;
+    for bench in &benches {
+        assert!(is_forgotten(bench).await, "it was used, and would run its events again");
+    }
+    let restarted = bench_in(folder.path(), &url).await;
+    assert!(is_forgotten(&restarted).await, "a restart has forgotten it too");
+
+    assert_eq!(restarted.store.accept().await, Ok(1));
+    assert_eq!(restarted.store.accept().await, Ok(0), "there is nothing left to accept");
+    for bench in benches.iter().chain([&restarted]) {
+        assert!(!is_forgotten(bench).await, "the others follow");
+    }
+}
+
+#[tokio::test]
+async fn an_old_snapshot_put_back_is_not_used_until_a_person_says_so() {
+    let server = PostgresServer::shared();
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    from_beside(server, "CREATE DATABASE restored").await;
+    let url = server.url("restored");
+    drop(bench_in(folder.path(), &url).await);
+    from_beside(server, "CREATE DATABASE snapshot TEMPLATE restored").await;
+    // As it does by itself within five seconds.
+    server.run(&url, "UPDATE hookonce.generations SET counter = counter + 1");
+    let benches = [bench_in(folder.path(), &url).await, bench_in(other.path(), &url).await];
+    for bench in &benches {
+        assert!(!is_forgotten(bench).await);
+    }
+    from_beside(server, "DROP DATABASE restored WITH (FORCE)").await;
+    from_beside(server, "ALTER DATABASE snapshot RENAME TO restored").await;
+    for bench in &benches {
+        assert!(is_forgotten(bench).await, "what came since would be admitted again");
+    }
+    assert_eq!(benches[0].store.accept().await, Ok(1));
+    for bench in &benches {
+        assert!(!is_forgotten(bench).await, "the other follows");
+    }
 }

@@ -27,6 +27,19 @@ pub(crate) async fn events_are_paged_newest_first(bench: Bench) {
     assert_eq!(seen, wanted);
 }
 
+pub(crate) async fn who_waits_longest_is_known(bench: Bench) {
+    let since = async || bench.store.waiting_since("billing").await.expect("the store reads");
+    assert_eq!(since().await, None);
+    for number in 0..3 {
+        bench.admit(&bench.routed_to(&format!("evt_{number}"), &["billing"])).await;
+    }
+    let all = DeliveryFilter { limit: 10, ..DeliveryFilter::default() };
+    let page = bench.store.deliveries(&all).await.expect("the store reads");
+    let oldest = page.iter().map(|row| row.due_at).min();
+    assert!(oldest.is_some());
+    assert_eq!(since().await, oldest);
+}
+
 pub(crate) async fn events_are_filtered(bench: Bench) {
     for (source, event_type, handlers) in [
         ("stripe", Some("invoice.paid"), &["billing"][..]),

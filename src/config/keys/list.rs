@@ -30,6 +30,13 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "server",
+        "admin_token_readonly",
+        Kind::Text,
+        Fallback::Unset,
+        "A second token, which lets its owner look and do nothing else.",
+    ),
+    key(
+        "server",
         "public_url",
         Kind::Url,
         Fallback::Unset,
@@ -80,7 +87,7 @@ pub static KEYS: &[Key] = &[
     key(
         "store",
         "durability",
-        choice(&["always", "replicated", "relaxed"], &[]),
+        choice(&["always", "replicated", "relaxed"]),
         Fallback::Text("always"),
         "What a yes survives on Redis. SQLite and Postgres are always durable, and memory never is.",
     ),
@@ -185,21 +192,21 @@ pub static KEYS: &[Key] = &[
     key(
         "sources.NAME",
         "verify",
-        choice(&["enforce", "shadow"], &[]),
+        choice(&["enforce", "shadow"]),
         Fallback::Text("enforce"),
         "What a bad signature leads to: with `enforce` the request is refused. With `shadow`, for moving an existing endpoint over, its events are admitted all the same, marked `shadow` and under an identity of their own: anybody can then trigger your handlers.",
     ),
     key(
         "sources.NAME",
         "replay_guard",
-        choice(&["flag", "hold"], &[]),
+        choice(&["flag", "hold"]),
         Fallback::Text("flag"),
         "What is done with known content that comes under a fresh id, where the id is not signed: admit and flag it, or hold it until a person admits it.",
     ),
     key(
         "sources.NAME",
         "on_dead_duplicate",
-        choice(&["ignore", "redrive"], &[]),
+        choice(&["ignore", "redrive"]),
         Fallback::Text("ignore"),
         "What a duplicate of an event with dead deliveries does: nothing, or it redrives them, so that the provider's button for sending again does what a person expects of it.",
     ),
@@ -271,6 +278,13 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "handlers.NAME",
+        "rate",
+        Kind::Rate,
+        Fallback::Unset,
+        "How often attempts may begin in this process. What is too much stays queued, and uses no attempt up.",
+    ),
+    key(
+        "handlers.NAME",
         "retry",
         Kind::Table,
         Fallback::Told("see below"),
@@ -307,7 +321,7 @@ pub static KEYS: &[Key] = &[
     key(
         "log",
         "format",
-        choice(&["pretty", "json"], &[]),
+        choice(&["pretty", "json"]),
         Fallback::Text("pretty"),
         "Lines for people, or JSON for programs.",
     ),
@@ -391,7 +405,7 @@ pub static KEYS: &[Key] = &[
     key(
         "apis.NAME",
         "save",
-        choice(&["2xx", "final", "all"], &[]),
+        choice(&["2xx", "final", "all"]),
         Fallback::Text("2xx"),
         "Which answers are given again: 2xx; with `final` also 3xx and 4xx; with `all` also 5xx, as Stripe does. Write `all` where money moves and the upstream does not know the key itself. 409, 425, 429 and 503 are never saved: they free the key. 502 and 504 make its outcome unknown.",
     ),
@@ -447,7 +461,7 @@ pub static KEYS: &[Key] = &[
     key(
         "apis.NAME",
         "on_unknown",
-        choice(&["keep", "retry"], &[]),
+        choice(&["keep", "retry"]),
         Fallback::Text("keep"),
         "What a request does whose key has an unknown outcome: it is answered 409 until somebody resolves the key; or it is sent again, because the upstream honours the key that is sent on.",
     ),
@@ -478,6 +492,6 @@ const fn span(least: Duration, most: Duration) -> Kind {
     Kind::Duration { least, most }
 }
 
-const fn choice(now: &'static [&'static str], later: &'static [&'static str]) -> Kind {
-    Kind::Choice { now, later }
+const fn choice(words: &'static [&'static str]) -> Kind {
+    Kind::Choice(words)
 }

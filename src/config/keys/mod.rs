@@ -38,14 +38,16 @@ pub enum Kind {
     Secrets,
     /// A secret of the form that Standard Webhooks gives them.
     SigningSecret,
-    /// One of a few words: those known now, and those that are not in this version yet.
-    Choice { now: &'static [&'static str], later: &'static [&'static str] },
+    /// One of these words.
+    Choice(&'static [&'static str]),
     /// A duration.
     Duration { least: Duration, most: Duration },
     /// A number of bytes.
     Size { least: usize, most: usize },
     /// A number.
     Integer { least: u64, most: u64 },
+    /// So many in a time.
+    Rate,
     /// A yes, where it is written at all.
     Flag,
     /// Yes or no.
@@ -64,8 +66,6 @@ pub enum Kind {
     Directory,
     /// A table with a section of its own.
     Table,
-    /// Nothing yet: the name is taken for a later version.
-    Later,
 }
 
 impl Kind {
@@ -76,13 +76,14 @@ impl Kind {
             Self::Texts => "a list of texts, such as [\"one\", \"two\"]".to_owned(),
             Self::Secrets => "a list of texts, such as [\"${NAME_OF_A_VARIABLE}\"]".to_owned(),
             Self::SigningSecret => "whsec_ and 24 to 64 bytes in base64".to_owned(),
-            Self::Choice { now, .. } => match now {
+            Self::Choice(words) => match words {
                 [only] => format!("\"{only}\""),
                 several => format!("one of \"{}\"", several.join("\", \"")),
             },
             Self::Duration { .. } => "a duration with its unit, such as \"30s\"".to_owned(),
             Self::Size { .. } => "a size with its unit, such as \"1MiB\"".to_owned(),
             Self::Integer { least, most } => format!("a whole number from {least} to {most}"),
+            Self::Rate => "a rate, such as \"50/s\", \"100/m\" or \"20/h\"".to_owned(),
             Self::Flag | Self::YesNo => "true or false".to_owned(),
             Self::Address => "an IP address and a port, such as \"127.0.0.1:8081\"".to_owned(),
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]".to_owned(),
@@ -94,7 +95,6 @@ impl Kind {
             Self::Header => "the name of a header, such as \"Idempotency-Key\"".to_owned(),
             Self::Directory => "the path of a folder".to_owned(),
             Self::Table => "a table, such as { name = \"value\" }".to_owned(),
-            Self::Later => "nothing yet".to_owned(),
         }
     }
 }
@@ -107,10 +107,7 @@ impl fmt::Display for Kind {
             Self::Texts => f.write_str("list of texts"),
             Self::Secrets => f.write_str("list of texts or files"),
             Self::SigningSecret => f.write_str("`whsec_…`"),
-            Self::Choice { now, later } => {
-                write!(f, "`\"{}\"`", now.join("\"` or `\""))?;
-                later.iter().try_for_each(|word| write!(f, "; not yet: `\"{word}\"`"))
-            }
+            Self::Choice(words) => write!(f, "`\"{}\"`", words.join("\"` or `\"")),
             Self::Duration { least: Duration::ZERO, most } => {
                 write!(f, "duration, up to {}", written(*most))
             }
@@ -121,6 +118,7 @@ impl fmt::Display for Kind {
                 write!(f, "size, {} to {}", written_size(*least), written_size(*most))
             }
             Self::Integer { least, most } => write!(f, "number, {least} to {most}"),
+            Self::Rate => f.write_str("rate, such as `\"50/s\"`, `\"100/m\"`, `\"20/h\"`"),
             Self::Flag => f.write_str("`true`"),
             Self::YesNo => f.write_str("`true` or `false`"),
             Self::Address => f.write_str("IP address and port"),
@@ -130,7 +128,6 @@ impl fmt::Display for Kind {
             Self::Header => f.write_str("name of a header"),
             Self::Directory => f.write_str("folder"),
             Self::Table => f.write_str("table"),
-            Self::Later => f.write_str("not in this version yet"),
         }
     }
 }
@@ -208,8 +205,8 @@ mod tests {
                 (Kind::Integer { least, most }, Fallback::Integer(number)) => {
                     assert!((least..=most).contains(&number), "{}", key.name);
                 }
-                (Kind::Choice { now, .. }, Fallback::Text(word)) => {
-                    assert!(now.contains(&word), "{}", key.name);
+                (Kind::Choice(words), Fallback::Text(word)) => {
+                    assert!(words.contains(&word), "{}", key.name);
                 }
                 (kind, Fallback::Duration(_) | Fallback::Integer(_)) => {
                     panic!("{}: a fallback that {kind:?} cannot have", key.name)

@@ -2,7 +2,8 @@
 //!
 //! **It may say duplicate, and never new.** A mark is cached only after the store has committed its
 //! event, and under the store's generation. So a cache that is down, flushed, evicting or out of date
-//! makes duplicates slower, and nothing else.
+//! makes duplicates slower, and nothing else. While the store itself is in trouble the cache is not
+//! asked: it must not say yes for a store that has lost what it held.
 //!
 //! The store is told of each such duplicate all the same, behind the answer: it notes its time and
 //! counts it. A crash may lose such notes, but never a yes.
@@ -13,7 +14,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -41,6 +42,8 @@ pub struct CachedStore {
     clock: Arc<dyn Clock>,
     notes: Notes,
     counts: Counts,
+    /// Whether the store failed when it was last asked.
+    is_doubted: Arc<AtomicBool>,
     /// Until when the cache is not asked, on the monotonic clock: it did not answer just now.
     passed_over_until_ms: AtomicU64,
 }
@@ -65,9 +68,11 @@ impl CachedStore {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         let cache = MarkCache::at(cache, Digest::of([url.as_bytes()]).short())?;
-        let notes = Notes::to(Arc::clone(&store));
+        let is_doubted = Arc::default();
+        let notes = Notes::to(Arc::clone(&store), Arc::clone(&is_doubted));
         let passed_over_until_ms = AtomicU64::default();
-        Ok(Self { store, cache, clock, notes, counts: Counts::default(), passed_over_until_ms })
+        let counts = Counts::default();
+        Ok(Self { store, cache, clock, notes, counts, is_doubted, passed_over_until_ms })
     }
 
     /// What the cache knows of these events. None of it where it does not answer.
@@ -75,7 +80,9 @@ impl CachedStore {
         let now_ms = self.monotonic_ms();
         let asked: Vec<(&NewEvent, MarkKey)> =
             events.iter().filter_map(|event| Some((event, self.key(event)?))).collect();
-        if asked.is_empty() || now_ms < self.passed_over_until_ms.load(Ordering::Relaxed) {
+        let is_passed_over = self.is_doubted.load(Ordering::Relaxed)
+            || now_ms < self.passed_over_until_ms.load(Ordering::Relaxed);
+        if asked.is_empty() || is_passed_over {
             return HashMap::new();
         }
         let (events, keys): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
@@ -100,7 +107,8 @@ impl CachedStore {
 
     fn key(&self, event: &NewEvent) -> Option<MarkKey> {
         let identity = event.named.identity.as_ref()?;
-        Some(self.cache.key(&event.source, identity))
+        let generation = self.store.generation().unwrap_or_default();
+        Some(self.cache.key(&generation, &event.source, identity))
     }
 
     fn monotonic_ms(&self) -> u64 {
@@ -121,6 +129,7 @@ impl CachedStore {
             })
             .collect();
         let answers = self.store.admit(events, not_after).await;
+        self.is_doubted.store(answers.iter().any(Result::is_err), Ordering::Relaxed);
         let fresh: Vec<_> = marks
             .into_iter()
             .zip(&answers)
@@ -181,9 +190,9 @@ enum Note {
 }
 
 impl Notes {
-    fn to(store: Arc<dyn Store>) -> Self {
+    fn to(store: Arc<dyn Store>, is_doubted: Arc<AtomicBool>) -> Self {
         let (queue, waiting) = mpsc::channel(limits::CACHE_NOTES_MAX);
-        spawn(write_down(store, waiting));
+        spawn(write_down(store, is_doubted, waiting));
         let bytes_free = Arc::new(Semaphore::new(limits::CACHE_NOTES_BYTES_MAX));
         Self { queue, bytes_free, lost: AtomicU64::default() }
     }
@@ -213,7 +222,11 @@ impl Notes {
 }
 
 /// Writes notes down in lots, in the order they came, until nobody can hand over any more.
-async fn write_down(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<Note>) {
+async fn write_down(
+    store: Arc<dyn Store>,
+    is_doubted: Arc<AtomicBool>,
+    mut waiting: mpsc::Receiver<Note>,
+) {
     let mut notes = Vec::new();
     while waiting.recv_many(&mut notes, limits::BATCH_ITEMS_MAX).await > 0 {
         let (mut events, mut permits, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
@@ -230,6 +243,7 @@ async fn write_down(store: Arc<dyn Store>, mut waiting: mpsc::Receiver<Note>) {
             let answers = store.admit(events, Timestamp::from_millis(i64::MAX)).await;
             for error in answers.into_iter().filter_map(Result::err) {
                 tracing::debug!(%error, "a duplicate was answered and could not be noted");
+                is_doubted.store(true, Ordering::Relaxed);
             }
         }
         drop(flushed); // whoever waits for these sees them go

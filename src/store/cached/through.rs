@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::CachedStore;
 use crate::{
     clock::Timestamp,
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     key::{KeyId, KeyRecord, SavedResponse},
@@ -30,6 +31,14 @@ impl Store for CachedStore {
 
     async fn ready(&self) -> Result<(), StoreError> {
         self.store.ready().await
+    }
+
+    fn generation(&self) -> Option<String> {
+        self.store.generation()
+    }
+
+    async fn accept(&self) -> Result<usize, StoreError> {
+        self.store.accept().await
     }
 
     fn cache(&self) -> Option<CacheCounts> {
@@ -97,8 +106,20 @@ impl Store for CachedStore {
         self.store.stats().await
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        self.store.waiting_since(handler).await
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         self.store.prune(prune).await
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        self.store.control(handler, setting).await
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        self.store.controls().await
     }
 }
 

@@ -23,11 +23,11 @@ use tokio::{
 };
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
-use super::{check, error::Trouble, schema, target::Target};
+use super::{check, error::Trouble, generation, schema, target::Target};
 use crate::{
     clock::{Clock, Timestamp},
     limits,
-    store::StoreError,
+    store::{StoreError, generation::Seen},
 };
 
 /// How often the distance between our clock and the server's is measured.
@@ -43,6 +43,8 @@ pub(super) struct Way {
     pub(super) clock: Arc<dyn Clock>,
     /// The standbys that a commit waits for, as the server names them; `None` until it was seen.
     pub(super) standbys: Arc<std::sync::Mutex<Option<String>>>,
+    /// What was last seen of the database.
+    pub(super) seen: Arc<Seen>,
     /// The server's clock less ours.
     offset_ms: Arc<AtomicI64>,
 }
@@ -52,6 +54,8 @@ pub(super) struct Way {
 pub(super) struct Lane {
     way: Way,
     patience: Duration,
+    /// Whether it also says to the database that it has come further.
+    rises: bool,
     /// Prepared when the connection is opened, so that they can be sent without waiting.
     statements: Vec<&'static str>,
     slot: Mutex<Option<Open>>,
@@ -90,9 +94,9 @@ pub(super) struct Turn<'a> {
 
 impl Way {
     /// The way to `target`. Nothing is sent yet.
-    pub(super) fn new(target: Target, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(target: Target, seen: Arc<Seen>, clock: Arc<dyn Clock>) -> Self {
         let (standbys, offset_ms) = (Arc::default(), Arc::default());
-        Self { target: Arc::new(target), clock, standbys, offset_ms }
+        Self { target: Arc::new(target), clock, standbys, seen, offset_ms }
     }
 
     fn offset_ms(&self) -> i64 {
@@ -104,7 +108,32 @@ impl Lane {
     /// A lane whose calls may each take `patience`. Nothing is sent yet.
     pub(super) fn new(way: &Way, patience: Duration, statements: &[&[&'static str]]) -> Self {
         let statements = statements.concat();
-        Self { way: way.clone(), patience, statements, slot: Mutex::default() }
+        Self { way: way.clone(), patience, rises: false, statements, slot: Mutex::default() }
+    }
+
+    /// The same, and it also says to the database that it has come further.
+    pub(super) fn rising(self) -> Self {
+        Self { rises: true, ..self }
+    }
+
+    /// A person accepts what the database has lost. Says whether it had lost anything.
+    pub(super) async fn accept(&self) -> Result<bool, StoreError> {
+        let deadline = Instant::now() + self.patience;
+        let mut slot = self.slot.lock().await;
+        *slot = None; // what it saw last may be some seconds old
+        let accept = async {
+            match self.opened().await {
+                Ok(open) => *slot = Some(open),
+                Err(Trouble { error: StoreError::Forgotten(_), .. }) => {
+                    let (client, begin) = self.reached().await?;
+                    generation::accept(&self.way, &client, &begin).await?;
+                    return Ok(true);
+                }
+                Err(trouble) => return Err(trouble),
+            }
+            Ok(false)
+        };
+        Ok(timeout_at(deadline, accept).await.map_err(|_| silent())??)
     }
 
     /// A turn on an open, checked connection, which is opened if there is none.
@@ -129,20 +158,29 @@ impl Lane {
 
     /// A new connection, to a server that is as strong as it must be and has our tables.
     async fn opened(&self) -> Result<Open, Trouble> {
-        let client = self.way.target.connect().await?;
-        let found = check::server(&client).await?;
-        let synchronous_commit = found.synchronous_commit;
-        *self.way.standbys.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.standbys);
+        let (client, begin) = self.reached().await?;
+        if !schema::is_there(&client).await? {
+            generation::may_be_new(&self.way)?;
+        }
         schema::make_if_new(&client).await?;
         client.batch_execute(&self.settings()).await?;
         let prepared = try_join_all(self.statements.iter().map(|sql| client.prepare(sql))).await?;
         let prepared = self.statements.iter().copied().zip(prepared).collect();
+        self.measured(Open { client, prepared, begin, measured_at: Duration::ZERO }).await
+    }
+
+    /// A new connection to a server that is strong enough, and how a durable transaction begins there.
+    async fn reached(&self) -> Result<(Client, String), Trouble> {
+        let client = self.way.target.connect().await?;
+        let found = check::server(&client).await?;
+        let synchronous_commit = found.synchronous_commit;
+        *self.way.standbys.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.standbys);
         // Whatever the defaults of server, database or user are.
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE;
              SET LOCAL synchronous_commit = {synchronous_commit}"
         );
-        self.measured(Open { client, prepared, begin, measured_at: Duration::ZERO }).await
+        Ok((client, begin))
     }
 
     fn settings(&self) -> String {
@@ -173,6 +211,8 @@ impl Lane {
         if (offset_ms - self.way.offset_ms()).abs() > (after - before) / 2 + 1 {
             self.way.offset_ms.store(offset_ms, Ordering::Relaxed);
         }
+        let begin = self.rises.then_some(open.begin.as_str());
+        generation::meet(&self.way, &open.client, begin).await?;
         open.measured_at = self.way.clock.monotonic();
         Ok(open)
     }

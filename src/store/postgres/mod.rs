@@ -13,10 +13,12 @@ mod check;
 mod claim;
 mod codes;
 mod connection;
+mod control;
 mod count;
 mod delivery;
 mod error;
 mod export;
+mod generation;
 mod import;
 mod keyed;
 mod moving;
@@ -32,6 +34,7 @@ mod wish;
 
 use std::{
     fmt,
+    path::Path,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -53,9 +56,11 @@ use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish,
     batch::{self, Calls},
+    generation::Seen,
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     limits,
@@ -97,14 +102,24 @@ impl PostgresStore {
     /// made where there is none.
     ///
     /// A server that cannot be reached is no error here: calls answer [`StoreError::Unavailable`]
-    /// until it is there.
+    /// until it is there. Neither is a database that has lost what it held: see [`Store::accept`]. What
+    /// was last seen of it is kept in `data_dir`, or as long as this lives.
     ///
     /// # Errors
     /// [`StoreError::Weak`] when the server does not keep a yes, with all that is to be changed;
     /// [`StoreError::Newer`]; [`StoreError::Failed`] when the URL is none, the server refuses us, or the
     /// schema is to be migrated first.
-    pub async fn connect(url: &str, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        let way = Way::new(Target::parse(url)?, clock);
+    pub async fn connect(
+        url: &str,
+        data_dir: Option<&Path>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
+        let target = Target::parse(url)?;
+        let seen = match data_dir {
+            Some(folder) => Seen::in_folder(folder, &target.address())?,
+            None => Seen::in_memory(),
+        };
+        let way = Way::new(target, seen, clock);
         let (admissions, admit_batches) = batch::queue();
         let (settlements, settle_batches) = batch::queue();
         let (keyed, keyed_batches) = batch::queue();
@@ -123,8 +138,12 @@ impl PostgresStore {
         match probe(&store.chores).await {
             // One that moves house can be read and moved on, and says so to whoever wants more.
             Ok(()) | Err(StoreError::Moving(_)) => {}
-            Err(StoreError::Unavailable(problem) | StoreError::Full(problem)) => {
-                tracing::warn!(problem, "the store is not there yet; it is used as soon as it is");
+            Err(
+                problem @ (StoreError::Unavailable(_)
+                | StoreError::Full(_)
+                | StoreError::Forgotten(_)),
+            ) => {
+                tracing::warn!(%problem, "the store cannot be used yet; it is used as soon as it can");
             }
             Err(error) => return Err(error),
         }
@@ -179,9 +198,10 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
         count::STATEMENTS,
         wish::STATEMENTS,
         refusals::STATEMENTS,
+        control::STATEMENTS,
         prune::STATEMENTS,
     ];
-    Lane::new(way, patience, &statements)
+    Lane::new(way, patience, &statements).rising()
 }
 
 fn reading_lane(way: &Way) -> Lane {
@@ -189,6 +209,7 @@ fn reading_lane(way: &Way) -> Lane {
         connection::STATEMENTS,
         read::STATEMENTS,
         refusals::READING_STATEMENTS,
+        control::READING_STATEMENTS,
         keyed::READING_STATEMENTS,
     ];
     Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
@@ -233,6 +254,10 @@ impl Store for PostgresStore {
         check::survives(standbys.as_deref())
     }
 
+    fn generation(&self) -> Option<String> {
+        self.way.seen.of("").map(|seen| seen.id)
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         probe(&self.work).await
     }
@@ -267,6 +292,10 @@ impl Store for PostgresStore {
         let turn = self.work.turn().await?;
         let released = settle::release(&turn, release).await;
         turn.end(released).await
+    }
+
+    async fn accept(&self) -> Result<usize, StoreError> {
+        self.chores.accept().await.map(usize::from)
     }
 
     async fn orphans(&self) -> Result<Vec<Leased>, StoreError> {
@@ -311,10 +340,28 @@ impl Store for PostgresStore {
         turn.end(stats).await
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        let turn = self.reading.turn().await?;
+        let since = read::waiting_since(&turn, handler).await;
+        turn.end(since).await
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         let turn = self.chores.turn().await?;
         let pruned = prune::prune(&turn, prune).await;
         turn.end(pruned).await
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        let turn = self.chores.turn().await?;
+        let set = control::set(&turn, handler, setting).await;
+        turn.end(set).await
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        let turn = self.reading.turn().await?;
+        let controls = control::all(&turn).await;
+        turn.end(controls).await
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 
 /// The statements of this file.
 pub(super) const STATEMENTS: &[&str] =
-    &[EVENTS_WITH_CONTENT, EVENT, DUPLICATES, DELIVERIES_OF, ATTEMPTS, count::STATS];
+    &[EVENTS_WITH_CONTENT, EVENT, DUPLICATES, DELIVERIES_OF, ATTEMPTS, WAITING_SINCE, count::STATS];
 
 /// Events whole, for the worker that handles them.
 pub(super) const EVENTS_WITH_CONTENT: &str = "SELECT events.*, query, contents.body,
@@ -42,6 +42,9 @@ const DELIVERIES_OF: &str = "SELECT * FROM deliveries WHERE event = $1 ORDER BY 
 
 const ATTEMPTS: &str = "SELECT number, started_at, took_ms, outcome, status, error, excerpt
     FROM attempts WHERE delivery = $1 ORDER BY number";
+
+const WAITING_SINCE: &str = "SELECT due_at FROM deliveries
+    WHERE handler = $1 AND state = 0 ORDER BY due_at, id LIMIT 1";
 
 /// One page of events, newest first.
 pub(super) async fn events(
@@ -144,6 +147,15 @@ pub(super) async fn attempts(
 ) -> Result<Vec<Attempt>, Trouble> {
     let rows = turn.query(ATTEMPTS, &[&codes::of_delivery(delivery)]).await?;
     rows.iter().map(attempt).collect()
+}
+
+/// When the delivery of this handler fell due that waits longest.
+pub(super) async fn waiting_since(
+    turn: &Turn<'_>,
+    handler: &str,
+) -> Result<Option<Timestamp>, Trouble> {
+    let rows = turn.query(WAITING_SINCE, &[&handler]).await?;
+    rows.first().map(|row| Ok(turn.to_ours(codes::time(row, "due_at")?))).transpose()
 }
 
 /// The counters and gauges as they are committed.

@@ -65,9 +65,14 @@ pub(super) async fn migrate(client: &Client) -> Result<Migrated, Trouble> {
     Ok(Migrated { from, to: known() })
 }
 
-async fn found(client: &Client) -> Result<Option<i64>, Trouble> {
+/// Whether our tables are there, of whichever version.
+pub(super) async fn is_there(client: &Client) -> Result<bool, Trouble> {
     let is_there = "SELECT to_regclass('hookonce.schema_version') IS NOT NULL";
-    if !client.query_one(is_there, &[]).await?.try_get::<_, bool>(0)? {
+    Ok(client.query_one(is_there, &[]).await?.try_get(0)?)
+}
+
+async fn found(client: &Client) -> Result<Option<i64>, Trouble> {
+    if !is_there(client).await? {
         return Ok(None);
     }
     let row = client.query_opt("SELECT version FROM schema_version", &[]).await?;

@@ -262,6 +262,24 @@ CREATE TABLE refusals (
 
 CREATE INDEX refusals_of_source ON refusals (source, id);
 
+-- What this database is, the last row; those before it are what it was until a person accepted a loss. Its
+-- counter rises while the store is in use: an older copy put back is noticed by it.
+CREATE TABLE generations (
+    id      text   NOT NULL PRIMARY KEY,
+    number  bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    counter bigint NOT NULL
+);
+
+INSERT INTO generations (id, counter) VALUES (replace(gen_random_uuid()::text, '-', ''), 0);
+
+-- What people have said about handlers, each thing as JSON.
+CREATE TABLE controls (
+    handler text NOT NULL,
+    name    text NOT NULL,
+    value   text NOT NULL,
+    PRIMARY KEY (handler, name)
+);
+
 -- One row, written to learn whether the store can be written to.
 CREATE TABLE probe (at bigint NOT NULL);
 

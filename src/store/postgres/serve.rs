@@ -1,7 +1,8 @@
 //! Batches of calls, each in one transaction.
 //!
 //! An error in a batch rolls all of it back. Its members then run one by one, each in a transaction of
-//! its own and all within one deadline, so that one bad call does not refuse its neighbours.
+//! its own and all within one deadline, so that one bad call does not refuse its neighbours. One that was
+//! alone runs again too: it may have met another process that did the same at the same time.
 
 use std::{slice, sync::Arc};
 
@@ -56,9 +57,7 @@ async fn answer<C: Call>(lane: &Lane, calls: &[C]) -> Vec<Answer<C>> {
     let goes_on = turn.tidy_up(&together).await;
     let answers = match together {
         Ok(answers) => answers,
-        Err(trouble) if goes_on && trouble.is_of_one && calls.len() > 1 => {
-            one_by_one(&mut turn, calls).await
-        }
+        Err(trouble) if goes_on && trouble.is_of_one => one_by_one(&mut turn, calls).await,
         Err(trouble) => refused::<C>(&trouble.error, calls.len()),
     };
     turn.give_back();

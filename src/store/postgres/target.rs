@@ -5,7 +5,10 @@
 
 use std::{fmt, path::PathBuf};
 
-use tokio_postgres::{Client, Config, NoTls, config::SslMode};
+use tokio_postgres::{
+    Client, Config, NoTls,
+    config::{Host, SslMode},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::form_urlencoded;
 
@@ -43,6 +46,19 @@ impl Target {
             _ => Some(MakeRustlsConnect::new(tls::client_config(&trust)?)),
         };
         Ok(Self { config, tls })
+    }
+
+    /// The server and the database, without user and password.
+    pub(super) fn address(&self) -> String {
+        let host = |host: &Host| match host {
+            Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            Host::Unix(folder) => folder.display().to_string(),
+        };
+        let hosts: Vec<String> = self.config.get_hosts().iter().map(host).collect();
+        let ports: Vec<String> = self.config.get_ports().iter().map(u16::to_string).collect();
+        let database = self.config.get_dbname().or(self.config.get_user()).unwrap_or_default();
+        format!("postgres://{}:{}/{database}", hosts.join(","), ports.join(","))
     }
 
     /// Opens a connection. It lives for as long as the client does.
@@ -150,6 +166,7 @@ mod tests {
     fn no_debug_output_and_no_error_shows_a_password() {
         let target = Target::parse("postgres://worker:swordfish@127.0.0.1:5432/db").unwrap();
         assert!(!format!("{target:?}").contains("swordfish"), "{target:?}");
+        assert_eq!(target.address(), "postgres://127.0.0.1:5432/db");
         for wrong in ["postgres://worker:swordfish@h:0x/db", "postgres://w:swordfish@h/db?x=y"] {
             let refused = Target::parse(wrong).unwrap_err().to_string();
             assert!(!refused.contains("swordfish"), "{refused}");

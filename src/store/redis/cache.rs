@@ -22,7 +22,7 @@ use crate::{
 #[derive(Clone)]
 pub(in crate::store) struct MarkCache {
     manager: ConnectionManager,
-    /// In front of every key: another store, or this one after it was restored, has another.
+    /// In front of every key: another store has another.
     namespace: String,
 }
 
@@ -58,9 +58,14 @@ impl MarkCache {
         Ok(Self { manager, namespace })
     }
 
-    /// The key of the mark of this identity.
-    pub(in crate::store) fn key(&self, source: &str, identity: &Identity) -> MarkKey {
-        let mut key = format!("hookonce-cache:{}:", self.namespace).into_bytes();
+    /// The key of the mark of this identity, in this generation of the store.
+    pub(in crate::store) fn key(
+        &self,
+        generation: &str,
+        source: &str,
+        identity: &Identity,
+    ) -> MarkKey {
+        let mut key = format!("hookonce-cache:{}:{generation}:", self.namespace).into_bytes();
         key.extend(keys::mark(source, identity));
         MarkKey(key)
     }

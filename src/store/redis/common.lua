@@ -26,6 +26,7 @@
 --                 st step, n bytes, ra when it was readmitted, and as which events
 --   N<source>, P  refused requests of a source, and all of them, by id
 --   c             counters: what \0 source \0 handler
+--   C             what people have said about handlers: thing, space, handler
 --   V             schema, buckets: how many buckets the store was made with
 --   M             how the store stands, where it moves house: a word, the copy's id, the other store
 --   G             the generation, and behind it those it replaced; G<generation> is its counter

@@ -19,6 +19,7 @@ pub(super) mod cache;
 mod check;
 mod claim;
 mod connection;
+mod control;
 mod export;
 mod homes;
 mod import;
@@ -60,6 +61,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
@@ -274,6 +276,23 @@ impl Store for RedisStore {
             }
         }
         Ok(read::stats(&sums))
+    }
+
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        let readers = self
+            .buckets
+            .iter()
+            .map(|served| async move { served.reader().waiting_since(handler).await });
+        let since: Vec<_> = join_all(readers).await.into_iter().collect::<Result<_, _>>()?;
+        Ok(since.into_iter().flatten().min())
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        control::set(self.first_bucket()?, handler, setting).await
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        control::all(self.first_bucket()?).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {

@@ -150,6 +150,19 @@ impl Reader<'_> {
         session.query(&command).await
     }
 
+    /// See [`Store::waiting_since`](crate::store::Store::waiting_since). What is leased stands in the
+    /// same queue, scored by the end of its lease: a time to come.
+    pub(super) async fn waiting_since(
+        &self,
+        handler: &str,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let session = self.connection.session().await?;
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.bucket.key("q", handler.as_bytes())).arg(0).arg(0).arg("WITHSCORES");
+        let first: Vec<(Vec<u8>, i64)> = session.query(&command).await?;
+        Ok(first.first().map(|(_, due)| session.to_ours(*due)))
+    }
+
     /// The lists that hold all that `filter` may take. Dead ones are found without a walk: they are
     /// few among many, and what a person asks for.
     async fn lists_of_deliveries(

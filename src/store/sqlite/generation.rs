@@ -22,6 +22,12 @@ pub(super) fn address(path: &Path) -> String {
     format!("sqlite:{}", path.display())
 }
 
+/// Makes the file another one than it was: somebody accepted that it has forgotten something.
+pub(super) fn renew(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute("UPDATE generation SET id = ?1", [Uuid::now_v7().simple().to_string()])?;
+    Ok(())
+}
+
 /// Lets the counter of a file rise, and remembers it.
 pub(super) struct Riser {
     seen: Arc<Seen>,

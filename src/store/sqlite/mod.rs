@@ -8,6 +8,7 @@
 mod admit;
 mod claim;
 mod codes;
+mod control;
 mod count;
 mod delivery;
 mod error;
@@ -47,6 +48,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
@@ -66,6 +68,7 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     writer: Writer,
     orphans: Vec<Lease>,
+    seen: Arc<Seen>,
     _lock: File,
 }
 
@@ -107,6 +110,10 @@ impl SqliteStore {
         }
         let seen = Seen::in_folder(data_dir, &generation::address(path))?;
         let was_known = seen.forget();
+        {
+            let _lock = lock(path)?;
+            generation::renew(&schema::open_writer(path)?)?;
+        }
         Self::open_seen(path, seen, clock).map(|_| was_known)
     }
 
@@ -123,11 +130,12 @@ impl SqliteStore {
         }
         let lock = lock(path)?;
         let connection = schema::open_writer(path)?;
-        let riser = Riser::meet(&connection, seen, clock.as_ref())?;
+        let riser = Riser::meet(&connection, Arc::clone(&seen), clock.as_ref())?;
         let orphans = read::leases(&connection)?;
         keyed::void_leases(&connection)?;
         let writer = Writer::start(connection, riser, Arc::clone(&clock))?;
-        Ok(Self { clock, readers: Readers::new(path.to_owned()), writer, orphans, _lock: lock })
+        let readers = Readers::new(path.to_owned());
+        Ok(Self { clock, readers, writer, orphans, seen, _lock: lock })
     }
 
     async fn admit_one(
@@ -152,6 +160,10 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn generation(&self) -> Option<String> {
+        self.seen.of("").map(|seen| seen.id)
+    }
+
     fn survives(&self) -> String {
         "a crash of the process, a restart and a power cut (SQLite, synchronous=FULL)".to_owned()
     }
@@ -227,11 +239,24 @@ impl Store for SqliteStore {
         self.readers.read(count::stats).await
     }
 
+    async fn waiting_since(&self, handler: &str) -> Result<Option<Timestamp>, StoreError> {
+        let handler = handler.to_owned();
+        self.readers.read(move |connection| read::waiting_since(connection, &handler)).await
+    }
+
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
         match self.writer.call(Call::Prune(*prune), CALL_BYTES).await? {
             Answer::Pruned(pruned) => Ok(pruned),
             _ => Err(mixed_up()),
         }
+    }
+
+    async fn control(&self, handler: &str, setting: Setting) -> Result<(), StoreError> {
+        self.writer.call(Call::Control(handler.to_owned(), setting), CALL_BYTES).await.map(drop)
+    }
+
+    async fn controls(&self) -> Result<Controls, StoreError> {
+        self.readers.read(control::controls).await
     }
 }
 

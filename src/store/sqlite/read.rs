@@ -154,6 +154,20 @@ pub(super) fn deliveries(
     rows.collect()
 }
 
+/// When the delivery of this handler fell due that waits longest: the first in the queue's own index.
+pub(super) fn waiting_since(
+    connection: &Connection,
+    handler: &str,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let since: Option<i64> = connection
+        .prepare_cached(
+            "SELECT min(due_at) FROM deliveries INDEXED BY deliveries_queued
+             WHERE handler = ?1 AND state = 0",
+        )?
+        .query_row([handler], |row| row.get(0))?;
+    Ok(since.map(Timestamp::from_millis))
+}
+
 /// What sorts after every id of 16 bytes.
 fn above_all_ids() -> Vec<u8> {
     vec![0xff; 17]

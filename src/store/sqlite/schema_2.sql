@@ -113,3 +113,13 @@ CREATE TABLE refusals (
 ) STRICT;
 
 CREATE INDEX refusals_of_source ON refusals (source, id);
+
+-- Handlers -------------------------------------------------------------------------------------
+
+-- What people have said about handlers, each thing as JSON: control.rs knows which there are.
+CREATE TABLE controls (
+    handler TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    value   TEXT NOT NULL,
+    PRIMARY KEY (handler, name)
+) STRICT, WITHOUT ROWID;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Timestamp},
+    control::Setting,
     delivery::{Claim, Lease, Settlement},
     event::{EventId, NewEvent},
     receipt::Admission,
@@ -38,6 +39,7 @@ pub(super) enum Call {
     Release(Release),
     Wish(Wish, Timestamp),
     Prune(Prune),
+    Control(String, Setting),
     KeepRefusals(Vec<Refused>),
     NoteReadmitted(RefusalId, Readmission),
     Keyed(Box<KeyedCall>),
@@ -215,6 +217,10 @@ impl Work<'_> {
             }
             Call::Wish(wish, not_after) => self.wish(wish, *not_after)?.map(Answer::Granted),
             Call::Prune(prune) => Ok(Answer::Pruned(self.prune(prune)?)),
+            Call::Control(handler, setting) => {
+                self.control(handler, *setting)?;
+                Ok(Answer::Done)
+            }
             Call::KeepRefusals(refused) => {
                 self.keep_refusals(refused)?;
                 Ok(Answer::Done)
@@ -237,6 +243,8 @@ impl Work<'_> {
     fn allows(&self, call: &Call) -> Result<(), StoreError> {
         let may = match call {
             Call::Step(_) | Call::Import(..) => true,
+            // It is not copied, and who pauses a handler before a move must be able to.
+            Call::Control(..) => true,
             Call::Extend(..) | Call::Settle(_) | Call::Release(_) => self.standing.lets_end(),
             Call::Keyed(keyed) if keyed.ends() => self.standing.lets_end(),
             Call::Keyed(_) => false,

@@ -62,6 +62,14 @@ fn the_example_loads() {
 }
 
 #[test]
+fn a_read_only_token_needs_one_that_is_not() {
+    let lacking = mistakes("[server]\nadmin_token_readonly = 'hidden'");
+    assert!(lacking.contains("without `admin_token`"), "{lacking}");
+    let same = mistakes("[server]\nadmin_token = 'hidden'\nadmin_token_readonly = 'hidden'");
+    assert!(same.contains("is `admin_token` again") && !same.contains("hidden"), "{same}");
+}
+
+#[test]
 fn every_setting_can_be_written() {
     let config = parse(
         r#"
@@ -69,6 +77,7 @@ fn every_setting_can_be_written() {
         listen = "[::]:80"
         admin_listen = "0.0.0.0:81"
         admin_token = "a long random text"
+        admin_token_readonly = "another long random text"
         public_url = "https://a.example/hooks/"
         trusted_proxies = ["10.0.0.0/8", "::1"]
         data_dir = "data"

@@ -69,15 +69,24 @@ impl Setup {
         program
     }
 
-    /// Starts the program without waiting.
-    pub(crate) fn spawn(&self) -> Program {
+    /// Puts the file there that the program is started with, or reloads, with this in it: in one step,
+    /// as an editor does.
+    pub(crate) fn write(&self, config: &str) -> PathBuf {
         let (port, admin_port, data_dir) = (self.port, self.admin_port, self.data_dir());
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:{port}\"\nadmin_listen = \"127.0.0.1:{admin_port}\"\ndata_dir = {data_dir:?}\n{}",
-            self.config
+            "[server]\nlisten = \"127.0.0.1:{port}\"\nadmin_listen = \"127.0.0.1:{admin_port}\"\ndata_dir = {data_dir:?}\n{config}"
         );
         let file = self.config_file();
-        fs::write(&file, config).unwrap();
+        let draft = file.with_extension("draft");
+        fs::write(&draft, config).unwrap();
+        fs::rename(&draft, &file).unwrap();
+        file
+    }
+
+    /// Starts the program without waiting.
+    pub(crate) fn spawn(&self) -> Program {
+        let (port, admin_port) = (self.port, self.admin_port);
+        let file = self.write(&self.config);
         let log =
             fs::File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_hookonce"))
@@ -105,6 +114,11 @@ impl Program {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         begun.elapsed()
+    }
+
+    /// SIGHUP: it loads its configuration again, at some time.
+    pub(crate) fn hang_up(&self) {
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::HUP).unwrap();
     }
 
     /// SIGSTOP: it stands still, and its connections stay open.

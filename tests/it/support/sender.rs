@@ -37,7 +37,12 @@ pub(crate) struct Answer {
 
 impl Sender {
     pub(crate) fn new() -> Self {
-        let settings = Settings { secrets: vec![Secret::new(SECRET)], ..Settings::default() };
+        Self::with(SECRET)
+    }
+
+    /// Signs with this secret.
+    pub(crate) fn with(secret: &str) -> Self {
+        let settings = Settings { secrets: vec![Secret::new(secret)], ..Settings::default() };
         let stripe = provider::find("stripe").unwrap();
         Self { source: Arc::new(Source::new("stripe", stripe, settings).unwrap()) }
     }
@@ -48,18 +53,25 @@ impl Sender {
         let body = format!(
             r#"{{"id":"{id}","object":"event","type":"invoice.paid","created":1767225600,"data":{{"object":{{"id":"in_1","description":"{filler}"}}}},"pending_webhooks":1}}"#
         );
+        self.signed(&body, &[])
+    }
+
+    /// The bytes of a signed request with this body, and with these headers besides.
+    pub(crate) fn signed(&self, body: &str, more: &[(&str, &str)]) -> Vec<u8> {
         let now = SystemClock::start().now();
         let mut draft = Unverified {
             method: "POST".to_owned(),
             url: "http://127.0.0.1/webhooks/stripe".to_owned(),
             headers: Headers::default(),
-            body: Bytes::from(body),
+            body: Bytes::copy_from_slice(body.as_bytes()),
             received_at: Timestamp::default(),
         };
         self.source.scheme.sign(&mut draft, now).unwrap();
         let signature = draft.headers.only("stripe-signature").unwrap();
+        let more: String =
+            more.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let mut bytes = format!(
-            "POST /webhooks/stripe HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\nstripe-signature: {signature}\r\ncontent-length: {}\r\n\r\n",
+            "POST /webhooks/stripe HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\nstripe-signature: {signature}\r\n{more}content-length: {}\r\n\r\n",
             draft.body.len()
         )
         .into_bytes();

@@ -2,7 +2,7 @@
 //! the calls, and written back.
 //!
 //! A key that is free has no row to lock. Of two processes that begin it at once one finds the other's
-//! row when it inserts its own: its batch is rolled back, and the call, now alone, reads that row.
+//! row when it inserts its own: its batch is rolled back, and the call, run again alone, reads that row.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
         error::Trouble,
         serve::{Answer, Call},
     },
-    kept::{self, Kept},
+    kept::{self, Kept, Stage},
 };
 use crate::{
     clock::Timestamp,
@@ -30,11 +30,13 @@ use crate::{
 
 /// The statements of this file.
 pub(in crate::store::postgres) const STATEMENTS: &[&str] =
-    &[LOCK, INSERT, UPDATE, FORGET, FORGET_RESPONSES, SAVE_RESPONSES];
+    &[LOCK, RESPONSES, INSERT, UPDATE, FORGET, FORGET_RESPONSES, SAVE_RESPONSES];
 
-const LOCK: &str = "SELECT keyed.*, status, headers, body
-    FROM keyed LEFT JOIN saved_responses USING (id)
-    WHERE id = ANY($1) ORDER BY id FOR UPDATE OF keyed";
+const LOCK: &str = "SELECT * FROM keyed WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+
+/// Not joined to the rows that are locked: a statement that waited for a lock sees of other tables what
+/// was there before it waited, and so would miss the answer that was saved meanwhile.
+pub(super) const RESPONSES: &str = "SELECT * FROM saved_responses WHERE id = ANY($1)";
 
 const INSERT: &str = "INSERT INTO keyed
     SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
@@ -190,12 +192,20 @@ struct Key {
 
 async fn lock(turn: &Turn<'_>, calls: &[KeyedCall]) -> Result<BTreeMap<KeyId, Key>, Trouble> {
     let ids: Vec<Vec<u8>> = calls.iter().map(|call| call.key().as_bytes().to_vec()).collect();
-    let rows = turn.query(LOCK, &[&ids]).await?;
-    let keys = rows.iter().map(|row| {
-        let kept = Kept::read_whole(row)?;
+    let ids: [&(dyn ToSql + Sync); 1] = [&ids];
+    let (rows, responses) =
+        tokio::try_join!(biased; turn.query(LOCK, &ids), turn.query(RESPONSES, &ids))?;
+    let mut responses: BTreeMap<KeyId, SavedResponse> =
+        responses.iter().map(kept::response).collect::<Result<_, _>>()?;
+    let key = |row| {
+        let mut kept = Kept::read(row)?;
+        kept.response = responses.remove(&kept.id);
+        if kept.stage == Stage::Completed && kept.response.is_none() {
+            return Err(Trouble::odd("a completed key has no answer"));
+        }
         Ok((kept.id, Key { found: Some(kept.clone()), now: Some(kept) }))
-    });
-    keys.collect()
+    };
+    rows.iter().map(key).collect()
 }
 
 /// Sends what changed. The statements go out with the first poll, in this order.

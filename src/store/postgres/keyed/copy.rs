@@ -1,6 +1,6 @@
 //! Keys on their way from one store to another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::{Row, types::ToSql};
 
@@ -13,9 +13,10 @@ use super::{
         export::{Page, that_fit},
     },
     batch,
-    kept::{Kept, Stage},
+    kept::{self, Kept, Stage},
 };
 use crate::{
+    key::{KeyId, SavedResponse},
     limits,
     store::moving::{Cursor, KeyCopy, KeyStage, Record},
 };
@@ -29,8 +30,7 @@ const SIZES: &str = "SELECT id, (coalesce(octet_length(headers), 0)
     WHERE id > $1 AND (expires_at IS NULL OR expires_at > (SELECT now_ms()))
     ORDER BY id LIMIT $2";
 
-const KEYS: &str = "SELECT keyed.*, status, headers, body
-    FROM keyed LEFT JOIN saved_responses USING (id) WHERE id = ANY($1) ORDER BY id";
+const KEYS: &str = "SELECT * FROM keyed WHERE id = ANY($1) ORDER BY id";
 
 const KNOWN: &str = "SELECT id FROM keyed WHERE id = ANY($1)";
 
@@ -44,9 +44,17 @@ pub(in crate::store::postgres) async fn export(
     let ids = that_fit(sizes.collect::<Result<_, Trouble>>()?);
     let Some(last) = ids.last() else { return Ok((Vec::new(), None)) };
     let next = from.behind(last.as_slice());
-    let rows = turn.query(KEYS, &[&ids]).await?;
-    let record = |row: &Row| Ok(Record::Key(Box::new(copy(turn, Kept::read_whole(row)?)?)));
-    Ok((rows.iter().map(record).collect::<Result<_, Trouble>>()?, Some(next)))
+    let those = [&ids as &(dyn ToSql + Sync)];
+    let (rows, responses) =
+        tokio::try_join!(biased; turn.query(KEYS, &those), turn.query(batch::RESPONSES, &those))?;
+    let mut responses: BTreeMap<KeyId, SavedResponse> =
+        responses.iter().map(kept::response).collect::<Result<_, _>>()?;
+    let mut record = |row: &Row| {
+        let key = Kept::read(row)?;
+        let response = responses.remove(&key.id);
+        Ok(Record::Key(Box::new(copy(turn, Kept { response, ..key })?)))
+    };
+    Ok((rows.iter().map(&mut record).collect::<Result<_, Trouble>>()?, Some(next)))
 }
 
 /// Writes keys that another store has given away. One that is there came whole.
@@ -59,7 +67,7 @@ pub(in crate::store::postgres) async fn import(
     let known = rows.iter().map(|row| get(row, "id"));
     let known = known.collect::<Result<BTreeSet<Vec<u8>>, Trouble>>()?;
     let new = copies.iter().zip(&ids).filter(|(_, id)| !known.contains(*id));
-    let new: Vec<Kept> = new.map(|(copy, _)| kept(turn, copy)).collect();
+    let new: Vec<Kept> = new.map(|(copy, _)| key(turn, copy)).collect();
     let rows: Vec<&Kept> = new.iter().collect();
     let saved: Vec<_> =
         new.iter().filter_map(|kept| Some((kept, kept.response.as_ref()?))).collect();
@@ -98,7 +106,7 @@ fn copy(turn: &Turn<'_>, kept: Kept) -> Result<KeyCopy, Trouble> {
 }
 
 /// A key as it is kept here, in the server's time.
-fn kept(turn: &Turn<'_>, copy: &KeyCopy) -> Kept {
+fn key(turn: &Turn<'_>, copy: &KeyCopy) -> Kept {
     let (stage, completed_at) = match &copy.stage {
         KeyStage::Begun => (Stage::Begun, None),
         KeyStage::MarkedUnknown => (Stage::MarkedUnknown, None),

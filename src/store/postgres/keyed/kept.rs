@@ -58,7 +58,7 @@ impl Kept {
             _ => return Err(Trouble::odd("there is a stage that nobody here writes")),
         };
         Ok(Self {
-            id: KeyId::from_bytes(codes::bytes(row, "id")?),
+            id: key_id(row)?,
             scope: KeyScope {
                 api: codes::text(row, "api")?,
                 method: codes::text(row, "method")?,
@@ -77,21 +77,6 @@ impl Kept {
             note: codes::some_text(row, "note")?,
             response: None,
         })
-    }
-
-    /// The same with the answer beside it.
-    pub(super) fn read_whole(row: &Row) -> Result<Self, Trouble> {
-        let status: Option<i32> = get(row, "status")?;
-        let response = match status {
-            None => None,
-            Some(status) => Some(SavedResponse {
-                status: u16::try_from(status)
-                    .map_err(|_| Trouble::odd("there is no such status"))?,
-                headers: Headers::from_lines(get(row, "headers")?),
-                body: Bytes::from(get::<Vec<u8>>(row, "body")?),
-            }),
-        };
-        Ok(Self { response, ..Self::read(row)? })
     }
 
     /// A key that is begun.
@@ -131,6 +116,17 @@ impl Kept {
         self.expires_at = Some(now.plus(retention));
         self.response = Some(response.clone());
     }
+}
+
+/// The answer in a row of `saved_responses`, and whose it is.
+pub(super) fn response(row: &Row) -> Result<(KeyId, SavedResponse), Trouble> {
+    let status: i32 = get(row, "status")?;
+    let response = SavedResponse {
+        status: u16::try_from(status).map_err(|_| Trouble::odd("there is no such status"))?,
+        headers: Headers::from_lines(get(row, "headers")?),
+        body: Bytes::from(get::<Vec<u8>>(row, "body")?),
+    };
+    Ok((key_id(row)?, response))
 }
 
 /// See [`Keys::begin`](crate::store::keys::Keys::begin). `None`: it is too late to begin anything.
@@ -255,4 +251,8 @@ pub(super) fn resolve(key: &mut Option<Kept>, resolution: &Resolution, now: Time
 
 fn owned(key: &mut Option<Kept>, owner: Uuid) -> Option<&mut Kept> {
     key.as_mut().filter(|kept| kept.owner == Some(owner))
+}
+
+fn key_id(row: &Row) -> Result<KeyId, Trouble> {
+    Ok(KeyId::from_bytes(codes::bytes(row, "id")?))
 }

@@ -1,0 +1,142 @@
+//! How everything stands, on one page; and the task that notes how it went.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{Admin, AdminError, Readiness, RefusalQuery};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    doctor::Kind,
+    limits,
+    refusal::Step,
+    shutdown::Tasks,
+    source::Source,
+    store::Stats,
+    telemetry::{history::Point, metrics::Totals},
+};
+
+/// How everything stands.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// When this was.
+    pub now: Timestamp,
+    /// Whether all is well, and what to look at.
+    pub readiness: Readiness,
+    /// What the store has counted. `None`: it does not answer.
+    pub stats: Option<Stats>,
+    /// Since when the delivery of each handler waits that waits longest.
+    pub waiting_since: BTreeMap<String, Timestamp>,
+    /// What this process has counted.
+    pub totals: Totals,
+    /// What happened over the last day, as this process saw it, oldest first.
+    pub points: Vec<Point>,
+}
+
+impl Admin {
+    /// How everything stands. A store that does not answer makes no error of it: that is something to
+    /// be seen.
+    pub async fn overview(&self) -> Result<Overview, AdminError> {
+        let now = self.app.clock.now();
+        let mut readiness = self.readiness().await;
+        readiness.warnings.extend(self.clock_warning(now).await);
+        let stats = match readiness.ready {
+            true => stats_in_time(&self.app).await,
+            false => None,
+        };
+        let day = limits::HISTORY_INTERVAL * u32::try_from(limits::HISTORY_POINTS_MAX).unwrap_or(1);
+        let points = self.app.history.since(now.minus(day));
+        let waiting_since = match &stats {
+            Some(stats) => self.waiting_since(stats, now).await?,
+            None => BTreeMap::new(),
+        };
+        let totals = self.app.metrics.totals();
+        Ok(Overview { now, readiness, stats, waiting_since, totals, points })
+    }
+
+    async fn waiting_since(
+        &self,
+        stats: &Stats,
+        now: Timestamp,
+    ) -> Result<BTreeMap<String, Timestamp>, AdminError> {
+        let mut waiting = BTreeMap::new();
+        for (handler, _) in stats.handlers.iter().filter(|(_, counts)| counts.queued > 0) {
+            let since = self.app.store.waiting_since(handler).await?;
+            waiting
+                .extend(since.filter(|since| *since <= now).map(|since| (handler.clone(), since)));
+        }
+        Ok(waiting)
+    }
+
+    /// What the doctor says where the signed times of late are all off by the same.
+    async fn clock_warning(&self, now: Timestamp) -> Option<String> {
+        let (step, limit) = (Some(Step::Stale), Some(STALE_LOOKED_AT));
+        let query = RefusalQuery { step, limit, ..RefusalQuery::default() };
+        let stale = self.refusals(query).await.ok()?.refusals;
+        let mut of_late = stale.iter().filter(|view| now.since(view.row.received_at) < OF_LATE);
+        let skew = of_late.find(|view| view.finding.kind == Kind::ClockSkew)?;
+        Some(format!("{}: {}", skew.finding.cause, skew.finding.fix))
+    }
+
+    /// Sources that admit what does not verify.
+    pub(super) fn sources_in_shadow_mode(&self) -> Vec<String> {
+        let setup = self.app.setup();
+        let sources = setup.sources.values().filter(|source| source.is_in_shadow_mode());
+        let warning = |source: &Arc<Source>| {
+            format!(
+                "SHADOW MODE: source `{}` admits what does not verify, so anybody can trigger its handlers; \
+                 once no event is marked `shadow` any more, write verify = \"enforce\"",
+                source.name
+            )
+        };
+        sources.map(warning).collect()
+    }
+
+    pub(super) fn paused_handlers(&self) -> Vec<String> {
+        let setup = self.app.setup();
+        let paused = setup.handlers.keys().filter(|name| setup.control(name).paused);
+        let warning = |name: &Arc<str>| {
+            format!(
+                "handler `{name}` is paused, and its events wait: `hookonce handlers resume {name}`"
+            )
+        };
+        paused.map(warning).collect()
+    }
+
+    /// Sources that nothing was heard of for longer than usual.
+    pub(super) fn silent_sources(&self) -> Vec<String> {
+        let silent = self.app.history.silent(self.app.clock.now());
+        let warning = |silent: crate::telemetry::history::Silent| {
+            format!(
+                "nothing heard from source `{}` since {}, which is more than {} × its usual interval ({} s): \
+                 look at the provider's page of deliveries",
+                silent.source,
+                silent.last_at,
+                limits::SILENCE_INTERVALS,
+                silent.usual.as_secs()
+            )
+        };
+        silent.into_iter().map(warning).collect()
+    }
+}
+
+/// How many refused requests the clock is judged by, and how old they may be.
+const STALE_LOOKED_AT: usize = 10;
+const OF_LATE: Duration = Duration::from_hours(1);
+
+/// Notes what was counted, every now and then, until it is told to stop.
+pub async fn note_history(app: Arc<App>, tasks: Tasks) {
+    while !tasks.is_stopping() {
+        tokio::select! {
+            () = tokio::time::sleep(limits::HISTORY_INTERVAL) => {}
+            () = tasks.stopping() => return,
+        }
+        let waiting =
+            stats_in_time(&app).await.map(|stats| stats.total.queued + stats.total.leased);
+        app.history.note(app.clock.now(), app.metrics.totals(), waiting);
+    }
+}
+
+async fn stats_in_time(app: &App) -> Option<Stats> {
+    let stats = tokio::time::timeout(limits::ANSWER_DEADLINE, app.store.stats()).await;
+    stats.ok().and_then(Result::ok)
+}

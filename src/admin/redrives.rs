@@ -1,0 +1,191 @@
+//! Redriving all dead letters of a handler at a rate, so that what comes in meanwhile is not drowned.
+//!
+//! It is a task of this process and remembers nothing: after a restart what it has not reached is still
+//! dead, and can be begun again.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Admin, AdminError, Selection};
+use crate::{
+    clock::Timestamp,
+    delivery::{DeliveryId, State},
+    limits,
+    store::DeliveryFilter,
+};
+
+/// What to redrive, and how fast.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlowRedrive {
+    /// All dead letters of this handler.
+    pub handler: String,
+    /// How many in a second.
+    pub per_second: u32,
+}
+
+/// How far one has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedriveProgress {
+    /// The handler whose dead letters it is about.
+    pub handler: String,
+    /// How many in a second.
+    pub per_second: u32,
+    /// When it began.
+    pub begun_at: Timestamp,
+    /// How many there were then.
+    pub total: u64,
+    /// How many are queued again.
+    pub redriven: u64,
+    /// How it stands.
+    pub state: RedriveState,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+/// How a redrive at a rate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedriveState {
+    /// It goes on.
+    Running,
+    /// All are queued again.
+    Done,
+    /// A person stopped it.
+    Stopped,
+    /// The store did not answer. What is left is still dead.
+    Failed,
+}
+
+/// The last one of each handler.
+#[derive(Debug, Default)]
+pub(super) struct Redrives(Mutex<BTreeMap<String, RedriveProgress>>);
+
+impl Admin {
+    /// Begins to redrive the dead letters of a handler. There is one at a time for each handler.
+    pub async fn begin_redrive(
+        self: &Arc<Self>,
+        ask: SlowRedrive,
+    ) -> Result<RedriveProgress, AdminError> {
+        let (handler, per_second) = (ask.handler, ask.per_second);
+        if !(1..=limits::REDRIVES_PER_SECOND_MAX).contains(&per_second) {
+            let max = limits::REDRIVES_PER_SECOND_MAX;
+            return Err(AdminError::Invalid(format!("write a rate from 1 to {max} a second")));
+        }
+        let stats = self.stats().await?;
+        let total = stats.handlers.get(&handler).map_or(0, |counts| counts.dead_now);
+        if total == 0 {
+            return Err(AdminError::NotFound(format!("handler `{handler}` has no dead letters")));
+        }
+        let (begun_at, state) = (self.app.clock.now(), RedriveState::Running);
+        let name = handler.clone();
+        let progress = RedriveProgress {
+            handler,
+            per_second,
+            begun_at,
+            total,
+            redriven: 0,
+            state,
+            error: None,
+        };
+        {
+            let mut redrives = self.redrives.lock();
+            if redrives.get(&name).is_some_and(|known| known.state == RedriveState::Running) {
+                let why =
+                    format!("the dead letters of handler `{name}` are being redriven already");
+                return Err(AdminError::Invalid(why));
+            }
+            redrives.insert(name.clone(), progress.clone());
+        }
+        let admin = Arc::clone(self);
+        self.app.tasks.spawn(async move { admin.redrive_slowly(&name, per_second).await });
+        Ok(progress)
+    }
+
+    /// The last one of each handler, as far as this process knows.
+    pub fn redrives(&self) -> Vec<RedriveProgress> {
+        self.redrives.lock().values().cloned().collect()
+    }
+
+    /// Stops the one of this handler. What is queued again stays queued.
+    pub fn stop_redrive(&self, handler: &str) -> Result<RedriveProgress, AdminError> {
+        match self.redrives.lock().get_mut(handler) {
+            Some(progress) if progress.state == RedriveState::Running => {
+                progress.state = RedriveState::Stopped;
+                Ok(progress.clone())
+            }
+            _ => {
+                Err(AdminError::NotFound(format!("nothing of handler `{handler}` is redriven now")))
+            }
+        }
+    }
+
+    /// A lot every second, from the newest to the oldest. Each delivery is met once, so one that dies
+    /// again is left for a person to look at.
+    async fn redrive_slowly(&self, handler: &str, per_second: u32) {
+        let mut before = None;
+        while self.redrives.is_running(handler) {
+            match self.redrive_lot(handler, per_second, before).await {
+                Ok((_, None)) => return self.redrives.end(handler, RedriveState::Done, None),
+                Ok((redriven, last)) => {
+                    self.redrives.count(handler, redriven);
+                    before = last;
+                }
+                Err(error) => {
+                    tracing::warn!(handler.name = handler, %error, "redriving dead letters failed");
+                    let why = Some(error.to_string());
+                    return self.redrives.end(handler, RedriveState::Failed, why);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = self.app.tasks.stopping() => return,
+            }
+        }
+    }
+
+    /// How many were redriven, and the last that was looked at. None: there was none left.
+    async fn redrive_lot(
+        &self,
+        handler: &str,
+        per_second: u32,
+        before: Option<DeliveryId>,
+    ) -> Result<(usize, Option<DeliveryId>), AdminError> {
+        let limit = usize::try_from(per_second).unwrap_or(1);
+        let (handler, state) = (Some(handler.to_owned()), Some(State::Dead));
+        let dead = DeliveryFilter { handler, state, before, limit };
+        let lot = self.app.store.deliveries(&dead).await?;
+        let ids: Vec<_> = lot.iter().map(|delivery| delivery.id).collect();
+        let Some(last) = ids.last().copied() else { return Ok((0, None)) };
+        let changed = self.redrive(Selection { ids, handler: None }).await?;
+        Ok((changed.deliveries.len(), Some(last)))
+    }
+}
+
+impl Redrives {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, RedriveProgress>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_running(&self, handler: &str) -> bool {
+        self.lock().get(handler).is_some_and(|progress| progress.state == RedriveState::Running)
+    }
+
+    fn count(&self, handler: &str, redriven: usize) {
+        if let Some(progress) = self.lock().get_mut(handler) {
+            progress.redriven += u64::try_from(redriven).unwrap_or(u64::MAX);
+        }
+    }
+
+    fn end(&self, handler: &str, state: RedriveState, error: Option<String>) {
+        if let Some(progress) = self.lock().get_mut(handler) {
+            progress.state = state;
+            progress.error = error;
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What people have said about handlers: one hash in the first bucket, whose fields are the thing, a space, the handler.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::bucket::Served;
+use crate::{
+    control::{Controls, Setting},
+    store::StoreError,
+};
+
+pub(super) async fn set(
+    served: &Served,
+    handler: &str,
+    setting: Setting,
+) -> Result<(), StoreError> {
+    let mut command = redis::cmd("HSET");
+    command.arg(key(served)).arg(format!("{} {handler}", setting.name())).arg(setting.value());
+    served.connection.session().await?.query(&command).await
+}
+
+pub(super) async fn all(served: &Served) -> Result<Controls, StoreError> {
+    let mut command = redis::cmd("HGETALL");
+    command.arg(key(served));
+    let fields: HashMap<String, String> =
+        served.connection.session().await?.query(&command).await?;
+    let mut controls = Controls::new();
+    for (field, value) in &fields {
+        let Some((name, handler)) = field.split_once(' ') else { continue };
+        if let Some(setting) = Setting::read(name, value) {
+            controls.entry(Arc::from(handler)).or_default().set(setting);
+        }
+    }
+    Ok(controls)
+}
+
+fn key(served: &Served) -> Vec<u8> {
+    served.bucket.key("C", b"")
+}

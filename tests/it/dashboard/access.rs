@@ -1,0 +1,184 @@
+//! Who gets in: every route, without a token, with the wrong role, and from another site.
+
+use reqwest::{Method, RequestBuilder, Response, header};
+
+use super::{READ_ONLY, TOKEN, config, config_with_tokens, page, send};
+use crate::support::program::{Program, Setup};
+
+/// The routes of the admin listener, as they are written where they are made.
+fn routes() -> Vec<(Method, String)> {
+    let files = ["src/http/admin.rs", "src/http/dashboard/mod.rs"];
+    let read = |file: &&str| {
+        std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let text: String = files.iter().map(read).collect();
+    let mut routes = Vec::new();
+    for piece in text.split(".route(").skip(1) {
+        let path = piece.split('"').nth(1).unwrap();
+        let method = piece.split("web::").nth(1).unwrap().split('(').next().unwrap();
+        let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+        let id = "01a20220-8b58-7715-bbb8-276bb27c3ac7";
+        routes.push((method, path.replace("{id}", id).replace("{handler}", "billing")));
+    }
+    assert!(routes.len() > 30, "{routes:?}");
+    routes
+}
+
+/// What anybody may ask for: whether it lives, and how to log in.
+fn is_open(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/login") || path.starts_with("/assets/")
+}
+
+fn ask(program: &Program, method: &Method, path: &str) -> RequestBuilder {
+    hookonce::handler::http_client().request(method.clone(), page(program, path))
+}
+
+async fn status(asked: RequestBuilder) -> u16 {
+    asked.send().await.unwrap().status().as_u16()
+}
+
+async fn started(config: &str) -> (tempfile::TempDir, Setup, Program) {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup::new(folder.path(), config);
+    let program = setup.start().await;
+    (folder, setup, program)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_is_open_without_the_token() {
+    let (_folder, setup, program) = started(&config_with_tokens("log = true")).await;
+    send(&setup, &["evt_hidden"], 1).await;
+    let mut paths = routes();
+    let unusual =
+        ["/openapi.json", "/nothing", "/events/../events", "//events", "/api/v1/../v1/stats"];
+    paths.extend(unusual.map(|path| (Method::GET, path.to_owned())));
+    for (method, path) in paths.iter().filter(|(_, path)| !is_open(path)) {
+        let answer = ask(&program, method, path).send().await.unwrap();
+        assert_eq!(answer.status(), 401, "{method} {path}");
+        check_headers(path, &answer);
+        let text = answer.text().await.unwrap();
+        assert!(!text.contains("evt_hidden") && !text.contains("stripe"), "{path}: {text}");
+        let wrong = ask(&program, method, path).bearer_auth("a guess");
+        assert_eq!(status(wrong).await, 401, "{method} {path}");
+        let cookie = ask(&program, method, path).header(header::COOKIE, "hookonce_session=guess");
+        assert_eq!(status(cookie).await, 401, "{method} {path}");
+    }
+    let right = ask(&program, &Method::GET, "/api/v1/stats").bearer_auth(TOKEN);
+    assert_eq!(status(right).await, 200);
+    assert_eq!(status(ask(&program, &Method::GET, "/assets/../events")).await, 401);
+    assert_eq!(status(ask(&program, &Method::GET, "/assets/%2e%2e/events")).await, 401);
+}
+
+fn check_headers(path: &str, answer: &Response) {
+    let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none';"), "{path}: {policy}");
+    assert!(!policy.contains("unsafe"), "{path}: {policy}");
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff", "{path}");
+    assert_eq!(answer.headers()["x-frame-options"], "DENY", "{path}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_read_only_token_looks_and_does_nothing_else() {
+    let (_folder, _setup, program) = started(&config_with_tokens("log = true")).await;
+    let routes = routes().into_iter().filter(|(_, path)| !is_open(path) && path != "/logout");
+    for (method, path) in routes.filter(|(_, path)| path != "/api/v1/tail") {
+        let status = status(ask(&program, &method, &path).bearer_auth(READ_ONLY)).await;
+        match method == Method::GET {
+            true => assert!([200, 404].contains(&status), "{method} {path}: {status}"),
+            false => assert_eq!(status, 403, "{method} {path}"),
+        }
+    }
+    let cookie = log_in(&program, READ_ONLY).await;
+    let page = ask(&program, &Method::GET, "/events").header(header::COOKIE, &cookie);
+    assert!(page.send().await.unwrap().text().await.unwrap().contains("read only"));
+    let form = ask(&program, &Method::POST, "/dead/redrive").header(header::COOKIE, &cookie);
+    assert_eq!(status(form).await, 403);
+}
+
+/// Logs in and gives the cookie.
+async fn log_in(program: &Program, token: &str) -> String {
+    let form = ask(program, &Method::POST, "/login")
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(format!("token={token}"));
+    let answer = form.send().await.unwrap();
+    assert_eq!(answer.status(), 303);
+    let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
+    assert!(cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
+    assert!(!cookie.contains("Secure"), "it came by http, where such a cookie would be dropped");
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_by_cookie_needs_the_key_of_its_form() {
+    let (_folder, setup, program) = started(&config_with_tokens("log = true")).await;
+    send(&setup, &["evt_1"], 1).await;
+    let cookie = log_in(&program, TOKEN).await;
+    let found = ask(&program, &Method::GET, "/api/v1/events").header(header::COOKIE, &cookie);
+    let found: serde_json::Value = found.send().await.unwrap().json().await.unwrap();
+    let path = format!("/events/{}", found["events"][0]["id"].as_str().unwrap());
+    let replay = |body: String| {
+        ask(&program, &Method::POST, &format!("{path}/replay"))
+            .header(header::COOKIE, &cookie)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(body)
+    };
+    assert_eq!(status(replay(String::new())).await, 403);
+    assert_eq!(status(replay("form_key=guess".to_owned())).await, 403);
+    let other = log_in(&program, TOKEN).await;
+    let of_another = form_key(&program, &path, &other).await;
+    assert_eq!(status(replay(format!("form_key={of_another}"))).await, 403);
+    let key = form_key(&program, &path, &cookie).await;
+    assert_eq!(status(replay(format!("form_key={key}"))).await, 303);
+    let api = ask(&program, &Method::POST, &format!("/api/v1{path}/replay"));
+    assert_eq!(status(api.header(header::COOKIE, &cookie)).await, 401, "the API has no forms");
+
+    let out = ask(&program, &Method::POST, "/logout").header(header::COOKIE, &cookie);
+    let out = out.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    assert_eq!(status(out.body(format!("form_key={key}"))).await, 303);
+    let after = ask(&program, &Method::GET, &path).header(header::COOKIE, &cookie);
+    assert_eq!(status(after).await, 401, "the session has ended");
+}
+
+async fn form_key(program: &Program, path: &str, cookie: &str) -> String {
+    let page = ask(program, &Method::GET, path).header(header::COOKIE, cookie);
+    let page = page.send().await.unwrap().text().await.unwrap();
+    let rest = page.split("name=\"form_key\" value=\"").nth(1).expect("there is a form");
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_another_site_can_neither_post_nor_read() {
+    let (_folder, _setup, program) = started(&config("log = true")).await;
+    for (method, path) in routes().iter().filter(|(method, _)| *method == Method::POST) {
+        let evil = ask(&program, method, path).header(header::ORIGIN, "https://evil.example");
+        assert_eq!(status(evil).await, 403, "{path}");
+        let opaque = ask(&program, method, path).header(header::ORIGIN, "null");
+        assert_eq!(status(opaque).await, 403, "{path}");
+        let marked = ask(&program, method, path).header("sec-fetch-site", "cross-site");
+        assert_eq!(status(marked).await, 403, "{path}");
+        let is_form = !path.starts_with("/api/") && path != "/login";
+        let plain = ask(&program, method, path)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body("handler=billing&per_second=1");
+        assert!(!is_form || status(plain).await == 403, "{path} takes a form without its key");
+    }
+    for (method, path) in routes().iter().filter(|(_, path)| path != "/api/v1/tail") {
+        let rebound = ask(&program, method, path).header(header::HOST, "evil.example:8081");
+        assert_eq!(status(rebound).await, 421, "{path}: a name that only resolves to us");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_guesses_tokens_has_to_wait() {
+    let (_folder, _setup, program) = started(&config_with_tokens("log = true")).await;
+    let guess = |token: String| {
+        ask(&program, &Method::POST, "/login")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(format!("token={token}"))
+    };
+    for number in 0..hookonce::limits::LOGIN_FAILURES_MAX {
+        assert_eq!(status(guess(format!("guess{number}"))).await, 403);
+    }
+    assert_eq!(status(guess(TOKEN.to_owned())).await, 429, "also if it is right by now");
+    assert!(!program.log().contains("guess1"), "a wrong token may be somebody's password");
+}
