@@ -30,6 +30,8 @@ mod store {
     pub(crate) mod moving;
     #[cfg(feature = "postgres")]
     mod postgres;
+    #[cfg(feature = "postgres")]
+    mod postgres_moving;
     pub(crate) mod prune;
     pub(crate) mod read;
     #[cfg(feature = "redis")]
@@ -86,6 +88,8 @@ macro_rules! conformance {
 macro_rules! conformance_of_moving {
     ($($test:ident)*) => {
         mod moving_on_memory { conformance_of_moving!(@on memory $($test)*); }
+        #[cfg(feature = "postgres")]
+        mod moving_on_postgres { conformance_of_moving!(@on postgres $($test)*); }
         #[cfg(feature = "redis")]
         mod moving_on_redis { conformance_of_moving!(@on redis $($test)*); }
         #[cfg(feature = "redis")]

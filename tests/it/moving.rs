@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     exactly_once::config,
+    postgres_server::PostgresServer,
     redis_server::RedisServer,
     support::{
         alone,
@@ -40,6 +41,20 @@ async fn redis_moves_to_sqlite_under_retries_and_kills_and_nothing_runs_twice() 
     let _alone = alone().await;
     let redis = RedisServer::start();
     move_under_retries(&redis.url(), "sqlite:hookonce.db").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_moves_to_postgres_under_retries_and_kills_and_nothing_runs_twice() {
+    let _alone = alone().await;
+    let postgres = PostgresServer::start(&[]);
+    move_under_retries("sqlite:hookonce.db", &postgres.database()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_moves_to_sqlite_under_retries_and_kills_and_nothing_runs_twice() {
+    let _alone = alone().await;
+    let postgres = PostgresServer::start(&[]);
+    move_under_retries(&postgres.database(), "sqlite:hookonce.db").await;
 }
 
 async fn move_under_retries(from: &str, to: &str) {

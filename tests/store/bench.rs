@@ -40,8 +40,6 @@ pub(crate) struct Bench {
     numbers: AtomicU64,
     /// Whether one verb may happen at several times, in several places.
     pub(crate) has_buckets: bool,
-    /// Whether another store can take over what is in it.
-    pub(crate) moves: bool,
     /// What must live as long as the store: its folder, its server.
     kept: Box<dyn Any + Send + Sync>,
 }
@@ -73,7 +71,6 @@ pub(crate) fn memory_beside(other: &Bench) -> Bench {
         clock: other.clock.clone(),
         numbers: AtomicU64::new(1 << 32),
         has_buckets: false,
-        moves: true,
         kept: Box::new(()),
     }
 }
@@ -85,8 +82,7 @@ pub(crate) async fn postgres() -> Bench {
     let database = crate::postgres_server::PostgresServer::shared_database();
     let clock = SystemClock::start();
     let store = PostgresStore::connect(&database.url, None, clock.clone()).await;
-    let bench = Bench::own(Arc::new(store.expect("postgres is there")), clock, database);
-    Bench { moves: false, ..bench }
+    Bench::own(Arc::new(store.expect("postgres is there")), clock, database)
 }
 
 /// Redis, on a server of its own.
@@ -176,14 +172,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Manual(clock);
-        Self {
-            store,
-            clock,
-            numbers: AtomicU64::new(0),
-            has_buckets: false,
-            moves: true,
-            kept: Box::new(kept),
-        }
+        Self { store, clock, numbers: AtomicU64::new(0), has_buckets: false, kept: Box::new(kept) }
     }
 
     /// A bench around a store with a clock of its own, about the same as `clock`.
@@ -194,14 +183,7 @@ impl Bench {
         kept: impl Any + Send + Sync,
     ) -> Self {
         let clock = BenchClock::Own(clock);
-        Self {
-            store,
-            clock,
-            numbers: AtomicU64::new(0),
-            has_buckets: false,
-            moves: true,
-            kept: Box::new(kept),
-        }
+        Self { store, clock, numbers: AtomicU64::new(0), has_buckets: false, kept: Box::new(kept) }
     }
 
     /// A lease or delay that is over with the next verb, and not before: where the clock is real, a

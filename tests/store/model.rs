@@ -45,9 +45,7 @@ pub(crate) fn agrees(fresh: impl AsyncFn() -> Bench) {
                     pair.run(&verb).await?;
                 }
                 pair.compare_all().await?;
-                if pair.bench.moves {
-                    pair.carry_over(&fresh().await).await?;
-                }
+                pair.carry_over(&fresh().await).await?;
                 Ok(())
             })
         })

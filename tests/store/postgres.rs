@@ -25,7 +25,7 @@ use hookonce::{
 use super::bench::{Bench, LONG, SHORT};
 use crate::postgres_server::PostgresServer;
 
-async fn bench_at(url: &str) -> Bench {
+pub(super) async fn bench_at(url: &str) -> Bench {
     let clock = SystemClock::start();
     let store = PostgresStore::connect(url, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("postgres is there")), clock, ())
@@ -244,10 +244,10 @@ async fn a_mark_that_another_transaction_holds_delays_nobody_else() {
 }
 
 /// Waits until so many of the server's sessions in this database fit.
-async fn wait_for(server: &PostgresServer, url: &str, sessions: &str, wanted: usize) {
+pub(super) async fn wait_for(server: &PostgresServer, url: &str, fit: &str, wanted: usize) {
     let sql = format!(
         "SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND pid <> pg_backend_pid() AND {sessions}"
+         WHERE datname = current_database() AND pid <> pg_backend_pid() AND {fit}"
     );
     for _ in 0..200 {
         if server.run(url, &sql) == wanted.to_string() {
@@ -255,7 +255,7 @@ async fn wait_for(server: &PostgresServer, url: &str, sessions: &str, wanted: us
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("there are not {wanted} sessions with {sessions}");
+    panic!("there are not {wanted} sessions with {fit}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -106,9 +106,11 @@ impl PostgresServer {
             DECLARE name text;
             BEGIN
                 FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'hookonce'
-                        AND tablename NOT IN ('schema_version', 'generations', 'probe') LOOP
+                        AND tablename NOT IN
+                            ('schema_version', 'generations', 'probe', 'moving') LOOP
                     EXECUTE format('DELETE FROM hookonce.%I', name);
                 END LOOP;
+                UPDATE hookonce.moving SET standing = 'serving';
             END $$";
         let server = Self::shared();
         let left = server.left.lock().expect("nobody panicked").pop();

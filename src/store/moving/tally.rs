@@ -108,6 +108,7 @@ fn take_times(record: &mut Record, take: &mut impl FnMut(&mut Timestamp)) {
             take(expires_at);
         }
         Record::Key(copy) => {
+            take(&mut copy.begun_at);
             take(&mut copy.lease_until);
             if let KeyStage::Completed { completed_at, expires_at, .. } = &mut copy.stage {
                 take(completed_at);

@@ -10,9 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     admit_rows::{Admitted, Rows},
     codes::{self, get},
-    connection::Turn,
+    connection::{Purpose, Turn},
     error::Trouble,
-    mark,
     serve::{Answer, Call},
 };
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
     event::{EventId, EventState, NewEvent, ReplayGuard},
     limits,
     receipt::Admission,
-    store::StoreError,
+    store::{StoreError, mark::MarkKey},
 };
 
 /// The statements of this file.
@@ -57,8 +56,10 @@ impl Asked {
         let identity = event.named.identity.as_ref();
         let digest = event.named.digest.as_ref();
         Self {
-            mark: identity.map(|identity| mark::of_identity(&event.source, identity)),
-            digest: digest.map(|digest| mark::of_digest(&event.source, digest)),
+            mark: identity
+                .map(|identity| MarkKey::of_identity(&event.source, identity).as_bytes().to_vec()),
+            digest: digest
+                .map(|digest| MarkKey::of_digest(&event.source, digest).as_bytes().to_vec()),
             event,
             not_after,
         }
@@ -70,8 +71,7 @@ impl Call for Asked {
 
     /// See [`Store::admit`](crate::store::Store::admit).
     async fn run(turn: &Turn<'_>, calls: &[Self]) -> Result<Vec<Answer<Self>>, Trouble> {
-        let ((), now, before) =
-            tokio::try_join!(biased; turn.begin(), turn.now(), admitted_before(turn, calls))?;
+        let ((), now, before) = tokio::try_join!(biased; turn.begin(Purpose::Serve), turn.now(), admitted_before(turn, calls))?;
         let is_new = |asked: &Asked| !before.contains_key(&asked.event.id);
         let in_time = |asked: &Asked| now <= turn.to_server(asked.not_after);
         let new: Vec<&Self> =

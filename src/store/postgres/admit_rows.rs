@@ -23,20 +23,21 @@ pub(super) const STATEMENTS: &[&str] =
 
 /// The first of its events brings a request. Whoever finds it there locks it, so that prune does not
 /// take it away with the last event before.
-const REQUESTS: &str = "INSERT INTO requests
+pub(super) const REQUESTS: &str = "INSERT INTO requests
     SELECT * FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS new(id) ORDER BY new.id
     ON CONFLICT (id) DO UPDATE SET id = excluded.id";
 
 const EVENTS: &str = "INSERT INTO events
     SELECT id, received_at, ended_at, mark_until, body_bytes, 0, open, 0, state, resent, shadow,
-        source, event_id, event_type, retry_marker, identity, mark, digest, request
+        source, event_id, event_type, retry_marker, identity, mark, digest, digest_key, request
     FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
             $7::smallint[], $8::boolean[], $9::text[], $10::text[], $11::text[], $12::text[],
-            $13::text[], $14::bytea[], $15::bytea[], $16::boolean[], $17::uuid[])
+            $13::text[], $14::bytea[], $15::bytea[], $16::bytea[], $17::boolean[], $18::uuid[])
         AS new(id, received_at, ended_at, mark_until, body_bytes, open, state, resent, source,
-            event_id, event_type, retry_marker, identity, mark, digest, shadow, request)";
+            event_id, event_type, retry_marker, identity, mark, digest, digest_key, shadow, request)";
 
-const CONTENTS: &str =
+/// The bytes of events.
+pub(super) const CONTENTS: &str =
     "INSERT INTO contents SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[])";
 
 /// Each gets its number from its event, which is locked: the events in order, so that nobody waits for
@@ -178,7 +179,7 @@ impl<'a> Rows<'a> {
         }
         let named = |row: &EventRow<'a>| &row.event.named;
         let mark_until = |row: &EventRow<'_>| row.event.received_at.plus(row.event.window);
-        let values: [&(dyn ToSql + Sync); 17] = [
+        let values: [&(dyn ToSql + Sync); 18] = [
             &column(&self.events, |row| codes::of_event(row.event.id)),
             &column(&self.events, |row| row.event.received_at.as_millis()),
             &column(&self.events, |row| row.ended_at.map(Timestamp::as_millis)),
@@ -195,6 +196,9 @@ impl<'a> Rows<'a> {
                 named(row).identity.as_ref().map(|identity| codes::of_text(identity.as_str()))
             }),
             &column(&self.events, |row| row.mark),
+            &column(&self.events, |row| {
+                named(row).digest.as_ref().map(|digest| digest.as_bytes().as_slice())
+            }),
             &column(&self.events, |row| row.digest),
             &column(&self.events, |row| row.event.shadow),
             &column(&self.events, |row| {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     codes::{self, get},
-    connection::Turn,
+    connection::{Purpose, Turn},
     delivery::{Changes, Kept},
     error::Trouble,
     read,
@@ -128,7 +128,7 @@ pub(super) async fn claim(
     let from = horizons.of(&claim.handler, turn.our_now());
     let ((), now, last, due) = tokio::try_join!(
         biased;
-        turn.begin(),
+        turn.begin(Purpose::Serve),
         turn.now(),
         last_claim(turn, claim.worker),
         due(turn, claim, from),

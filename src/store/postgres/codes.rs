@@ -79,6 +79,23 @@ pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<T, Trou
     T::try_from(get(row, column)?).map_err(|_| Trouble::odd("a number is out of its range"))
 }
 
+/// The bytes in a column, of which there are always as many.
+pub(super) fn bytes<const BYTES: usize>(row: &Row, column: &str) -> Result<[u8; BYTES], Trouble> {
+    let bytes: &[u8] = get(row, column)?;
+    bytes.try_into().map_err(|_| Trouble::odd("a hash is too short or too long"))
+}
+
+/// The same for a column that may be empty.
+pub(super) fn some_bytes<const BYTES: usize>(
+    row: &Row,
+    column: &str,
+) -> Result<Option<[u8; BYTES]>, Trouble> {
+    match get::<Option<&[u8]>>(row, column)? {
+        Some(_) => bytes(row, column).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// The text of a stranger in a column.
 pub(super) fn text(row: &Row, column: &str) -> Result<String, Trouble> {
     Ok(unescaped(get(row, column)?))

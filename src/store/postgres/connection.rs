@@ -70,6 +70,18 @@ struct Open {
     measured_at: Duration,
 }
 
+/// What a transaction writes for. While the store moves house, not everything is allowed: the server looks
+/// at that, so that it costs no round trip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To begin something, or anything else that needs a store which serves.
+    Serve,
+    /// To end what runs: also allowed while the store is handed over.
+    End,
+    /// To move the store, with nobody else at it. Waits for all who are.
+    Move,
+}
+
 /// One caller's use of a lane, with a deadline for everything it asks.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
@@ -236,9 +248,17 @@ impl Turn<'_> {
         self.answer(Box::pin(self.open.client.query(sql, values))).await
     }
 
-    /// Begins a transaction. It may be sent together with the statements that follow.
-    pub(super) async fn begin(&self) -> Result<(), Trouble> {
-        self.answer(self.open.client.batch_execute(&self.open.begin)).await
+    /// Begins a transaction, unless its purpose is not allowed now: then it is broken off with
+    /// [`StoreError::Moving`]. It may be sent together with the statements that follow.
+    pub(super) async fn begin(&self, purpose: Purpose) -> Result<(), Trouble> {
+        let enter = match purpose {
+            Purpose::Serve => "SELECT enter('serve')",
+            Purpose::End => "SELECT enter('end')",
+            // Those it waits for may take as long as a chore does.
+            Purpose::Move => "SET LOCAL lock_timeout = 0; SELECT enter('move')",
+        };
+        let begin = format!("{}; {enter}", self.open.begin);
+        self.answer(self.open.client.batch_execute(&begin)).await
     }
 
     /// Begins a transaction whose statements all see the same.
@@ -270,7 +290,8 @@ impl Turn<'_> {
 
     /// Writes something, to learn whether that can be done.
     pub(super) async fn probe(&self) -> Result<(), Trouble> {
-        tokio::try_join!(biased; self.begin(), self.execute(PROBE, &[]), self.commit()).map(drop)
+        let begin = self.begin(Purpose::Serve);
+        tokio::try_join!(biased; begin, self.execute(PROBE, &[]), self.commit()).map(drop)
     }
 
     /// Breaks the transaction off if it is later than `not_after` on the server. Sent before a commit,

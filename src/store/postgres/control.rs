@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
 
-use super::{codes::get, connection::Turn, error::Trouble};
+use super::{
+    codes::get,
+    connection::{Purpose, Turn},
+    error::Trouble,
+};
 use crate::control::{Controls, Setting};
 
 /// The statements of this file that write.
@@ -22,7 +26,8 @@ const ALL: &str = "SELECT handler, name, value FROM controls";
 pub(super) async fn set(turn: &Turn<'_>, handler: &str, setting: Setting) -> Result<(), Trouble> {
     let (name, value) = (setting.name(), setting.value());
     let values: [&(dyn ToSql + Sync); 3] = [&handler, &name, &value];
-    tokio::try_join!(biased; turn.begin(), turn.execute(SET, &values), turn.commit()).map(drop)
+    let begin = turn.begin(Purpose::Serve);
+    tokio::try_join!(biased; begin, turn.execute(SET, &values), turn.commit()).map(drop)
 }
 
 /// See [`Store::controls`](crate::store::Store::controls).

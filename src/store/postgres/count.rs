@@ -40,9 +40,16 @@ pub(super) struct Change {
 /// The statements of this file that a lane which writes needs.
 pub(super) const STATEMENTS: &[&str] = &[ADD];
 
+/// What a lane needs beside them that takes over what another store has counted.
+pub(super) const MOVING_STATEMENTS: &[&str] = &[FORGET];
+
 const ADD: &str = "INSERT INTO counts SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[],
     $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
     $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])";
+
+const FORGET: &str =
+    "DELETE FROM counts USING unnest($1::text[], $2::text[]) AS again(source, handler)
+    WHERE counts.source = again.source AND counts.handler = again.handler";
 
 /// Puts one row in the place of all of a source and handler. What is added at the same time stays.
 pub(super) const SUM_UP: &str = "WITH gone AS (DELETE FROM counts RETURNING *)
@@ -69,6 +76,38 @@ impl Counted {
     /// What is about the deliveries of a source to a handler.
     pub(super) fn of_deliveries(&mut self, source: &Arc<str>, handler: &Arc<str>) -> &mut Change {
         self.0.entry((Arc::clone(source), Some(Arc::clone(handler)))).or_default()
+    }
+
+    /// What another store has counted of a source and a handler, which is empty for events.
+    pub(super) fn take_over(&mut self, source: &str, handler: &str, counts: &Counts) {
+        let handler = (!handler.is_empty()).then(|| handler.into());
+        let of = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let change = Change {
+            events: of(counts.events),
+            duplicates: of(counts.duplicates),
+            held: of(counts.held),
+            unrouted: of(counts.unrouted),
+            done: of(counts.done),
+            dead: of(counts.dead),
+            queued: of(counts.queued),
+            leased: of(counts.leased),
+            dead_now: of(counts.dead_now),
+            held_now: of(counts.held_now),
+            shadow: of(counts.shadow),
+        };
+        self.0.insert((source.into(), handler), change);
+    }
+
+    /// Puts this in the place of what the table has for the same sources and handlers.
+    pub(super) async fn replace(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let sources: Vec<&str> = self.0.keys().map(|(source, _)| &**source).collect();
+        let handlers: Vec<&str> =
+            self.0.keys().map(|(_, handler)| handler.as_deref().unwrap_or("")).collect();
+        turn.execute(FORGET, &[&sources, &handlers]).await?;
+        self.add(turn).await
     }
 
     /// Adds what moved to the table.
@@ -125,21 +164,24 @@ impl Change {
 
 /// What [`STATS`] says.
 pub(super) fn stats(rows: &[Row]) -> Result<Stats, Trouble> {
-    let counted = rows.iter().map(|row| {
-        let counts = Counts {
-            events: number(row, "events")?,
-            duplicates: number(row, "duplicates")?,
-            held: number(row, "held")?,
-            unrouted: number(row, "unrouted")?,
-            done: number(row, "done")?,
-            dead: number(row, "dead")?,
-            queued: number(row, "queued")?,
-            leased: number(row, "leased")?,
-            dead_now: number(row, "dead_now")?,
-            held_now: number(row, "held_now")?,
-            shadow: number(row, "shadow")?,
-        };
-        Ok(((get(row, "source")?, get(row, "handler")?), counts))
-    });
+    let counted =
+        rows.iter().map(|row| Ok(((get(row, "source")?, get(row, "handler")?), counts(row)?)));
     Ok(Stats::summed(counted.collect::<Result<Vec<_>, Trouble>>()?))
+}
+
+/// The sums of one source and handler.
+pub(super) fn counts(row: &Row) -> Result<Counts, Trouble> {
+    Ok(Counts {
+        events: number(row, "events")?,
+        duplicates: number(row, "duplicates")?,
+        held: number(row, "held")?,
+        unrouted: number(row, "unrouted")?,
+        done: number(row, "done")?,
+        dead: number(row, "dead")?,
+        queued: number(row, "queued")?,
+        leased: number(row, "leased")?,
+        dead_now: number(row, "dead_now")?,
+        held_now: number(row, "held_now")?,
+        shadow: number(row, "shadow")?,
+    })
 }

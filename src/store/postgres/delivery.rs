@@ -264,21 +264,8 @@ impl Changes {
     }
 
     async fn note_attempts(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
-        if self.attempts.is_empty() {
-            return Ok(());
-        }
-        let attempts: Vec<&(DeliveryId, Attempt)> = self.attempts.iter().collect();
-        let values: [&(dyn ToSql + Sync); 8] = [
-            &column(&attempts, |(id, _)| codes::of_delivery(*id)),
-            &column(&attempts, |(_, attempt)| i64::from(attempt.number)),
-            &column(&attempts, |(_, attempt)| attempt.started_at.as_millis()),
-            &column(&attempts, |(_, attempt)| attempt.took_ms.map(codes::of_number)),
-            &column(&attempts, |(_, attempt)| codes::of_outcome(attempt.outcome)),
-            &column(&attempts, |(_, attempt)| attempt.status),
-            &column(&attempts, |(_, attempt)| codes::of_some_text(attempt.error.as_deref())),
-            &column(&attempts, |(_, attempt)| codes::of_some_text(attempt.excerpt.as_deref())),
-        ];
-        turn.execute(NOTE, &values).await.map(drop)
+        let attempts: Vec<_> = self.attempts.iter().map(|(id, attempt)| (*id, attempt)).collect();
+        note(turn, &attempts).await
     }
 
     async fn forget_old_attempts(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
@@ -306,6 +293,27 @@ impl Changes {
         ];
         turn.execute(CHANGE_EVENTS, &values).await.map(drop)
     }
+}
+
+/// Writes down how attempts ended; one that is there already is written over.
+pub(super) async fn note(
+    turn: &Turn<'_>,
+    attempts: &[(DeliveryId, &Attempt)],
+) -> Result<(), Trouble> {
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    let values: [&(dyn ToSql + Sync); 8] = [
+        &column(attempts, |(id, _)| codes::of_delivery(*id)),
+        &column(attempts, |(_, attempt)| i64::from(attempt.number)),
+        &column(attempts, |(_, attempt)| attempt.started_at.as_millis()),
+        &column(attempts, |(_, attempt)| attempt.took_ms.map(codes::of_number)),
+        &column(attempts, |(_, attempt)| codes::of_outcome(attempt.outcome)),
+        &column(attempts, |(_, attempt)| attempt.status),
+        &column(attempts, |(_, attempt)| codes::of_some_text(attempt.error.as_deref())),
+        &column(attempts, |(_, attempt)| codes::of_some_text(attempt.excerpt.as_deref())),
+    ];
+    turn.execute(NOTE, &values).await.map(drop)
 }
 
 /// Inserts new deliveries.

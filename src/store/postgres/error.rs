@@ -5,10 +5,13 @@ use tokio_postgres::{
     error::{Severity, SqlState},
 };
 
-use crate::store::StoreError;
+use crate::store::{StoreError, moving::Standing};
 
 /// The code of `in_time` in `schema.sql`.
 const LATE: &str = "HKL01";
+
+/// The code of `enter` there. What it says is how the store stands.
+const MOVING: &str = "HKL02";
 
 /// Why a transaction came to nothing.
 #[derive(Debug)]
@@ -26,6 +29,11 @@ impl Trouble {
     pub(super) fn odd(what: &str) -> Self {
         let error = StoreError::Failed(format!("postgres answered oddly: {what}"));
         Self { error, is_of_one: true, is_connected: true }
+    }
+
+    /// We break the transaction off ourselves.
+    pub(super) fn refused(error: StoreError) -> Self {
+        Self { error, is_of_one: false, is_connected: true }
     }
 
     /// No answer, or none in time: what was asked may have been done or not.
@@ -47,9 +55,12 @@ impl From<Error> for Trouble {
         // what was prepared before a migration may not fit any more.
         let is_stale = *code == SqlState::READ_ONLY_SQL_TRANSACTION
             || *code == SqlState::FEATURE_NOT_SUPPORTED;
-        let is_of_one = !matches!(class, "08" | "25" | "28" | "3D" | "53" | "57" | "58" | "XX");
+        let is_moving = code.code() == MOVING;
+        let is_of_one =
+            !is_moving && !matches!(class, "08" | "25" | "28" | "3D" | "53" | "57" | "58" | "XX");
         let error = match class {
             _ if code.code() == LATE => StoreError::Late,
+            _ if is_moving => moving(said.message()),
             "53" => StoreError::Full(text),
             "08" | "0A" | "25" | "40" | "55" | "57" | "58" => StoreError::Unavailable(text),
             _ => StoreError::Failed(text),
@@ -61,6 +72,14 @@ impl From<Error> for Trouble {
 impl From<Trouble> for StoreError {
     fn from(trouble: Trouble) -> Self {
         trouble.error
+    }
+}
+
+/// What whoever wants to serve from a store that stands like this is told.
+fn moving(standing: &str) -> StoreError {
+    match standing.parse::<Standing>() {
+        Ok(standing) => standing.refusal_or("it does not serve now"),
+        Err(unknown) => unknown,
     }
 }
 

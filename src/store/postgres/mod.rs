@@ -17,9 +17,10 @@ mod control;
 mod count;
 mod delivery;
 mod error;
+mod export;
 mod generation;
+mod import;
 mod keyed;
-mod mark;
 mod moving;
 mod prune;
 mod read;
@@ -79,6 +80,7 @@ pub struct PostgresStore {
     work: Lane,
     chores: Lane,
     reading: Lane,
+    moving: Lane,
     horizons: Horizons,
 }
 
@@ -128,12 +130,14 @@ impl PostgresStore {
             work: working_lane(&way, limits::STORE_CALL_TIMEOUT),
             chores: working_lane(&way, limits::STORE_CHORE_TIMEOUT),
             reading: reading_lane(&way),
+            moving: moving_lane(&way),
             horizons: Horizons::default(),
             way,
         };
         // Making the tables may take longer than a call may.
         match probe(&store.chores).await {
-            Ok(()) => {}
+            // One that moves house can be read and moved on, and says so to whoever wants more.
+            Ok(()) | Err(StoreError::Moving(_)) => {}
             Err(
                 problem @ (StoreError::Unavailable(_)
                 | StoreError::Full(_)
@@ -209,6 +213,22 @@ fn reading_lane(way: &Way) -> Lane {
         keyed::READING_STATEMENTS,
     ];
     Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
+}
+
+/// A lane for moving house: pages are large, and nobody waits for them.
+fn moving_lane(way: &Way) -> Lane {
+    let statements = [
+        connection::STATEMENTS,
+        count::STATEMENTS,
+        count::MOVING_STATEMENTS,
+        delivery::STATEMENTS,
+        moving::STATEMENTS,
+        export::STATEMENTS,
+        import::STATEMENTS,
+        keyed::STATEMENTS,
+        keyed::MOVING_STATEMENTS,
+    ];
+    Lane::new(way, limits::STORE_CHORE_TIMEOUT, &statements)
 }
 
 /// Whether the store can be written to now.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     claim,
     codes::{self, get},
-    connection::Turn,
+    connection::{Purpose, Turn},
     count::{self, Counted},
     delivery::column,
     error::Trouble,
@@ -74,10 +74,11 @@ const FORGET_DELIVERIES: &str =
     "DELETE FROM deliveries WHERE event = ANY($1) RETURNING source, handler, state";
 
 /// The marks stay, and their time begins to run.
-const EXPIRE_MARKS: &str = "UPDATE marks SET expires_at = events.mark_until FROM events
+const EXPIRE_MARKS: &str = "UPDATE marks
+    SET expires_at = events.mark_until, digest = events.digest_key FROM events
     WHERE events.id = ANY($1) AND marks.key = events.mark AND marks.event = events.id";
 const EXPIRE_DIGESTS: &str = "UPDATE digests SET expires_at = events.mark_until FROM events
-    WHERE events.id = ANY($1) AND digests.key = events.digest AND digests.event = events.id";
+    WHERE events.id = ANY($1) AND digests.key = events.digest_key AND digests.event = events.id";
 
 const FORGET_CONTENTS: &str = "DELETE FROM contents WHERE event = ANY($1)";
 const FORGET_DUPLICATES: &str = "DELETE FROM duplicates WHERE event = ANY($1)";
@@ -98,7 +99,7 @@ const FORGET_DIGESTS: &str = "DELETE FROM digests WHERE key IN (
 pub(super) async fn prune(turn: &Turn<'_>, prune: &Prune) -> Result<usize, Trouble> {
     let ((), first, over) = tokio::try_join!(
         biased;
-        turn.begin(),
+        turn.begin(Purpose::Serve),
         turn.query(ONE_AT_A_TIME, &[]),
         over(turn, prune),
     )?;

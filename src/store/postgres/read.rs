@@ -129,18 +129,12 @@ pub(super) async fn record(turn: &Turn<'_>, id: EventId) -> Result<Option<EventR
     let Some(row) = rows.first() else { return Ok(None) };
     let marks: [Option<&[u8]>; 2] = [get(row, "mark")?, get(row, "digest")?];
     let is_marked = marks.iter().any(Option::is_some);
-    let duplicate = |row: &Row| {
-        Ok(Duplicate {
-            received_at: codes::time(row, "received_at")?,
-            retry_marker: codes::some_text(row, "retry_marker")?,
-        })
-    };
     Ok(Some(EventRecord {
         row: event_row(row)?,
         event: event(row)?,
         identity: codes::some_text(row, "identity")?,
         mark_until: is_marked.then_some(codes::time(row, "mark_until")?),
-        duplicates: duplicates.iter().map(duplicate).collect::<Result<_, Trouble>>()?,
+        duplicates: duplicates.iter().map(duplicate).collect::<Result<_, _>>()?,
         request: request(row)?,
         deliveries: deliveries.iter().map(|row| shown(turn, row)).collect::<Result<_, _>>()?,
     }))
@@ -152,18 +146,6 @@ pub(super) async fn attempts(
     delivery: DeliveryId,
 ) -> Result<Vec<Attempt>, Trouble> {
     let rows = turn.query(ATTEMPTS, &[&codes::of_delivery(delivery)]).await?;
-    let attempt = |row: &Row| {
-        let took_ms: Option<i64> = get(row, "took_ms")?;
-        Ok(Attempt {
-            number: number(row, "number")?,
-            started_at: codes::time(row, "started_at")?,
-            took_ms: took_ms.map(|took_ms| u64::try_from(took_ms).unwrap_or(0)),
-            outcome: codes::outcome(row, "outcome")?,
-            status: get(row, "status")?,
-            error: codes::some_text(row, "error")?,
-            excerpt: codes::some_text(row, "excerpt")?,
-        })
-    };
     rows.iter().map(attempt).collect()
 }
 
@@ -192,7 +174,8 @@ pub(super) async fn events_with_content(
     events.collect()
 }
 
-fn event(row: &Row) -> Result<Event, Trouble> {
+/// The event in a row of all columns, with its content.
+pub(super) fn event(row: &Row) -> Result<Event, Trouble> {
     Ok(Event {
         id: codes::event_id(row, "id")?,
         source: get::<&str>(row, "source")?.into(),
@@ -209,7 +192,7 @@ fn event(row: &Row) -> Result<Event, Trouble> {
 }
 
 /// The request an event came in, where that is kept beside it.
-fn request(row: &Row) -> Result<Option<KeptRequest>, Trouble> {
+pub(super) fn request(row: &Row) -> Result<Option<KeptRequest>, Trouble> {
     let id: Option<Uuid> = get(row, "request")?;
     let body: Option<Vec<u8>> = get(row, "request_body")?;
     let request = id.zip(body).map(|(id, body)| KeptRequest {
@@ -217,6 +200,28 @@ fn request(row: &Row) -> Result<Option<KeptRequest>, Trouble> {
         body: body.into(),
     });
     Ok(request)
+}
+
+/// The duplicate in a row.
+pub(super) fn duplicate(row: &Row) -> Result<Duplicate, Trouble> {
+    Ok(Duplicate {
+        received_at: codes::time(row, "received_at")?,
+        retry_marker: codes::some_text(row, "retry_marker")?,
+    })
+}
+
+/// The attempt in a row.
+pub(super) fn attempt(row: &Row) -> Result<Attempt, Trouble> {
+    let took_ms: Option<i64> = get(row, "took_ms")?;
+    Ok(Attempt {
+        number: number(row, "number")?,
+        started_at: codes::time(row, "started_at")?,
+        took_ms: took_ms.map(|took_ms| u64::try_from(took_ms).unwrap_or(0)),
+        outcome: codes::outcome(row, "outcome")?,
+        status: get(row, "status")?,
+        error: codes::some_text(row, "error")?,
+        excerpt: codes::some_text(row, "excerpt")?,
+    })
 }
 
 fn event_row(row: &Row) -> Result<EventRow, Trouble> {

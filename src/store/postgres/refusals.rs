@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     codes::{self, get},
-    connection::Turn,
+    connection::{Purpose, Turn},
     delivery::column,
     error::Trouble,
 };
@@ -72,7 +72,7 @@ pub(super) async fn keep(turn: &Turn<'_>, refused: &[Refused]) -> Result<(), Tro
     let room: [&(dyn ToSql + Sync); 3] = [&sources, &of_step_max, &bytes_max];
     tokio::try_join!(
         biased;
-        turn.begin(),
+        turn.begin(Purpose::Serve),
         turn.query(ONE_AT_A_TIME, &[]),
         turn.execute(KEEP, &rows),
         turn.execute(MAKE_ROOM, &room),
@@ -89,7 +89,8 @@ pub(super) async fn note_readmitted(
 ) -> Result<(), Trouble> {
     let (id, readmission) = (of_refusal(id), json(readmission)?);
     let values: [&(dyn ToSql + Sync); 2] = [&id, &readmission];
-    tokio::try_join!(biased; turn.begin(), turn.execute(NOTE, &values), turn.commit()).map(drop)
+    tokio::try_join!(biased; turn.begin(Purpose::Serve), turn.execute(NOTE, &values), turn.commit())
+        .map(drop)
 }
 
 /// One page, newest first.

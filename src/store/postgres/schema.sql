@@ -18,12 +18,38 @@ BEGIN
 END
 $$;
 
--- The memory of identities: a hash of source and identity, which mark.rs makes. A row outlives its
--- event: it expires only from the time its event is pruned, so it has no expiry before.
+-- How the store stands when it moves house: one row, in the words of moving/standing.rs.
+CREATE TABLE moving (standing text NOT NULL);
+
+INSERT INTO moving VALUES ('serving');
+
+-- Where every transaction that writes begins. Those hold the lock together, and a step of a move holds it
+-- alone: it waits for the end of those before it, and those behind it see what it did.
+CREATE FUNCTION enter(purpose text) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    stands text;
+BEGIN
+    IF purpose = 'move' THEN
+        PERFORM pg_advisory_xact_lock(7526466502050573927);
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared(7526466502050573927);
+    SELECT standing INTO STRICT stands FROM moving;
+    IF split_part(stands, ' ', 1) NOT IN ('serving', 'filled')
+        AND NOT (purpose = 'end' AND starts_with(stands, 'handing-over ')) THEN
+        RAISE EXCEPTION '%', stands USING ERRCODE = 'HKL02';
+    END IF;
+END
+$$;
+
+-- The memory of identities: a hash of source and identity, which store/mark.rs makes. A row outlives its
+-- event: it expires only from the time its event is pruned, so it has no expiry before. Then it also gets
+-- the key of its event's digest, for a store that places marks by it.
 CREATE TABLE marks (
     event      uuid   NOT NULL,
     expires_at bigint,
-    key        bytea  NOT NULL PRIMARY KEY
+    key        bytea  NOT NULL PRIMARY KEY,
+    digest     bytea
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1);
 
 CREATE INDEX marks_expiring ON marks (expires_at) WHERE expires_at IS NOT NULL;
@@ -40,7 +66,8 @@ CREATE INDEX digests_expiring ON digests (expires_at) WHERE expires_at IS NOT NU
 
 -- One row per event, small: lists and state changes never touch the bytes of a request.
 -- How many deliveries are open and dead is kept here, so that the end of an event is noticed without
--- looking at its other deliveries.
+-- looking at its other deliveries. The digest is kept whole beside its key: a store that this one is moved
+-- into may go by all of it.
 CREATE TABLE events (
     id              uuid     NOT NULL PRIMARY KEY,
     received_at     bigint   NOT NULL,
@@ -60,6 +87,7 @@ CREATE TABLE events (
     identity        text,
     mark            bytea,
     digest          bytea,
+    digest_key      bytea,
     request         uuid
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     claim,
-    connection::Turn,
+    connection::{Purpose, Turn},
     delivery::{self, Changes},
     error::Trouble,
     serve::{Answer, Call},
@@ -27,8 +27,7 @@ impl Call for Settlement {
     /// See [`Store::settle`](crate::store::Store::settle).
     async fn run(turn: &Turn<'_>, calls: &[Self]) -> Result<Vec<Answer<Self>>, Trouble> {
         let ids: Vec<DeliveryId> = calls.iter().map(|call| call.lease.delivery).collect();
-        let ((), now, read) =
-            tokio::try_join!(biased; turn.begin(), turn.now(), delivery::lock(turn, &ids))?;
+        let ((), now, read) = tokio::try_join!(biased; turn.begin(Purpose::End), turn.now(), delivery::lock(turn, &ids))?;
         let mut changes = Changes::of(read);
         let answers = calls.iter().map(|call| Ok(settle(turn, &mut changes, call, now))).collect();
         tokio::try_join!(biased; changes.write(turn), turn.commit())?;
@@ -68,7 +67,7 @@ pub(super) async fn extend(
 ) -> Result<Vec<Hold>, Trouble> {
     let ids: Vec<DeliveryId> = leases.iter().map(|lease| lease.delivery).collect();
     let ((), now, read) =
-        tokio::try_join!(biased; turn.begin(), turn.now(), delivery::lock(turn, &ids))?;
+        tokio::try_join!(biased; turn.begin(Purpose::End), turn.now(), delivery::lock(turn, &ids))?;
     let mut changes = Changes::of(read);
     let until = now.plus(lease);
     let extend_one = |lease: &Lease| {
@@ -94,7 +93,7 @@ pub(super) async fn release(turn: &Turn<'_>, release: &Release) -> Result<(), Tr
     };
     let ids: Vec<DeliveryId> = leases.iter().map(|lease| lease.delivery).collect();
     let ((), now, read) =
-        tokio::try_join!(biased; turn.begin(), turn.now(), delivery::lock(turn, &ids))?;
+        tokio::try_join!(biased; turn.begin(Purpose::End), turn.now(), delivery::lock(turn, &ids))?;
     let mut changes = Changes::of(read);
     for lease in &leases {
         let held = changes.delivery(lease.delivery).filter(|kept| kept.is_held_by(lease));

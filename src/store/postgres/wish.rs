@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     codes::{self, get},
-    connection::Turn,
+    connection::{Purpose, Turn},
     delivery::{self, Changes, Kept},
     error::Trouble,
 };
@@ -52,7 +52,7 @@ pub(super) async fn grant(
     wish: &Wish,
     not_after: Timestamp,
 ) -> Result<Result<Granted, StoreError>, Trouble> {
-    let ((), now) = tokio::try_join!(biased; turn.begin(), turn.now())?;
+    let ((), now) = tokio::try_join!(biased; turn.begin(Purpose::Serve), turn.now())?;
     if now > turn.to_server(not_after) {
         turn.roll_back().await?;
         return Ok(Err(StoreError::Late));

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     super::{
         codes,
-        connection::Turn,
+        connection::{Purpose, Turn},
         delivery::column,
         error::Trouble,
         serve::{Answer, Call},
@@ -36,7 +36,7 @@ const LOCK: &str = "SELECT * FROM keyed WHERE id = ANY($1) ORDER BY id FOR UPDAT
 
 /// Not joined to the rows that are locked: a statement that waited for a lock sees of other tables what
 /// was there before it waited, and so would miss the answer that was saved meanwhile.
-const RESPONSES: &str = "SELECT * FROM saved_responses WHERE id = ANY($1)";
+pub(super) const RESPONSES: &str = "SELECT * FROM saved_responses WHERE id = ANY($1)";
 
 const INSERT: &str = "INSERT INTO keyed
     SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
@@ -101,6 +101,17 @@ impl KeyedCall {
         }
     }
 
+    /// Whether it ends or keeps up what runs already.
+    fn ends(&self) -> bool {
+        match self {
+            Self::Begin(..) | Self::Resolve { .. } => false,
+            Self::Extend { .. }
+            | Self::Complete { .. }
+            | Self::Abandon { .. }
+            | Self::MarkUnknown { .. } => true,
+        }
+    }
+
     fn run(
         &self,
         key: &mut Option<Kept>,
@@ -135,7 +146,7 @@ impl Call for KeyedCall {
 
     async fn run(turn: &Turn<'_>, calls: &[Self]) -> Result<Vec<Answer<Self>>, Trouble> {
         let ((), now, mut keys) =
-            tokio::try_join!(biased; turn.begin(), turn.now(), lock(turn, calls))?;
+            tokio::try_join!(biased; begin(turn, calls), turn.now(), lock(turn, calls))?;
         let mut answers = Vec::with_capacity(calls.len());
         // What is late by now does nothing, or was done before.
         let mut done_by = None;
@@ -159,6 +170,17 @@ impl Call for KeyedCall {
         tokio::try_join!(biased; write(turn, &keys), in_time, turn.commit())?;
         Ok(answers.into_iter().map(|answer| answer.map(|answer| ours(turn, answer))).collect())
     }
+}
+
+/// Begins a transaction for all of these calls. Where the store lets only some of them be done, they are
+/// tried alone.
+async fn begin(turn: &Turn<'_>, calls: &[KeyedCall]) -> Result<(), Trouble> {
+    let all_end = calls.iter().all(KeyedCall::ends);
+    let purpose = if all_end { Purpose::End } else { Purpose::Serve };
+    turn.begin(purpose).await.map_err(|trouble| {
+        let is_moving = matches!(trouble.error, StoreError::Moving(_));
+        Trouble { is_of_one: trouble.is_of_one || is_moving, ..trouble }
+    })
 }
 
 /// A key as it was found and as it is now. Free is `None`.
@@ -217,7 +239,8 @@ async fn write(turn: &Turn<'_>, keys: &BTreeMap<KeyId, Key>) -> Result<(), Troub
     .map(drop)
 }
 
-async fn insert(turn: &Turn<'_>, new: &[&Kept]) -> Result<(), Trouble> {
+/// Inserts new keys, without their answers.
+pub(super) async fn insert(turn: &Turn<'_>, new: &[&Kept]) -> Result<(), Trouble> {
     if new.is_empty() {
         return Ok(());
     }
@@ -267,7 +290,11 @@ async fn forget(turn: &Turn<'_>, sql: &'static str, ids: &[Vec<u8>]) -> Result<(
     turn.execute(sql, &[&ids]).await.map(drop)
 }
 
-async fn save(turn: &Turn<'_>, saved: &[(&Kept, &SavedResponse)]) -> Result<(), Trouble> {
+/// Inserts the answers of keys.
+pub(super) async fn save(
+    turn: &Turn<'_>,
+    saved: &[(&Kept, &SavedResponse)],
+) -> Result<(), Trouble> {
     if saved.is_empty() {
         return Ok(());
     }

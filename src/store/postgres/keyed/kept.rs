@@ -66,7 +66,7 @@ impl Kept {
                 principal: codes::text(row, "principal")?,
                 key: codes::text(row, "key")?,
             },
-            fingerprint: Fingerprint::from_bytes(bytes_of(row, "fingerprint")?),
+            fingerprint: Fingerprint::from_bytes(codes::bytes(row, "fingerprint")?),
             owner: get(row, "owner")?,
             stage,
             begun_at: codes::time(row, "begun_at")?,
@@ -254,10 +254,5 @@ fn owned(key: &mut Option<Kept>, owner: Uuid) -> Option<&mut Kept> {
 }
 
 fn key_id(row: &Row) -> Result<KeyId, Trouble> {
-    Ok(KeyId::from_bytes(bytes_of(row, "id")?))
-}
-
-fn bytes_of(row: &Row, column: &str) -> Result<[u8; 32], Trouble> {
-    let bytes: &[u8] = get(row, column)?;
-    bytes.try_into().map_err(|_| Trouble::odd("a hash is not 32 bytes long"))
+    Ok(KeyId::from_bytes(codes::bytes(row, "id")?))
 }

@@ -1,6 +1,7 @@
 //! Keyed requests: verbs go in batches, as admissions do, and reading is beside them.
 
 mod batch;
+mod copy;
 mod kept;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -9,8 +10,11 @@ use async_trait::async_trait;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-pub(super) use self::batch::{KeyedCall, STATEMENTS};
 use self::{batch::KeyedAnswer, kept::Kept};
+pub(super) use self::{
+    batch::{KeyedCall, STATEMENTS},
+    copy::{MOVING_STATEMENTS, export, import},
+};
 use super::{
     PostgresStore,
     codes::{self, get, number},
