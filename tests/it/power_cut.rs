@@ -100,6 +100,8 @@ async fn cut_power_of_redis(appendfsync: &str, durability: &str, cuts: usize) ->
         on_disk.to_str().unwrap(),
     ]);
     let program = Setup::new(folder.path(), &config(&redis.url(), durability)).start().await;
+    // A store that has lost all it ever was is refused, and not asked what it has lost.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let mut seen = Seen::default();
     for _ in 0..cuts {
         seen.check(&program).await;
