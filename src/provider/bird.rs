@@ -1,8 +1,8 @@
 //! Bird: Standard Webhooks, with a secret `whsec_<base64>`.
 //!
-//! <https://pypi.org/project/messagebird-sdk/>
+//! <https://docs.bird.com/api>
 //!
-//! This is what Bird's own library checks, whose page that is. Two older ways to sign are refused
+//! This is what Bird's own library for Python (`messagebird-sdk`) checks. Two older ways to sign are refused
 //! here: the JWT of the classic API (`MessageBird-Signature-JWT`), and `MessageBird-Signature` over
 //! time, URL and body, which the pages of its notifications API still show.
 //!
@@ -27,7 +27,7 @@ impl Provider for Bird {
     }
 
     fn docs(&self) -> &'static str {
-        "https://pypi.org/project/messagebird-sdk/"
+        "https://docs.bird.com/api"
     }
 
     fn secret_variable(&self) -> &'static str {
