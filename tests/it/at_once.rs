@@ -10,6 +10,7 @@ use tokio::sync::Barrier;
 use crate::{
     exactly_once::config,
     postgres_server::PostgresServer,
+    redis_cluster::RedisCluster,
     redis_server::RedisServer,
     support::{
         alone,
@@ -33,12 +34,24 @@ async fn a_thousand_clients_at_one_id_make_one_delivery_on_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_clients_at_one_id_make_one_delivery_on_valkey() {
+    let valkey = RedisServer::start_valkey();
+    one_delivery_per_id(&valkey.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_clients_at_one_id_make_one_delivery_on_a_cluster() {
+    let cluster = tokio::task::spawn_blocking(|| RedisCluster::start(15_000)).await.unwrap();
+    one_delivery_per_id(&cluster.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_clients_at_one_id_make_one_delivery_on_postgres() {
     let postgres = PostgresServer::start(&[]);
     one_delivery_per_id(&postgres.database()).await;
 }
 
-pub(crate) async fn one_delivery_per_id(store: &str) {
+async fn one_delivery_per_id(store: &str) {
     let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let sink = Sink::start();

@@ -187,7 +187,10 @@ async fn ids_of(program: &Program, mut wanted: HashSet<&str>) -> HashMap<String,
                 found.insert(theirs.to_owned(), row["id"].as_str().unwrap().to_owned());
             }
         }
-        before = format!("&before={}", page["next"].as_str().expect("there are more events"));
+        match page["next"].as_str() {
+            Some(next) => before = format!("&before={next}"),
+            None => assert!(wanted.is_empty(), "not in the list: {wanted:?}"),
+        }
     }
     found
 }

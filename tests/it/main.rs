@@ -11,6 +11,9 @@
 #[path = "../support/postgres_server.rs"]
 #[expect(dead_code, reason = "tests/store.rs uses the rest of it")]
 mod postgres_server;
+#[path = "../support/redis_cluster.rs"]
+#[expect(dead_code, reason = "tests/store.rs uses the rest of it")]
+mod redis_cluster;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
 mod support;

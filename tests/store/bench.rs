@@ -122,18 +122,10 @@ pub(crate) async fn valkey() -> Bench {
         clock::SystemClock,
         store::{Durability, redis::RedisStore},
     };
-    let settings = ["--appendonly", "yes", "--appendfsync", "always"];
-    let server = crate::redis_server::RedisServer::start_program(&[&valkey_server()], &settings);
+    let server = crate::redis_server::RedisServer::start_valkey();
     let clock = SystemClock::start();
     let store = RedisStore::connect(&server.url(), Durability::Always, None, clock.clone()).await;
     Bench::own(Arc::new(store.expect("valkey is there")), clock, server)
-}
-
-/// The program, where `tests/run` has put it, or the one that is installed.
-#[cfg(feature = "redis")]
-fn valkey_server() -> String {
-    #[expect(clippy::disallowed_methods, reason = "`tests/run` says where it is")]
-    std::env::var("VALKEY_SERVER").unwrap_or_else(|_| "valkey-server".to_owned())
 }
 
 /// The embedded store, in a folder of its own.

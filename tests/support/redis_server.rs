@@ -26,6 +26,13 @@ impl RedisServer {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
+    /// Valkey, keeping the same: where `tests/run` has put it, or the one that is installed.
+    pub(crate) fn start_valkey() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "`tests/run` says where it is")]
+        let program = std::env::var("VALKEY_SERVER").unwrap_or_else(|_| "valkey-server".to_owned());
+        Self::start_program(&[&program], &["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
     /// A server with these settings; the last of two for the same thing counts.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
         Self::start_program(&["redis-server"], settings)
