@@ -2,6 +2,7 @@
 
 mod access;
 mod browser;
+mod million;
 mod people;
 mod scripts;
 mod watching;
