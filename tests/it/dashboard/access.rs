@@ -1,27 +1,47 @@
 //! Who gets in: every route, without a token, with the wrong role, and from another site.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 use reqwest::{Method, RequestBuilder, Response, header};
 
 use super::{READ_ONLY, TOKEN, config, config_with_tokens, page, send};
 use crate::support::program::{Program, Setup};
 
-/// The routes of the admin listener, as they are written where they are made.
+/// The routes of the admin listener, as they are written where they are made, wherever that is.
 fn routes() -> Vec<(Method, String)> {
-    let files = ["src/http/admin.rs", "src/http/dashboard/mod.rs"];
-    let read = |file: &&str| {
-        std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-    };
-    let text: String = files.iter().map(read).collect();
+    let mut text = String::new();
+    for file in files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http"))) {
+        let code = fs::read_to_string(&file).unwrap();
+        let mounts_otherwise = [".service(", "web::resource(", "web::scope("];
+        let is_otherwise = mounts_otherwise.iter().any(|mounts| code.contains(mounts));
+        // That one has the public routes, and puts the guard around all others.
+        assert!(!is_otherwise || file.ends_with("http/mod.rs"), "read the routes of {file:?} too");
+        text += &code;
+    }
     let mut routes = Vec::new();
     for piece in text.split(".route(").skip(1) {
         let path = piece.split('"').nth(1).unwrap();
         let method = piece.split("web::").nth(1).unwrap().split('(').next().unwrap();
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let id = "01a20220-8b58-7715-bbb8-276bb27c3ac7";
-        routes.push((method, path.replace("{id}", id).replace("{handler}", "billing")));
+        let path = path.replace("{id}", id).replace("{handler}", "billing");
+        let path = path
+            .replace("{name}", if path.starts_with("/assets") { "style.css" } else { "billing" });
+        assert!(!path.contains('{'), "say what stands in {path}");
+        routes.push((method, path));
     }
     assert!(routes.len() > 30, "{routes:?}");
     routes
+}
+
+/// All files below this folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    entries.flat_map(below).collect()
 }
 
 /// What anybody may ask for: whether it lives, and how to log in.
@@ -35,6 +55,14 @@ fn ask(program: &Program, method: &Method, path: &str) -> RequestBuilder {
 
 async fn status(asked: RequestBuilder) -> u16 {
     asked.send().await.unwrap().status().as_u16()
+}
+
+/// The status, and the code of the guard's objection: a page says no for other reasons.
+async fn objection(asked: RequestBuilder) -> (u16, String) {
+    let answer = asked.send().await.unwrap();
+    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    (status, problem["code"].as_str().unwrap_or_default().to_owned())
 }
 
 async fn started(config: &str) -> (tempfile::TempDir, Setup, Program) {
@@ -82,10 +110,11 @@ async fn the_read_only_token_looks_and_does_nothing_else() {
     let (_folder, _setup, program) = started(&config_with_tokens("log = true")).await;
     let routes = routes().into_iter().filter(|(_, path)| !is_open(path) && path != "/logout");
     for (method, path) in routes.filter(|(_, path)| path != "/api/v1/tail") {
-        let status = status(ask(&program, &method, &path).bearer_auth(READ_ONLY)).await;
+        let asked = ask(&program, &method, &path).bearer_auth(READ_ONLY);
+        let (status, code) = objection(asked).await;
         match method == Method::GET {
             true => assert!([200, 404].contains(&status), "{method} {path}: {status}"),
-            false => assert_eq!(status, 403, "{method} {path}"),
+            false => assert_eq!((status, &*code), (403, "read_only"), "{method} {path}"),
         }
     }
     let cookie = log_in(&program, READ_ONLY).await;
@@ -129,8 +158,19 @@ async fn a_wish_by_cookie_needs_the_key_of_its_form() {
     assert_eq!(status(replay(format!("form_key={of_another}"))).await, 403);
     let key = form_key(&program, &path, &cookie).await;
     assert_eq!(status(replay(format!("form_key={key}"))).await, 303);
-    let api = ask(&program, &Method::POST, &format!("/api/v1{path}/replay"));
-    assert_eq!(status(api.header(header::COOKIE, &cookie)).await, 401, "the API has no forms");
+    for api in ["/api", "/%61pi", "/ap%69"] {
+        let asked = ask(&program, &Method::POST, &format!("{api}/v1{path}/replay"));
+        let asked = asked.header(header::COOKIE, &cookie);
+        assert_eq!(status(asked).await, 401, "{api}: the API has no forms");
+    }
+    let elsewhere =
+        replay(format!("form_key={key}")).header(header::ORIGIN, "https://evil.example");
+    let objected = objection(elsewhere).await;
+    assert_eq!(objected, (403, "origin_not_allowed".to_owned()), "also if it has the key");
+    let found = ask(&program, &Method::GET, "/api/v1/deliveries").bearer_auth(TOKEN);
+    let found: serde_json::Value = found.send().await.unwrap().json().await.unwrap();
+    let deliveries = found["deliveries"].as_array().unwrap();
+    assert_eq!(deliveries.len(), 2, "the first one and the one replay: {deliveries:?}");
 
     let out = ask(&program, &Method::POST, "/logout").header(header::COOKIE, &cookie);
     let out = out.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
@@ -148,14 +188,19 @@ async fn form_key(program: &Program, path: &str, cookie: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_another_site_can_neither_post_nor_read() {
-    let (_folder, _setup, program) = started(&config("log = true")).await;
+    let (_folder, setup, program) = started(&config("log = true")).await;
     for (method, path) in routes().iter().filter(|(method, _)| *method == Method::POST) {
-        let evil = ask(&program, method, path).header(header::ORIGIN, "https://evil.example");
-        assert_eq!(status(evil).await, 403, "{path}");
-        let opaque = ask(&program, method, path).header(header::ORIGIN, "null");
-        assert_eq!(status(opaque).await, 403, "{path}");
-        let marked = ask(&program, method, path).header("sec-fetch-site", "cross-site");
-        assert_eq!(status(marked).await, 403, "{path}");
+        let same_site = format!("http://127.0.0.1:{}", setup.port);
+        for (name, value) in [
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("origin", &*same_site), // another port is another origin
+            ("sec-fetch-site", "cross-site"),
+        ] {
+            let objected = objection(ask(&program, method, path).header(name, value)).await;
+            let expected = (403, "origin_not_allowed".to_owned());
+            assert_eq!(objected, expected, "{path} with {name}: {value}");
+        }
         let is_form = !path.starts_with("/api/") && path != "/login";
         let plain = ask(&program, method, path)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")

