@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{browser::Browser, config, page};
+use super::{api_that_hangs_up, browser::Browser, config, page};
 use crate::support::{
     program::{Program, Setup},
     sender::{Connection, Sender},
@@ -19,12 +19,12 @@ fn evil(field: &str) -> String {
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A source whose events die, with what its handler says; and an API that does not answer.
+/// A source whose events die, with what its handler says; and an API of which nobody knows what it did.
 fn evil_config() -> String {
     let script = format!("printf '%s' {}; exit 65", shell_quoted(&evil("said")));
     let command = serde_json::to_string(&script).unwrap();
     let handler = format!("command = [\"sh\", \"-c\", {command}]\nretry = {{ attempts = 1 }}");
-    format!("{}[apis.payments]\nupstream = \"http://127.0.0.1:1\"\n", config(&handler))
+    config(&handler) + &api_that_hangs_up()
 }
 
 /// What a stranger, a provider, a client and a handler could write, as far as requests can hold it.
@@ -52,11 +52,11 @@ async fn write_everywhere(setup: &Setup, program: &Program) {
     let unknown = forged.replace("/webhooks/stripe", "/webhooks/%22%3E%3Cb%20class=pwned%3E");
     assert_eq!(connection.send(unknown.as_bytes()).await.unwrap().status, 404);
     let keyed = format!(
-        "POST /payments/'%22%3E%3Cscript%3E HTTP/1.1\r\nhost: 127.0.0.1\r\nidempotency-key: {}\r\ncontent-length: 2\r\n\r\n{{}}",
-        evil("key")
+        "POST /payments/'%22%3E%3Cscript%3E HTTP/1.1\r\nhost: 127.0.0.1\r\nidempotency-key: \"{}\"\r\ncontent-length: 2\r\n\r\n{{}}",
+        evil("key").replace('"', "\\\"")
     );
     let status = Connection::to(setup.port).send(keyed.as_bytes()).await.unwrap().status;
-    assert!(status >= 500, "nobody answers there: {status}");
+    assert_eq!(status, 502, "nobody knows what became of it");
     until("it is dead and the refusal is kept", PATIENCE, || async {
         let refusals = program.api("GET", "/api/v1/refusals", None).await;
         let dead = program.stats().await.total.dead_now == 1;
@@ -100,14 +100,13 @@ async fn what_a_stranger_writes_stays_text_on_every_page() {
     for (path, fields) in pages {
         browser.open(&page(&program, path)).await;
         check(&browser, path).await;
-        // All of the text, also of what is folded.
+        // All of it, also what is folded; in a body a quote has a backslash before it.
         let text = browser.run("return document.body.textContent").await;
+        let text = text.as_str().unwrap().replace("\\\"", "\"");
         for field in *fields {
-            assert!(text.as_str().unwrap().contains(&shown(field)), "{path} shows {field}: {text}");
+            assert!(text.contains(&shown(field)), "{path} shows {field}: {text}");
         }
     }
-    let text = browser.run("return document.title").await;
-    assert!(!text.as_str().unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
