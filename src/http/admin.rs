@@ -31,6 +31,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/metrics", web::get().to(metrics))
         // People and the commands
         .route("/api/v1/reload", web::post().to(reload))
+        .route("/api/v1/store/accept", web::post().to(accept_store))
         .route("/api/v1/stats", web::get().to(stats))
         .route("/api/v1/tail", web::get().to(tail::tail))
         .route("/api/v1/events", web::get().to(events))
@@ -86,6 +87,10 @@ async fn metrics(admin: Asked) -> HttpResponse {
 
 async fn reload(admin: Asked) -> HttpResponse {
     told(admin.reload())
+}
+
+async fn accept_store(admin: Asked) -> HttpResponse {
+    told(admin.accept_store().await)
 }
 
 async fn stats(admin: Asked) -> HttpResponse {
