@@ -9,12 +9,7 @@ use std::{slice, sync::Arc, thread, time::Duration};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{
-    count::Counted,
-    error,
-    generation::Riser,
-    keyed::{self, KeyedAnswer, KeyedCall},
-};
+use super::{count::Counted, error, generation::Riser, keyed};
 use crate::{
     clock::{Clock, Timestamp},
     control::Setting,
@@ -25,6 +20,7 @@ use crate::{
     store::{
         Claimed, Granted, Hold, Prune, Readmission, Refused, Release, StoreError, Wish,
         batch::{self, Batches, Calls},
+        keys::{KeyedAnswer, KeyedCall},
         moving::{Record, Standing, Step},
     },
 };
