@@ -38,5 +38,6 @@ mod power_cut;
 mod privacy;
 mod receive;
 mod reload;
+mod remote;
 mod sdk;
 mod shadow;
