@@ -1,11 +1,12 @@
 //! What a person may ask of the store itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, AdminError};
 
 /// What was accepted.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// How many parts of the store had lost something; none where nothing was lost.
     pub accepted: usize,
