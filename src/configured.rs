@@ -29,14 +29,14 @@ pub(crate) fn handlers(
 /// The traces of a configuration. Events are not refused because nobody can be told of them: what the
 /// environment says wrong about a collector is logged.
 pub(crate) fn traces(telemetry: &Telemetry) -> Traces {
-    let Some(collector) = &telemetry.otlp else { return Traces::default() };
+    let Some(endpoint) = &telemetry.otlp else { return Traces::default() };
     #[cfg(feature = "otlp")]
-    match crate::telemetry::otlp::Otlp::to(collector, crate::handler::http_client()) {
+    match crate::telemetry::otlp::Otlp::to(endpoint, crate::handler::http_client()) {
         Ok(otlp) => return Traces::to(Arc::new(otlp), telemetry.traces_one_in),
         Err(error) => tracing::error!(%error, "nothing is traced"),
     }
     #[cfg(not(feature = "otlp"))]
-    tracing::error!(%collector, "nothing is traced: this program was built without `otlp`");
+    tracing::error!(%endpoint, "nothing is traced: this program was built without `otlp`");
     Traces::default()
 }
 

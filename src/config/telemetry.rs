@@ -4,10 +4,13 @@ use url::Url;
 
 use super::{mistakes::Findings, section::Section};
 
+/// What is appended to the address of a collector: all exporters do so.
+const PATH: &str = "v1/traces";
+
 /// The settings of traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
-    /// The collector they are sent to. Never there in a program that cannot send any.
+    /// The URL of a collector that they are posted to. Never there in a program that cannot send any.
     pub otlp: Option<Url>,
     /// Of so many events one is traced.
     pub traces_one_in: u64,
@@ -15,10 +18,7 @@ pub struct Telemetry {
 
 pub(super) fn resolve(section: &Section<'_>, found: &mut Findings) -> Telemetry {
     section.refuse_unknown_keys(&[], found);
-    let otlp = section.parsed("otlp", found, |text| {
-        let url = Url::parse(text).ok()?;
-        (matches!(url.scheme(), "http" | "https") && url.query().is_none()).then_some(url)
-    });
+    let otlp = section.parsed("otlp", found, endpoint);
     if otlp.is_some() && !cfg!(feature = "otlp") {
         section.mistake(
             "otlp",
@@ -29,10 +29,22 @@ pub(super) fn resolve(section: &Section<'_>, found: &mut Findings) -> Telemetry 
     Telemetry { otlp, traces_one_in: section.integer("traces_one_in", found) }
 }
 
+/// Where a collector at this address takes traces.
+fn endpoint(collector: &str) -> Option<Url> {
+    let mut url = Url::parse(collector).ok()?;
+    let is_usable = matches!(url.scheme(), "http" | "https") && url.query().is_none();
+    let path = url.path().trim_end_matches('/');
+    if !path.ends_with(PATH) {
+        url.set_path(&format!("{path}/{PATH}"));
+    }
+    is_usable.then_some(url)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use super::*;
     use crate::{
         config::{Config, Mistakes, Surroundings},
         provider::PROVIDERS,
@@ -58,5 +70,18 @@ mod tests {
             Ok(config) => assert!(cfg!(feature = "otlp") && config.telemetry.otlp.is_some()),
             Err(why) => assert!(why.contains("--features otlp"), "{why}"),
         }
+    }
+
+    #[test]
+    fn the_path_is_appended_once() {
+        for (collector, expected) in [
+            ("http://collector:4318", "http://collector:4318/v1/traces"),
+            ("http://collector:4318/", "http://collector:4318/v1/traces"),
+            ("https://example.com/otlp", "https://example.com/otlp/v1/traces"),
+            ("https://example.com/otlp/v1/traces", "https://example.com/otlp/v1/traces"),
+        ] {
+            assert_eq!(endpoint(collector).unwrap().as_str(), expected);
+        }
+        assert_eq!(endpoint("grpc://collector:4317"), None);
     }
 }

@@ -26,9 +26,6 @@ use url::Url;
 use super::trace::{Exporter, Span, SpanKind};
 use crate::{limits, shutdown::Tasks};
 
-/// What is appended to the address of a collector, as every exporter does.
-const PATH: &str = "v1/traces";
-
 /// How we call ourselves, unless `OTEL_SERVICE_NAME` says otherwise.
 const SERVICE_NAME: &str = "hookonce";
 
@@ -48,17 +45,18 @@ pub struct Otlp {
 pub struct NoExporter(String);
 
 impl Otlp {
-    /// Sends to the collector at this address. To be called in the runtime that it is to send from.
+    /// Posts them to this URL of a collector. To be called in the runtime that it is to send from.
     ///
     /// # Errors
     /// When what the environment says of it cannot be understood.
-    pub fn to(collector: &Url, client: Client) -> Result<Self, NoExporter> {
+    pub fn to(endpoint: &Url, client: Client) -> Result<Self, NoExporter> {
         let sender = Sender { client, tasks: Tasks::default(), is_failing: AtomicBool::default() };
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(sender)
             .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(endpoint(collector))
+            .with_endpoint(endpoint.as_str())
+            .with_timeout(limits::SPANS_TIMEOUT) // for all its tries
             .build()
             .map_err(|error| NoExporter(error.to_string()))?;
         let mut batches = BatchSpanProcessor::builder(exporter).build();
@@ -80,11 +78,6 @@ impl Exporter for Otlp {
             tracing::warn!(%error, "the last spans may not have been sent");
         }
     }
-}
-
-fn endpoint(collector: &Url) -> String {
-    let address = collector.as_str().trim_end_matches('/');
-    if address.ends_with(PATH) { address.to_owned() } else { format!("{address}/{PATH}") }
 }
 
 fn resource() -> Resource {
@@ -140,11 +133,8 @@ struct Sender {
 #[async_trait]
 impl HttpClient for Sender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let sending = send(self.client.clone(), request);
-        let in_time = self.tasks.spawn(tokio::time::timeout(limits::SPANS_TIMEOUT, sending));
-        let answer = in_time.await?.unwrap_or_else(|_| {
-            Err(format!("no answer within {:?}", limits::SPANS_TIMEOUT).into())
-        });
+        let sent = self.tasks.spawn(send(self.client.clone(), request)).await;
+        let answer = sent.unwrap_or_else(|error| Err(error.into())); // a panic ends this batch only
         let problem = match &answer {
             Ok(answer) if answer.status().is_success() => None,
             Ok(answer) => Some(format!("answered {}", answer.status())),
@@ -155,7 +145,7 @@ impl HttpClient for Sender {
             (Some(problem), failing) if !failing.swap(true, Ordering::Relaxed) => {
                 tracing::warn!(
                     problem,
-                    "spans cannot be sent, and are lost: is the collector at `telemetry.otlp` there?"
+                    "spans cannot be sent: is the collector at `telemetry.otlp` there?"
                 );
             }
             (None, failing) if failing.swap(false, Ordering::Relaxed) => {
@@ -167,10 +157,17 @@ impl HttpClient for Sender {
     }
 }
 
-/// Sends it, and reads as much of the answer as anybody looks at.
+/// Sends it, and waits so long for the answer.
 async fn send(client: Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-    let mut answer =
-        client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
+    let exchange = exchange(client, request);
+    let in_time = tokio::time::timeout(limits::SPANS_TIMEOUT, exchange).await;
+    in_time.unwrap_or_else(|_| Err(format!("no answer within {:?}", limits::SPANS_TIMEOUT).into()))
+}
+
+/// Reads as much of the answer as anybody looks at.
+async fn exchange(client: Client, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    let sent = client.execute(request.try_into()?).await;
+    let mut answer = sent.map_err(reqwest::Error::without_url)?;
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
         body.extend_from_slice(&chunk);
@@ -179,21 +176,4 @@ async fn send(client: Client, request: Request<Bytes>) -> Result<Response<Bytes>
         }
     }
     Ok(Response::builder().status(answer.status()).body(body.into())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_is_appended_once() {
-        for (collector, expected) in [
-            ("http://collector:4318", "http://collector:4318/v1/traces"),
-            ("http://collector:4318/", "http://collector:4318/v1/traces"),
-            ("https://example.com/otlp", "https://example.com/otlp/v1/traces"),
-            ("https://example.com/otlp/v1/traces", "https://example.com/otlp/v1/traces"),
-        ] {
-            assert_eq!(endpoint(&Url::parse(collector).unwrap()), expected);
-        }
-    }
 }
