@@ -229,7 +229,8 @@ async fn admit(
     let patience = app.answer_within.saturating_sub(limits::ANSWER_MARGIN);
     let not_after = now.plus(patience);
     let work = async {
-        let admitted = app.store.admit(events, not_after).await;
+        let admitted = app.store.admit(events, not_after);
+        let admitted = app.metrics.store_call("admit", admitted).await;
         let admissions: Vec<_> = admitted.into_iter().collect::<Result<_, _>>()?;
         if source.on_dead_duplicate == OnDeadDuplicate::Redrive {
             redrive_the_dead(app, &admissions, not_after).await?;

@@ -240,6 +240,7 @@ impl Worker {
         let patience = (self.app.lease / 2).min(Duration::from_secs(5));
         let not_after = self.app.clock.now().plus(patience);
         let asked = self.app.store.claim(&claim, not_after);
+        let asked = self.app.metrics.store_call("claim", asked);
         let answer = tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
             Err(StoreError::Unavailable(format!("no answer to a claim within {patience:?}")))
         });
@@ -320,7 +321,8 @@ impl Worker {
     async fn settle(&self, settlement: Settlement) {
         let mut pause = Duration::from_millis(20);
         loop {
-            match self.app.store.settle(vec![settlement.clone()]).await.pop() {
+            let asked = self.app.store.settle(vec![settlement.clone()]);
+            match self.app.metrics.store_call("settle", asked).await.pop() {
                 Some(Ok(Hold::Kept)) => break,
                 Some(Ok(Hold::Lost)) | None => {
                     tracing::warn!(
@@ -360,7 +362,8 @@ impl Worker {
                 continue;
             }
             let asked_at = Instant::now();
-            match self.app.store.extend(&held, self.app.lease).await {
+            let asked = self.app.store.extend(&held, self.app.lease);
+            match self.app.metrics.store_call("extend", asked).await {
                 Ok(answers) => {
                     for (lease, answer) in held.iter().zip(answers) {
                         let end = match answer {
