@@ -149,15 +149,7 @@ async fn readyz(admin: Asked) -> HttpResponse {
 }
 
 async fn metrics(admin: Asked) -> HttpResponse {
-    let asked = async { Ok::<_, AdminError>((admin.stats().await?, admin.key_counts().await?)) };
-    let told = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, asked).await;
-    let told = told.ok().and_then(Result::ok);
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(
-        admin
-            .app
-            .metrics
-            .text(told.as_ref().map(|(stats, keys)| (stats, keys)), admin.app.store.cache()),
-    )
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(admin.metrics().await)
 }
 
 /// Made once: it is the same for as long as the process lives.

@@ -231,6 +231,12 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
         None
     }
 
+    /// How often the store went back by less than its durability may lose, as this process saw it: what
+    /// was answered in that time may be lost.
+    fn steps_back(&self) -> u64 {
+        0
+    }
+
     /// A person accepts that the store has lost what it held: whatever is there now is used, also by the
     /// other processes. Says how many parts of the store that was about; none where nothing was lost.
     async fn accept(&self) -> Result<usize, StoreError> {
