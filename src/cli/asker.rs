@@ -16,7 +16,6 @@ use hookonce::{
     control::Limits,
     delivery::{Attempt, DeliveryId},
     event::EventId,
-    handler::http_client,
     key::{KeyId, KeyRecord},
     refusal::RefusalId,
     secret::Secret,
@@ -25,7 +24,7 @@ use hookonce::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Everywhere;
+use super::{Everywhere, serve::scheme, trust};
 
 /// Answers a command's questions, wherever the answers are.
 pub(crate) enum Asker {
@@ -43,6 +42,11 @@ pub(crate) enum Unreachable {
         "no server answers at {0}: start one with `hookonce serve`, or name another with --server"
     )]
     Admin(String),
+    /// Somebody answers there, and we do not believe that it is the server.
+    #[error(
+        "the certificate at {0} is not believed ({1}): name its authority with --ca, or the server by the name in its certificate with --server"
+    )]
+    Distrusted(String, String),
     /// The address that webhooks are sent to.
     #[error(
         "nothing answers at {0}: start `hookonce serve` first, or name another address with --to"
@@ -54,8 +58,8 @@ impl Asker {
     /// The server that was named, or the one of the configuration if it runs, or its store.
     pub(crate) async fn find(everywhere: &Everywhere) -> anyhow::Result<Self> {
         let config = everywhere.load_config()?;
-        let client = Client::of(everywhere, &config);
-        if client.is_there().await {
+        let client = Client::of(everywhere, &config)?;
+        if client.is_there().await? {
             return Ok(Self::Server(client));
         }
         if let Some(url) = &everywhere.server {
@@ -67,7 +71,7 @@ impl Asker {
 
     /// The server that was named, or the one of the configuration: what only a server can do.
     pub(crate) fn server(everywhere: &Everywhere) -> anyhow::Result<Client> {
-        Ok(Client::of(everywhere, &everywhere.load_config()?))
+        Client::of(everywhere, &everywhere.load_config()?)
     }
 
     pub(crate) async fn stats(&self) -> anyhow::Result<Stats> {
@@ -228,7 +232,7 @@ pub(crate) fn admin_url(config: &Config) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()); // listens everywhere, so here too
     }
-    format!("http://{address}")
+    format!("{}://{address}", scheme(config.server.admin_tls.is_some()))
 }
 
 /// Talks to the admin API of a running server.
@@ -239,14 +243,16 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(base: &str, token: Option<Secret>) -> Self {
-        Self { http: http_client(), base: base.trim_end_matches('/').to_owned(), token }
-    }
-
     /// Talks to the server that was named, or to the one of the configuration.
-    fn of(everywhere: &Everywhere, config: &Config) -> Self {
-        let url = everywhere.server.clone().unwrap_or_else(|| admin_url(config));
-        Self::new(&url, config.server.admin_token.clone())
+    pub(crate) fn of(everywhere: &Everywhere, config: &Config) -> anyhow::Result<Self> {
+        let (url, own) = match &everywhere.server {
+            Some(url) => (url.clone(), None),
+            None => (admin_url(config), config.server.admin_tls.as_ref()),
+        };
+        let http = trust::client(everywhere, &url, own)?;
+        let (base, token) =
+            (url.trim_end_matches('/').to_owned(), config.server.admin_token.clone());
+        Ok(Self { http, base, token })
     }
 
     pub(crate) async fn reload(&self) -> anyhow::Result<Reloaded> {
@@ -254,15 +260,28 @@ impl Client {
     }
 
     /// Whether a server answers.
-    pub(crate) async fn is_there(&self) -> bool {
+    async fn is_there(&self) -> Result<bool, Unreachable> {
         let asked = self.http.get(format!("{}/healthz", self.base)).timeout(Duration::from_secs(2));
-        asked.send().await.is_ok_and(|answer| answer.status().is_success())
+        match asked.send().await {
+            Ok(answer) => Ok(answer.status().is_success()),
+            Err(error) => match self.unreachable(&error) {
+                distrusted @ Unreachable::Distrusted(..) => Err(distrusted),
+                Unreachable::Admin(_) | Unreachable::Receiver(_) => Ok(false),
+            },
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Unreachable {
+        match trust::distrust(error) {
+            Some(why) => Unreachable::Distrusted(self.base.clone(), why),
+            None => Unreachable::Admin(self.base.clone()),
+        }
     }
 
     /// Asks any path for its status and its text.
     pub(crate) async fn text(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let asked = self.http.get(format!("{}{path}", self.base)).timeout(PATIENCE);
-        let answer = asked.send().await.map_err(|_| Unreachable::Admin(self.base.clone()))?;
+        let answer = asked.send().await.map_err(|error| self.unreachable(&error))?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
@@ -317,7 +336,7 @@ impl Client {
             None => asked,
         };
         let answer = asked.send().await;
-        let answer = answer.map_err(|_| Unreachable::Admin(self.base.clone()))?;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
         if !answer.status().is_success() {
             let status = answer.status();
             let problem: Problem = answer.json().await.unwrap_or_default();

@@ -26,6 +26,7 @@ mod stats;
 mod store;
 mod tail;
 mod tally;
+mod trust;
 mod verify;
 
 use std::{
@@ -57,6 +58,9 @@ pub(crate) struct Everywhere {
     /// The admin address of a running server [default: the one in the configuration]
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
+    /// A PEM file with authorities to believe besides the system's, for a server at https://
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,

@@ -7,7 +7,7 @@ use crate::project::{self, File};
 /// The modules of the library from the bottom to the top: each may use those of the layers below its
 /// own and nothing else. The nouns may use each other, being one picture.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "limits", "seal", "secret"],
+    &["clock", "limits", "seal", "secret", "tls"],
     &[
         "control", "delivery", "event", "id", "key", "rate", "receipt", "refusal", "request",
         "retry", "shutdown",
