@@ -65,14 +65,12 @@ fn believing_in(cert: &Path) -> anyhow::Result<reqwest::Client> {
 pub(crate) fn distrust(error: &reqwest::Error) -> Option<String> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        // An I/O error keeps what it was made of to itself.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(refused @ rustls::Error::InvalidCertificate(_)) =
-            inner.and_then(|inner| inner.downcast_ref())
-        {
+        if let Some(refused @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
             return Some(refused.to_string());
         }
-        cause = error.source();
+        // An I/O error does not give what it was made of as its source.
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source());
     }
     None
 }
