@@ -20,7 +20,7 @@ use hookonce::{
     refusal::RefusalId,
     secret::Secret,
     setup::Reloaded,
-    store::Stats,
+    store::{Stats, snapshot::Snapshot},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -32,6 +32,28 @@ pub(crate) enum Asker {
     Server(Client),
     /// In the store, opened by this command.
     Store(Arc<Admin>),
+}
+
+/// A backup that is on its way.
+pub(crate) enum Backup {
+    /// From the server.
+    Server {
+        /// Its answer.
+        answer: reqwest::Response,
+        /// How long it will be.
+        bytes: u64,
+    },
+    /// From the store.
+    Store(Snapshot),
+}
+
+impl Backup {
+    /// How long it is.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Server { bytes, .. } | Self::Store(Snapshot { bytes, .. }) => *bytes,
+        }
+    }
 }
 
 /// A server was named, or is configured, and does not answer.
@@ -78,6 +100,23 @@ impl Asker {
         match self {
             Self::Server(client) => client.get("stats", &()).await,
             Self::Store(admin) => Ok(admin.stats().await?),
+        }
+    }
+
+    pub(crate) async fn backup(&self) -> anyhow::Result<Backup> {
+        match self {
+            Self::Server(client) => {
+                let asked = client.http.post(client.url("store/backup"));
+                let answer = client.answered(asked).await?; // it may take long to begin
+                let bytes = answer.content_length();
+                let bytes = bytes.context("the server does not say how long its backup is")?;
+                Ok(Backup::Server { answer, bytes })
+            }
+            Self::Store(admin) => {
+                let snapshot = admin.app.store.snapshot().await?;
+                let own_tools = "this kind of store is backed up with its own tools: docs/OPERATIONS.md says how";
+                snapshot.map(Backup::Store).context(own_tools)
+            }
         }
     }
 

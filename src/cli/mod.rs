@@ -121,7 +121,7 @@ enum Command {
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
     Redrive(redrive::Redrive),
-    /// See to the store itself: move everything into another, or accept a loss
+    /// See to the store itself: back it up and restore it, move everything into another, accept a loss
     Store(store::Store),
     /// List refused requests, show one, or admit some after all
     Refusals(refusals::Refusals),

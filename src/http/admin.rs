@@ -7,7 +7,7 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use super::{answer, tail};
+use super::{answer, backup::backup, tail};
 use crate::{
     admin::{
         Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
@@ -31,6 +31,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/metrics", web::get().to(metrics))
         // People and the commands
         .route("/api/v1/reload", web::post().to(reload))
+        .route("/api/v1/store/backup", web::post().to(backup))
         .route("/api/v1/stats", web::get().to(stats))
         .route("/api/v1/tail", web::get().to(tail::tail))
         .route("/api/v1/events", web::get().to(events))
@@ -212,7 +213,7 @@ fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {
     }
 }
 
-fn not_told(error: &AdminError) -> HttpResponse {
+pub(super) fn not_told(error: &AdminError) -> HttpResponse {
     let (status, code) = match error {
         AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
         AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),

@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 mod api;
+mod backup;
 mod body;
 mod dashboard;
 mod guard;
