@@ -7,10 +7,10 @@ use crate::project::{self, File};
 /// The modules of the library from the bottom to the top: each may use those of the layers below its
 /// own and nothing else. The nouns may use each other, being one picture.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "limits", "seal", "secret", "tls"],
+    &["clock", "limits", "seal", "secret"],
     &[
         "control", "delivery", "event", "id", "key", "rate", "receipt", "refusal", "request",
-        "retry", "shutdown",
+        "retry", "shutdown", "tls",
     ], // the nouns
     &["handed_over", "handler", "provider", "store"], // the seams
     &["api", "errands", "keyring", "leases", "schedule", "telemetry"],
