@@ -6,6 +6,7 @@ pub mod keys;
 mod overview;
 mod redrives;
 mod refusals;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,6 +38,7 @@ pub use self::redrives::{RedriveProgress, RedriveState, SlowRedrive};
 pub use self::refusals::{
     Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
+pub use self::store::Accepted;
 
 /// Answers a person's questions about one app, and does what they wish.
 #[derive(Debug)]

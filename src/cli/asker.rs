@@ -7,9 +7,9 @@ use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
-        Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, HandlerList,
-        HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery, RefusalRecord,
-        ReplayRequest, Selection,
+        Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView,
+        HandlerList, HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery,
+        RefusalRecord, ReplayRequest, Selection,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     config::{Config, Mistakes},
@@ -271,6 +271,10 @@ impl Client {
 
     pub(crate) async fn reload(&self) -> anyhow::Result<Reloaded> {
         self.post("reload", &()).await
+    }
+
+    pub(crate) async fn accept(&self) -> anyhow::Result<Accepted> {
+        self.post("store/accept", &()).await
     }
 
     /// Whether a server answers.

@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     admin::{
-        Admin, AdminError, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView,
-        HandlerList, HandlerView, MoveRequest, Readiness, Readmitted, RedriveProgress, RefusalPage,
-        RefusalQuery, RefusalRecord, ReplayRequest, Selection, SlowRedrive,
+        Accepted, Admin, AdminError, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery,
+        EventView, HandlerList, HandlerView, MoveRequest, Readiness, Readmitted, RedriveProgress,
+        RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection, SlowRedrive,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     control::Limits,
@@ -113,6 +113,8 @@ fn about_the_rest() -> Vec<Operation> {
         get("/api/v1/tail", tail::tail, "What happens, as it happens")
             .with_query::<TailQuery>()
             .gives_stream_of::<Happening>(),
+        post("/api/v1/store/accept", accept_store, "Goes on with a store that lost what it held")
+            .gives::<Accepted>(),
         post("/api/v1/reload", reload, "Reads the configuration again").gives::<Reloaded>(),
         get("/api/v1/handlers", handlers, "How every handler runs").gives::<HandlerList>(),
         post("/api/v1/handlers/{name}/pause", pause, "Begins no attempt of it any more")
@@ -147,15 +149,7 @@ async fn readyz(admin: Asked) -> HttpResponse {
 }
 
 async fn metrics(admin: Asked) -> HttpResponse {
-    let asked = async { Ok::<_, AdminError>((admin.stats().await?, admin.key_counts().await?)) };
-    let told = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, asked).await;
-    let told = told.ok().and_then(Result::ok);
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(
-        admin
-            .app
-            .metrics
-            .text(told.as_ref().map(|(stats, keys)| (stats, keys)), admin.app.store.cache()),
-    )
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(admin.metrics().await)
 }
 
 /// Made once: it is the same for as long as the process lives.
@@ -166,6 +160,10 @@ async fn document() -> HttpResponse {
 
 async fn reload(admin: Asked) -> HttpResponse {
     told(admin.reload())
+}
+
+async fn accept_store(admin: Asked) -> HttpResponse {
+    told(admin.accept_store().await)
 }
 
 async fn stats(admin: Asked) -> HttpResponse {

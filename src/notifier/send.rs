@@ -37,9 +37,14 @@ pub(super) async fn run(app: Arc<App>, mut waiting: mpsc::Receiver<Notice>, task
 async fn tell(app: &App, channel: &Channel, notice: &Notice) {
     let delivery = DeliveryId::new(notice.at);
     for number in 1.. {
-        let (token, replay_of) = (u64::from(number), None);
-        let attempt =
-            Attempt { delivery, number, token, replay_of, timeout: limits::NOTICE_TIMEOUT };
+        let attempt = Attempt {
+            delivery,
+            number,
+            token: u64::from(number),
+            replay_of: None,
+            timeout: limits::NOTICE_TIMEOUT,
+            traceparent: None,
+        };
         let (retry_in, answer) = match channel.tell(notice, attempt).await {
             Outcome::Done(_) => return app.metrics.noticed(notice.kind.name(), "sent"),
             Outcome::Rejected(answer) => (None, answer),

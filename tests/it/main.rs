@@ -27,6 +27,7 @@ mod crash;
 mod dashboard;
 mod doctor;
 mod exactly_once;
+mod failover;
 mod faults;
 mod handlers;
 mod idempotency;
