@@ -75,6 +75,7 @@ impl Hookonce {
         let mut app = app.with_notices(notices);
         app.server = app::Server {
             public_url: config.server.public_url,
+            speaks_tls: config.server.tls.is_some(),
             trusted_proxies: config.server.trusted_proxies,
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,
