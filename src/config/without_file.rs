@@ -11,8 +11,8 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    Config, Environment, HandlerConfig, Log, Mistakes, Server, mistakes::Findings, raw::Table,
-    section::Section, server, store, telemetry, workers,
+    Config, Environment, HandlerConfig, Log, Mistakes, Server, mistakes::Findings, notices,
+    raw::Table, section::Section, server, store, telemetry, workers,
 };
 use crate::{
     provider::{Provider, Settings},
@@ -56,6 +56,7 @@ pub(super) fn config(
     let server = server::resolve(&absent("server", &mut found), Path::new(""), &mut found);
     let store = store::resolve(&absent("store", &mut found), data_dir, &mut found);
     let workers = workers::resolve(&absent("workers", &mut found), &mut found);
+    let notices = notices::resolve(&absent("notices", &mut found), &mut found);
     let telemetry = telemetry::resolve(&absent("telemetry", &mut found), &mut found);
     let warnings = found.finish()?;
     Ok(Config {
@@ -65,6 +66,7 @@ pub(super) fn config(
         sources: all,
         handlers: vec![log],
         apis: Vec::new(),
+        notices,
         log: Log::default(),
         telemetry,
         warnings,

@@ -21,7 +21,7 @@ use crate::{
     configured, controls,
     handed_over::Keeper,
     handler::{Configured, FunctionHandler, Handler, IntoOutcome, http_client},
-    http, limits, outbound, provider, prune,
+    http, limits, notifier, outbound, provider, prune,
     seal::Seal,
     secret::Secret,
     setup::Reload,
@@ -68,8 +68,11 @@ impl Hookonce {
         if let Some(cache) = &config.store.cache {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }
-        let handlers = configured::handlers(&config.handlers, &http_client(), &clock);
-        let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
+        let client = http_client();
+        let handlers = configured::handlers(&config.handlers, &client, &clock);
+        let notices = configured::notices(&config.notices, &client, &clock);
+        let app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
+        let mut app = app.with_notices(notices);
         app.server = app::Server {
             public_url: config.server.public_url,
             speaks_tls: config.server.tls.is_some(),
@@ -147,6 +150,7 @@ impl Hookonce {
         });
         self.tasks.spawn(admin::note_history(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(controls::follow(Arc::clone(&self.app), self.tasks.clone()));
+        self.tasks.spawn(notifier::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
         let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
