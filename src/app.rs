@@ -57,6 +57,8 @@ pub struct App {
     pub refusals: RefusalLog,
     /// Holds back log lines that a sender could multiply.
     pub refusal_lines: Throttle,
+    /// The same of attempts that fail: there may be as many as there are events.
+    pub attempt_lines: Throttle,
     /// What runs in the background, and what must outlive the client that asked for it.
     pub tasks: Tasks,
     /// Places for requests with a key: each holds its body and its answer in memory.
@@ -164,6 +166,7 @@ impl App {
             errands: Errands::default(),
             handed_over: Keeper::below(None),
             refusal_lines: Throttle::every(Duration::from_secs(1)),
+            attempt_lines: Throttle::of(limits::ATTEMPT_LINES_MAX, Duration::from_secs(1)),
             tasks: Tasks::default(),
             calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),
             late_writes: Arc::new(Semaphore::new(limits::CALLS_MAX)),
@@ -218,6 +221,12 @@ impl App {
         if changed {
             self.wake_all();
         }
+    }
+
+    /// Whether a line about this, which a sender could multiply, may be written now, and if so how many were
+    /// held back since the last one. What it is about must come from a closed set.
+    pub fn may_say(&self, about: &str) -> Option<u64> {
+        self.refusal_lines.let_through(about, self.clock.monotonic())
     }
 
     /// Wakes the worker of every handler: it may be asked to do something else.

@@ -39,3 +39,4 @@ mod receive;
 mod reload;
 mod sdk;
 mod shadow;
+mod telemetry;
