@@ -179,6 +179,7 @@ impl App {
     #[must_use]
     pub fn with_apis(self, apis: Vec<Api>) -> Self {
         let apis = Setup::new(Vec::new(), Vec::new(), apis).apis;
+        self.show_open(apis.values());
         self.setup.send_modify(|setup| Arc::make_mut(setup).apis = apis);
         self
     }
@@ -200,12 +201,17 @@ impl App {
         for source in setup.sources.values().filter(|source| source.is_in_shadow_mode()) {
             self.metrics.in_shadow_mode(&source.name);
         }
+        self.show_open(setup.apis.values());
         self.refusals.hide(setup.sources.values().flat_map(|source| &source.settings.secrets));
         self.setup.send_modify(|old| {
             let controls = old.controls.clone();
             *old = Arc::new(Setup { controls, ..setup });
         });
         self.wake_all();
+    }
+
+    fn show_open<'a>(&self, apis: impl Iterator<Item = &'a Arc<Api>>) {
+        apis.filter(|api| api.fail_open).for_each(|api| self.metrics.may_fail_open(&api.name));
     }
 
     /// Has this hold from here on, beside the setup.
