@@ -62,6 +62,7 @@ const KNOWN_IN: &[(&str, &[&str], &str)] = &[
         &["src/telemetry/otlp.rs"],
         "what is traced does not depend on who collects it",
     ),
+    ("\"/api/v1/", &["src/http/admin.rs"], "what is in its list is served and documented"),
     ("clap", &["src/cli/", "src/main.rs"], "the library has no command line"),
     ("anyhow", &["src/cli/"], "the library's errors have types"),
     ("Verified::vouch", &["src/provider/mod.rs"], "there is one way to a verified request"),
