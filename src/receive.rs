@@ -100,10 +100,11 @@ pub async fn readmit(
     refusal: RefusalId,
 ) -> Result<Receipt, NotReceived> {
     let as_of = request.received_at;
+    let (now, begun) = (app.clock.now(), app.clock.monotonic());
     let (mut events, confirmation) = match examine(source, request, as_of)? {
         Examined::Handshake { reply, .. } => return Ok(Receipt::Handshake(reply)),
         Examined::KeyNotKnown(place) => {
-            want(app, source, &place, app.clock.now());
+            want(app, source, &place, now);
             return Err(NotReceived::KeyNotKnown(place));
         }
         Examined::Events { events, confirmation } => (events, confirmation),
@@ -113,7 +114,10 @@ pub async fn readmit(
     for (number, event) in events.iter_mut().enumerate() {
         event.id = EventId::derived(refusal.as_bytes(), number);
     }
-    let admissions = admit(app, source, events, app.clock.now()).await?;
+    let trace = Trace::begin(app, &events, now, begun);
+    let admitted = admit(app, source, events, now).await;
+    trace.end(app, source, &admitted);
+    let admissions = admitted?;
     app.wake(source);
     if let Some(confirmation) = confirmation {
         confirm(app, source, confirmation);
