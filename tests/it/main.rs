@@ -19,6 +19,7 @@ mod redis_server;
 mod support;
 
 mod at_once;
+mod backup;
 mod batch;
 mod cli;
 mod config;
@@ -43,3 +44,4 @@ mod remote;
 mod sdk;
 mod shadow;
 mod telemetry;
+mod tls;
