@@ -58,6 +58,8 @@ pub struct App {
     pub refusals: RefusalLog,
     /// Holds back log lines that a sender could multiply.
     pub refusal_lines: Throttle,
+    /// The same of attempts that fail: there may be as many as there are events.
+    pub attempt_lines: Throttle,
     /// What runs in the background, and what must outlive the client that asked for it.
     pub tasks: Tasks,
     /// Places for requests with a key: each holds its body and its answer in memory.
@@ -173,6 +175,7 @@ impl App {
             errands: Errands::default(),
             handed_over: Keeper::below(None),
             refusal_lines: Throttle::every(Duration::from_secs(1)),
+            attempt_lines: Throttle::of(limits::ATTEMPT_LINES_MAX, Duration::from_secs(1)),
             tasks: Tasks::default(),
             calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),
             late_writes: Arc::new(Semaphore::new(limits::CALLS_MAX)),
@@ -185,6 +188,7 @@ impl App {
     #[must_use]
     pub fn with_apis(self, apis: Vec<Api>) -> Self {
         let apis = Setup::new(Vec::new(), Vec::new(), apis).apis;
+        self.show_open(apis.values());
         self.setup.send_modify(|setup| Arc::make_mut(setup).apis = apis);
         self
     }
@@ -213,12 +217,17 @@ impl App {
         for source in setup.sources.values().filter(|source| source.is_in_shadow_mode()) {
             self.metrics.in_shadow_mode(&source.name);
         }
+        self.show_open(setup.apis.values());
         self.refusals.hide(setup.sources.values().flat_map(|source| &source.settings.secrets));
         self.setup.send_modify(|old| {
             let controls = old.controls.clone();
             *old = Arc::new(Setup { controls, ..setup });
         });
         self.wake_all();
+    }
+
+    fn show_open<'a>(&self, apis: impl Iterator<Item = &'a Arc<Api>>) {
+        apis.filter(|api| api.fail_open).for_each(|api| self.metrics.may_fail_open(&api.name));
     }
 
     /// Has this hold from here on, beside the setup.
@@ -234,6 +243,12 @@ impl App {
         if changed {
             self.wake_all();
         }
+    }
+
+    /// Whether a line about this, which a sender could multiply, may be written now, and if so how many were
+    /// held back since the last one. What it is about must come from a closed set.
+    pub fn may_say(&self, about: &str) -> Option<u64> {
+        self.refusal_lines.let_through(about, self.clock.monotonic())
     }
 
     /// Wakes the worker of every handler: it may be asked to do something else.

@@ -12,6 +12,8 @@ use crate::{
     secret::Secret,
     telemetry::trace::Traces,
 };
+#[cfg(feature = "otlp")]
+use crate::{handler::http_client, telemetry::otlp::Otlp};
 
 /// The handlers of a configuration, ready to run.
 pub(crate) fn handlers(
@@ -30,17 +32,23 @@ pub(crate) fn handlers(
     handlers.iter().map(configured).collect()
 }
 
-/// The traces of a configuration. Events are not refused because nobody can be told of them: what the
-/// environment says wrong about a collector is logged.
+/// The traces of a configuration. Where the environment says something wrong about a collector, there are
+/// none: events are not refused because nobody can be told of them.
+#[cfg(feature = "otlp")]
 pub(crate) fn traces(telemetry: &Telemetry) -> Traces {
     let Some(endpoint) = &telemetry.otlp else { return Traces::default() };
-    #[cfg(feature = "otlp")]
-    match crate::telemetry::otlp::Otlp::to(endpoint, crate::handler::http_client()) {
-        Ok(otlp) => return Traces::to(Arc::new(otlp), telemetry.traces_one_in),
-        Err(error) => tracing::error!(%error, "nothing is traced"),
+    match Otlp::to(endpoint, http_client()) {
+        Ok(otlp) => Traces::to(Arc::new(otlp), telemetry.traces_one_in),
+        Err(error) => {
+            tracing::error!(%error, "nothing is traced");
+            Traces::default()
+        }
     }
-    #[cfg(not(feature = "otlp"))]
-    tracing::error!(%endpoint, "nothing is traced: this program was built without `otlp`");
+}
+
+/// None: this program cannot send any, as `config` has warned.
+#[cfg(not(feature = "otlp"))]
+pub(crate) fn traces(_: &Telemetry) -> Traces {
     Traces::default()
 }
 

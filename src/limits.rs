@@ -449,6 +449,9 @@ pub const REFUSAL_PAGE_ROWS_MAX: usize = 100;
 /// a stranger may have written it to take as long as can be.
 pub const RESPELLED_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// Lines in the log about failed attempts of one handler in a second. All of them are in the store.
+pub const ATTEMPT_LINES_MAX: u64 = 10;
+
 /// How long a batch of spans is tried to be sent, and how long a server that stops waits for the last one
 /// to be gone.
 pub const SPANS_TIMEOUT: Duration = Duration::from_secs(5);

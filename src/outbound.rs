@@ -87,11 +87,15 @@ async fn fetch_key<'a>(
         Ok(text) => Answer::Found(text),
         // So SNS and PayPal say that there is no such certificate.
         Err(NoText::Status(StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::GONE)) => {
-            tracing::warn!(%place, "a request names a key that its provider does not publish");
+            if let Some(more) = app.may_say("a key that is not published") {
+                tracing::warn!(%place, lines.held_back = more, "a request names a key that its provider does not publish");
+            }
             Answer::Nothing
         }
         Err(problem) => {
-            tracing::error!(%place, %problem, "cannot fetch a provider's keys: requests that need them are answered 503");
+            if let Some(more) = app.may_say("a key that is not fetched") {
+                tracing::error!(%place, %problem, lines.held_back = more, "cannot fetch a provider's keys: requests that need them are answered 503");
+            }
             Answer::Missing
         }
     };
@@ -102,7 +106,9 @@ async fn fetch_key<'a>(
             }
             Ok(()) => {}
             Err(problem) => {
-                tracing::error!(%place, %problem, "what was found is not the provider's key");
+                if let Some(more) = app.may_say("a key that is none") {
+                    tracing::error!(%place, %problem, lines.held_back = more, "what was found is not the provider's key");
+                }
             }
         }
     }

@@ -100,10 +100,11 @@ pub async fn readmit(
     refusal: RefusalId,
 ) -> Result<Receipt, NotReceived> {
     let as_of = request.received_at;
+    let (now, begun) = (app.clock.now(), app.clock.monotonic());
     let (mut events, confirmation) = match examine(source, request, as_of)? {
         Examined::Handshake { reply, .. } => return Ok(Receipt::Handshake(reply)),
         Examined::KeyNotKnown(place) => {
-            want(app, source, &place, app.clock.now());
+            want(app, source, &place, now);
             return Err(NotReceived::KeyNotKnown(place));
         }
         Examined::Events { events, confirmation } => (events, confirmation),
@@ -113,7 +114,10 @@ pub async fn readmit(
     for (number, event) in events.iter_mut().enumerate() {
         event.id = EventId::derived(refusal.as_bytes(), number);
     }
-    let admissions = admit(app, source, events, app.clock.now()).await?;
+    let trace = Trace::begin(app, &events, now, begun);
+    let admitted = admit(app, source, events, now).await;
+    trace.end(app, source, &admitted);
+    let admissions = admitted?;
     app.wake(source);
     if let Some(confirmation) = confirmation {
         confirm(app, source, confirmation);
@@ -187,12 +191,17 @@ fn confirm(app: &App, source: &Source, confirmation: Confirmation) {
         Confirmation::At(place) => {
             let errand = Errand { source: Arc::clone(&source.name), place };
             if !app.errands.confirm(errand) {
-                tracing::error!(source.name = %source.name, "a subscription is not confirmed: too many are waiting");
+                tell_not_confirmed(app, source, "too many are waiting");
             }
         }
-        Confirmation::Withheld(reason) => {
-            tracing::warn!(source.name = %source.name, reason, "a subscription is not confirmed");
-        }
+        Confirmation::Withheld(reason) => tell_not_confirmed(app, source, reason),
+    }
+}
+
+/// Whoever can sign for the provider's service, and that may be any customer of it, can ask for many.
+fn tell_not_confirmed(app: &App, source: &Source, reason: &str) {
+    if let Some(more) = app.may_say(&format!("{} subscription", source.name)) {
+        tracing::warn!(source.name = %source.name, reason, lines.held_back = more, "a subscription is not confirmed");
     }
 }
 
@@ -203,7 +212,7 @@ async fn show(app: &App, source: &Source, secret: Secret, now: Timestamp) {
     let kept = app.handed_over.keep(&source.name, secret, now);
     let kept = tokio::time::timeout(patience, kept).await;
     let key = format!("{} handed over", source.name);
-    if app.refusal_lines.let_through(&key, app.clock.monotonic()).is_none() {
+    if app.may_say(&key).is_none() {
         return;
     }
     match kept.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
@@ -264,7 +273,7 @@ async fn redrive_the_dead(
     Ok(())
 }
 
-/// What is kept of a request until the store has answered, if it is traced.
+/// What is kept of a request until the store has answered, to say how that went.
 struct Trace {
     events: Vec<EventId>,
     at: Timestamp,
@@ -275,19 +284,22 @@ struct Trace {
 impl Trace {
     /// The request is verified, and its events have their ids.
     fn begin(app: &App, events: &[NewEvent], at: Timestamp, begun: Duration) -> Self {
-        let kept = if app.traces.are_kept() { events } else { &[] };
-        let events = kept.iter().map(|event| event.id).collect();
+        let events = events.iter().map(|event| event.id).collect();
         let verified_after = app.clock.monotonic().saturating_sub(begun);
         Self { events, at, begun, verified_after }
     }
 
-    /// The store has answered.
+    /// The store has answered. Where it could not, the line that says so names the first of the events:
+    /// it may be there all the same.
     fn end(
         &self,
         app: &App,
         source: &Source,
         admitted: &Result<Vec<(EventId, Admission)>, StoreError>,
     ) {
+        if let (Err(_), Some(first)) = (admitted, self.events.first()) {
+            tracing::Span::current().record("event.id", tracing::field::display(first));
+        }
         app.traces.received(&Received {
             source: &source.name,
             at: self.at,
@@ -327,7 +339,7 @@ fn tell_watchers(
 fn tell_shadow(app: &App, source: &Source, problem: &SignatureProblem) {
     app.metrics.let_in_as_shadow(&source.name);
     let key = format!("{} shadow", source.name);
-    if let Some(more) = app.refusal_lines.let_through(&key, app.clock.monotonic()) {
+    if let Some(more) = app.may_say(&key) {
         tracing::warn!(
             source.name = %source.name, reason = %problem, lines.held_back = more,
             "SHADOW MODE: admitted a request whose signature does not hold"

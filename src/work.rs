@@ -406,10 +406,13 @@ impl Worker {
         });
         if attempt.outcome == AttemptOutcome::Done {
             tracing::debug!("attempt done");
-        } else {
+        } else if let Some(more) =
+            self.app.attempt_lines.let_through(&self.handler_name, self.app.clock.monotonic())
+        {
             tracing::warn!(
                 attempt.outcome = attempt.outcome.name(),
                 error = attempt.error.as_deref().unwrap_or_default(),
+                lines.held_back = more,
                 "attempt failed"
             );
         }

@@ -8,6 +8,7 @@ use actix_web::{
     web,
 };
 use futures_util::StreamExt as _;
+use tracing::Instrument as _;
 
 use super::{answer, body, webhook};
 use crate::{
@@ -104,7 +105,7 @@ async fn carry_out(endpoint: Endpoint, key: Key, keyed: KeyedRequest, client: Cl
         return Problem::Unavailable.answer();
     };
     let tasks = app.tasks.clone();
-    let answering = tasks.spawn(async move {
+    let carrying_out = async move {
         let (within, answer_bytes_max) = (api.timeout, api.answer_bytes_max);
         let call = |request| async move {
             upstream.call(request, &client, within, answer_bytes_max).await
@@ -112,7 +113,8 @@ async fn carry_out(endpoint: Endpoint, key: Key, keyed: KeyedRequest, client: Cl
         let answer = idempotency::answer(&app, &api, &key, keyed, call).await;
         drop(place);
         answer
-    });
+    };
+    let answering = tasks.spawn(carrying_out.in_current_span());
     // It ends without an answer only by a fault of ours, and then the store knows how far it came.
     answering.await.unwrap_or_else(|_panic| Problem::Unavailable.answer())
 }
@@ -137,7 +139,7 @@ async fn pass(
         || request.headers().contains_key(header::TRANSFER_ENCODING);
     if !has_body {
         let called = upstream.pass(head, reqwest::Body::default(), api.timeout).await;
-        return tell_passed(api, called);
+        return tell_passed(app, api, called);
     }
     let (sender, inflow) = Inflow::new();
     let feeding = async {
@@ -150,14 +152,16 @@ async fn pass(
         std::future::pending().await
     };
     tokio::select! {
-        called = upstream.pass(head, inflow.into(), api.timeout) => tell_passed(api, called),
+        called = upstream.pass(head, inflow.into(), api.timeout) => tell_passed(app, api, called),
         never = feeding => never,
     }
 }
 
-fn tell_passed(api: &Api, called: Called) -> Answer {
-    if let Called::NotSent(why) | Called::NoAnswer { why, .. } = &called {
-        tracing::warn!(api.name = %api.name, "a request without a key got no answer: {why}");
+fn tell_passed(app: &App, api: &Api, called: Called) -> Answer {
+    if let Called::NotSent(why) | Called::NoAnswer { why, .. } = &called
+        && let Some(more) = app.may_say(&format!("{} passed", api.name))
+    {
+        tracing::warn!(api.name = %api.name, lines.held_back = more, "a request without a key got no answer: {why}");
     }
     unsaved(called)
 }

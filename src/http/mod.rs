@@ -24,6 +24,9 @@ use actix_web::{
 };
 
 pub(crate) use self::idempotency::middleware;
+use tracing::{Instrument as _, field::Empty};
+use uuid::Uuid;
+
 use crate::{
     admin::Admin, app::App, handler::http_client, idempotency::forward::Upstream, limits,
     setup::Endpoint, tls::Certificate,
@@ -84,6 +87,18 @@ async fn endpoint(
     payload: web::Payload,
 ) -> HttpResponse {
     let app = Arc::clone(&public.app);
+    // On every line about it, at every level.
+    let span = tracing::error_span!("request", request.id = %Uuid::now_v7(), event.id = Empty);
+    answer(&public, app, path, request, payload).instrument(span).await
+}
+
+async fn answer(
+    public: &Public,
+    app: Arc<App>,
+    path: String,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
     match app.setup().endpoint(&path) {
         Some(Endpoint::Source(source)) => webhook::endpoint(app, source, request, payload).await,
         Some(Endpoint::Api(api, url)) => {

@@ -56,7 +56,9 @@ pub(super) async fn endpoint(
             answer::not_received(&reason)
         }
         Err(_panic) => {
-            tracing::error!(source.name = %source.name, "receiving a request panicked: please report this");
+            if let Some(more) = let_through(&app, &source, "panic") {
+                tracing::error!(source.name = %source.name, lines.held_back = more, "receiving a request panicked: please report this");
+            }
             app.metrics.answered(&source.name, "unavailable", took);
             answer::unavailable()
         }
@@ -176,5 +178,5 @@ fn tell_refused(app: &App, source: &Source, refusal: &Refusal) {
 
 /// A sender decides how often it is refused, but not how much we write about it.
 fn let_through(app: &App, source: &Source, code: &str) -> Option<u64> {
-    app.refusal_lines.let_through(&format!("{} {code}", source.name), app.clock.monotonic())
+    app.may_say(&format!("{} {code}", source.name))
 }

@@ -261,7 +261,7 @@ fn outcome(api: &Api, begun: &Result<Begun, StoreError>) -> &'static str {
 
 fn tell_store_failed(app: &App, api: &Api, error: &StoreError) {
     let about = format!("{} begin", api.name);
-    let Some(more) = app.refusal_lines.let_through(&about, app.clock.monotonic()) else { return };
+    let Some(more) = app.may_say(&about) else { return };
     if api.fail_open {
         tracing::error!(api.name = %api.name, %error, lines.held_back = more, "a request with a key was sent on unprotected, as `fail_open` says");
     } else {

@@ -21,11 +21,13 @@ use crate::{
 /// The client gets the upstream's answer also when the store fails just now: it is true. What was to be
 /// written is then tried again in the background, and until it is written a retry gets 409.
 pub(super) async fn settle(app: &Arc<App>, api: &Api, begin: Begin, called: Called) -> Answer {
-    let (ending, mut answer) = ended(api, called);
+    let (ending, mut answer) = ended(app, api, called);
     app.metrics.key_ended(&api.name, ending.word());
     if let Ending::Unknown(why) = &ending {
         let key = begin.scope.id();
-        tracing::warn!(api.name = %api.name, key.id = %key, "the outcome of a call is unknown: {why}");
+        if let Some(more) = app.may_say(&format!("{} unknown", api.name)) {
+            tracing::warn!(api.name = %api.name, key.id = %key, lines.held_back = more, "the outcome of a call is unknown: {why}");
+        }
     }
     if matches!(ending, Ending::Complete(_)) {
         answer.headers.set(EXPIRES, app.clock.now().plus(api.retention).to_string());
@@ -77,10 +79,12 @@ impl Ending {
     }
 }
 
-fn ended(api: &Api, called: Called) -> (Ending, Answer) {
+fn ended(app: &App, api: &Api, called: Called) -> (Ending, Answer) {
     let ending = match &called {
         Called::NotSent(why) => {
-            tracing::warn!(api.name = %api.name, "nothing was sent, and its key is free: {why}");
+            if let Some(more) = app.may_say(&format!("{} not sent", api.name)) {
+                tracing::warn!(api.name = %api.name, lines.held_back = more, "nothing was sent, and its key is free: {why}");
+            }
             Ending::Free
         }
         Called::NoAnswer { why, .. } => Ending::Unknown(why.clone()),
@@ -133,7 +137,7 @@ impl Write {
 /// itself, which is never wrong.
 fn write_later(app: &Arc<App>, api: &Api, write: Write, first_pause: Duration) {
     let Ok(place) = Arc::clone(&app.late_writes).try_acquire_owned() else {
-        return tell_given_up(api.name.as_ref(), &write); // as many wait already as memory is for
+        return tell_given_up(app, api.name.as_ref(), &write); // as many wait already as memory is for
     };
     let (app, tasks, name) = (Arc::clone(app), app.tasks.clone(), Arc::clone(&api.name));
     let end = Instant::now() + api.lease_max;
@@ -144,7 +148,7 @@ fn write_later(app: &Arc<App>, api: &Api, write: Write, first_pause: Duration) {
             match timeout(app.answer_within, write.now(&app)).await {
                 Ok(Ok(_)) => break,
                 _ if tasks.is_stopping() || Instant::now() > end => {
-                    tell_given_up(&name, &write);
+                    tell_given_up(&app, &name, &write);
                     break;
                 }
                 _ => pause = (pause * 2).min(limits::KEY_WRITE_PAUSE_MAX),
@@ -154,9 +158,10 @@ fn write_later(app: &Arc<App>, api: &Api, write: Write, first_pause: Duration) {
     });
 }
 
-fn tell_given_up(api: &str, write: &Write) {
+fn tell_given_up(app: &App, api: &str, write: &Write) {
+    let Some(more) = app.may_say(&format!("{api} given up")) else { return };
     tracing::error!(
-        api.name = api, key.id = %write.begin.scope.id(),
+        api.name = api, key.id = %write.begin.scope.id(), lines.held_back = more,
         "could not write down how a call ended ({}): its key will be unknown", write.ending.word()
     );
 }

@@ -39,10 +39,11 @@ pub fn start(format: Format, level: &str) {
     drop(set); // an embedding program's own subscriber stays
 }
 
-/// Lets one line through per key and interval, and counts the rest: an attacker decides how often a
+/// Lets so many lines through per key and interval, and counts the rest: an attacker decides how often a
 /// request is refused, but not how much we write about it.
 #[derive(Debug)]
 pub struct Throttle {
+    lines_max: u64,
     interval: Duration,
     last: Mutex<HashMap<String, Held>>,
 }
@@ -50,13 +51,19 @@ pub struct Throttle {
 #[derive(Debug)]
 struct Held {
     since: Duration,
-    lines: u64,
+    written: u64,
+    held_back: u64,
 }
 
 impl Throttle {
     /// One line per key in `interval`.
     pub fn every(interval: Duration) -> Self {
-        Self { interval, last: Mutex::default() }
+        Self::of(1, interval)
+    }
+
+    /// So many lines per key in `interval`.
+    pub fn of(lines_max: u64, interval: Duration) -> Self {
+        Self { lines_max, interval, last: Mutex::default() }
     }
 
     /// Whether a line about `key` may be written at `monotonic`, and if so how many were held back
@@ -65,15 +72,19 @@ impl Throttle {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match last.get_mut(key) {
             None => {
-                last.insert(key.to_owned(), Held { since: monotonic, lines: 0 });
+                last.insert(key.to_owned(), Held { since: monotonic, written: 1, held_back: 0 });
                 Some(0)
             }
             Some(held) if monotonic.saturating_sub(held.since) >= self.interval => {
-                held.since = monotonic;
-                Some(std::mem::take(&mut held.lines))
+                (held.since, held.written) = (monotonic, 1);
+                Some(std::mem::take(&mut held.held_back))
+            }
+            Some(held) if held.written < self.lines_max => {
+                held.written += 1;
+                Some(0)
             }
             Some(held) => {
-                held.lines += 1;
+                held.held_back += 1;
                 None
             }
         }
@@ -93,5 +104,13 @@ mod tests {
         }
         assert_eq!(throttle.let_through("github", Duration::from_millis(500)), Some(0));
         assert_eq!(throttle.let_through("stripe", Duration::from_secs(1)), Some(99));
+    }
+
+    #[test]
+    fn a_few_lines_are_no_flood() {
+        let throttle = Throttle::of(3, Duration::from_secs(1));
+        let now = |millis| throttle.let_through("billing", Duration::from_millis(millis));
+        assert_eq!([now(0), now(1), now(2), now(3)], [Some(0), Some(0), Some(0), None]);
+        assert_eq!([now(1000), now(1001)], [Some(1), Some(0)]);
     }
 }

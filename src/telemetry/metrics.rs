@@ -56,6 +56,12 @@ impl Default for Metrics {
             IntGaugeVec::new(Opts::new("hookonce_build_info", "1, with what runs."), &["version"]),
         );
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let reloads = counter(
+            "hookonce_reloads_total",
+            "Reloads of the configuration by what came of them.",
+            &["outcome"],
+        );
+        reloads.with_label_values(&["refused"]).inc_by(0); // or nobody sees the first one
         Self {
             requests: counter(
                 "hookonce_requests_total",
@@ -147,11 +153,7 @@ impl Default for Metrics {
                 "Calls under a key by what was written down about them.",
                 &["api", "outcome"],
             ),
-            reloads: counter(
-                "hookonce_reloads_total",
-                "Reloads of the configuration by what came of them.",
-                &["outcome"],
-            ),
+            reloads,
             notices: counter(
                 "hookonce_notices_total",
                 "Notices by what they are about and whether somebody was told.",
@@ -266,6 +268,12 @@ impl Metrics {
     /// A request to an API was looked at: how its key stood.
     pub fn key_begun(&self, api: &str, outcome: &str) {
         self.keys.with_label_values(&[api, outcome]).inc();
+    }
+
+    /// This API may send requests on unprotected: its counter is there from the beginning, so that the
+    /// first of them is seen.
+    pub fn may_fail_open(&self, api: &str) {
+        self.keys.with_label_values(&[api, "failed_open"]).inc_by(0);
     }
 
     /// A call under a key ended: what its key is now.

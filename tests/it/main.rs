@@ -44,4 +44,5 @@ mod reload;
 mod remote;
 mod sdk;
 mod shadow;
+mod telemetry;
 mod tls;

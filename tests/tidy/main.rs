@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod documents;
+mod metrics;
 mod modules;
 mod project;
 mod text;

@@ -57,6 +57,11 @@ const KNOWN_IN: &[(&str, &[&str], &str)] = &[
     ("SystemTime::now", &["src/clock.rs"], "tests must own time"),
     ("std::time::Instant", &["src/clock.rs"], "tests must own time"),
     ("prometheus", &["src/telemetry/metrics.rs"], "every metric is named in one place"),
+    (
+        "opentelemetry",
+        &["src/telemetry/otlp.rs"],
+        "what is traced does not depend on who collects it",
+    ),
     ("\"/api/v1/", &["src/http/admin.rs"], "what is in its list is served and documented"),
     ("clap", &["src/cli/", "src/main.rs"], "the library has no command line"),
     ("anyhow", &["src/cli/"], "the library's errors have types"),

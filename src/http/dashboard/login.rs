@@ -67,7 +67,9 @@ pub(super) async fn log_in(
     }
     let Some(role) = guard.role_of(form_sent.token.trim()) else {
         guard.failures.count(from, now);
-        tracing::warn!(%from, "somebody gave a wrong token to the dashboard");
+        if let Some(more) = admin.app.may_say("a wrong token") {
+            tracing::warn!(%from, lines.held_back = more, "somebody gave a wrong token to the dashboard");
+        }
         let problem = "That is not the token.".to_owned();
         return form(StatusCode::FORBIDDEN, next, Some(problem));
     };
