@@ -24,6 +24,7 @@ mod store {
     #[cfg(feature = "redis")]
     mod cluster;
     pub(crate) mod control;
+    pub(crate) mod erase;
     pub(crate) mod key_model;
     pub(crate) mod keys;
     pub(crate) mod model;
@@ -199,6 +200,16 @@ conformance! {
         a_kill_leaves_what_is_leased
         a_held_event_is_admitted_once
         a_late_wish_does_nothing
+    }
+    erase {
+        an_erased_event_is_blank_and_stays_known
+        an_event_erased_again_gets_the_same_answer
+        an_event_whose_handler_runs_is_not_erased
+        a_lease_that_ran_out_does_not_keep_an_event_from_being_erased
+        an_erased_event_is_not_delivered_again
+        a_held_event_that_is_erased_stays_held_and_goes_nowhere
+        the_body_of_a_batch_goes_with_any_of_its_events
+        what_is_unknown_or_late_is_not_erased
     }
     read {
         events_are_paged_newest_first

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
-        Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, HandlerList,
-        HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery, RefusalRecord,
-        ReplayRequest, Selection,
+        Admin, Changed, DeliveryPage, DeliveryQuery, EraseRequest, EventPage, EventQuery,
+        EventView, HandlerList, HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery,
+        RefusalRecord, ReplayRequest, Selection,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     config::Config,
@@ -109,6 +109,13 @@ impl Asker {
         match self {
             Self::Server(client) => client.post(&format!("events/{id}/admit"), &()).await,
             Self::Store(admin) => Ok(admin.admit(id).await?),
+        }
+    }
+
+    pub(crate) async fn erase(&self, id: EventId, ask: EraseRequest) -> anyhow::Result<Changed> {
+        match self {
+            Self::Server(client) => client.post(&format!("events/{id}/erase"), &ask).await,
+            Self::Store(admin) => Ok(admin.erase(id, ask).await?),
         }
     }
 

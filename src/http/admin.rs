@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::{answer, tail};
 use crate::{
     admin::{
-        Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
-        Selection, SlowRedrive,
+        Admin, AdminError, DeliveryQuery, EraseRequest, EventQuery, MoveRequest, RefusalQuery,
+        ReplayRequest, Selection, SlowRedrive,
         keys::{KeyQuery, ResolveRequest},
     },
     control::Limits,
@@ -38,6 +38,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/events/{id}/request", web::get().to(request))
         .route("/api/v1/events/{id}/replay", web::post().to(replay))
         .route("/api/v1/events/{id}/admit", web::post().to(admit))
+        .route("/api/v1/events/{id}/erase", web::post().to(erase))
         .route("/api/v1/refusals", web::get().to(refusals))
         .route("/api/v1/refusals/{id}", web::get().to(refusal))
         .route("/api/v1/refusals/{id}/readmit", web::post().to(readmit))
@@ -125,6 +126,10 @@ async fn replay(
 
 async fn admit(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
     told(admin.admit(id.into_inner()).await)
+}
+
+async fn erase(admin: Asked, id: web::Path<EventId>, ask: web::Json<EraseRequest>) -> HttpResponse {
+    told(admin.erase(id.into_inner(), ask.into_inner()).await)
 }
 
 async fn refusals(admin: Asked, query: web::Query<RefusalQuery>) -> HttpResponse {
@@ -215,6 +220,7 @@ fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {
 fn not_told(error: &AdminError) -> HttpResponse {
     let (status, code) = match error {
         AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+        AdminError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
         AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
         AdminError::NotReloaded(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not_reloaded"),
         AdminError::Store(StoreError::Full(_)) => (StatusCode::SERVICE_UNAVAILABLE, "full"),

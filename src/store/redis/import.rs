@@ -190,6 +190,7 @@ fn event_fields(
     fields.extend(digest.map(|key| ("g", key)));
     fields.extend(copy.request.as_ref().map(|request| ("rq", request.id.as_bytes().to_vec())));
     fields.extend(event.resent_under_new_id.then(|| ("r", b"1".to_vec())));
+    fields.extend(copy.erased_at.map(|at| ("er", session.to_server(at).to_string().into())));
     fields.extend(copy.held.then(|| ("held", b"1".to_vec())));
     Ok(fields)
 }

@@ -121,9 +121,9 @@ impl Work<'_> {
                 "INSERT INTO events (
                      id, source, event_id, event_type, received_at, state, ended_at, deliveries_open,
                      deliveries_dead, resent, retry_marker, identity, digest, mark_until, body_bytes,
-                     content, shadow, request)
+                     content, shadow, request, erased_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-                     ?18)",
+                     ?18, ?19)",
             )?
             .execute(params![
                 event.id.as_bytes(),
@@ -144,6 +144,7 @@ impl Work<'_> {
                 content,
                 event.shadow,
                 copy.request.as_ref().map(|request| request.id.as_bytes()),
+                copy.erased_at.map(Timestamp::as_millis),
             ])?;
         Ok(())
     }
