@@ -24,6 +24,7 @@ mod store {
     #[cfg(feature = "redis")]
     mod cluster;
     pub(crate) mod control;
+    mod encrypted;
     pub(crate) mod erase;
     pub(crate) mod key_model;
     pub(crate) mod keys;
@@ -52,6 +53,7 @@ mod store {
 macro_rules! conformance {
     ($($group:ident { $($test:ident)* })*) => {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
+        mod on_encrypted_memory { conformance!(@on encrypted_memory $($group { $($test)* })*); }
         #[cfg(feature = "postgres")]
         mod on_postgres { conformance!(@on postgres $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
@@ -64,6 +66,8 @@ macro_rules! conformance {
         mod on_sqlite_behind_a_cache { conformance!(@on cached $($group { $($test)* })*); }
         #[cfg(feature = "sqlite")]
         mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
+        #[cfg(feature = "sqlite")]
+        mod on_encrypted_sqlite { conformance!(@on encrypted_sqlite $($group { $($test)* })*); }
     };
     (@on $backend:ident $($group:ident { $($test:ident)* })*) => {
         $($(

@@ -11,8 +11,8 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    Config, Environment, HandlerConfig, Log, Mistakes, Server, mistakes::Findings, raw::Table,
-    section::Section, server, store, workers,
+    Config, Environment, HandlerConfig, Log, Mistakes, Server, Surroundings, mistakes::Findings,
+    raw::Table, section::Section, server, store, workers,
 };
 use crate::{
     provider::{Provider, Settings},
@@ -52,9 +52,10 @@ pub(super) fn config(
         all.extend(settings.and_then(|settings| source(provider, settings, &log, &mut found)));
     }
 
+    let around = Surroundings { environment, providers, folder: Path::new("") };
     let absent = |name, found: &mut Findings| Section::top(Table::EMPTY, name, found);
     let server = server::resolve(&absent("server", &mut found), &mut found);
-    let store = store::resolve(&absent("store", &mut found), data_dir, &mut found);
+    let store = store::resolve(&absent("store", &mut found), data_dir, &around, &mut found);
     let workers = workers::resolve(&absent("workers", &mut found), &mut found);
     let warnings = found.finish()?;
     Ok(Config {

@@ -15,7 +15,8 @@ use uuid::Uuid;
 use super::{
     Claimed, Counts, DeliveryFilter, ERASED, EventFilter, EventRecord, EventRow, Granted, Hold,
     Prune, Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store,
-    StoreError, Which, Wish, keys::KeyModel, mark::MarkKey, moving::Standing, refusals,
+    StoreError, Which, Wish, encrypted::plain_bytes, keys::KeyModel, mark::MarkKey,
+    moving::Standing, refusals,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -826,7 +827,7 @@ impl Tables {
             duplicates: kept.duplicate_count,
             shadow: kept.event.shadow,
             resent_under_new_id: kept.event.resent_under_new_id,
-            body_bytes: kept.event.body.len(),
+            body_bytes: plain_bytes(&kept.event.headers, &kept.event.body),
             erased_at: kept.erased_at,
         }
     }

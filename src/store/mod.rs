@@ -17,6 +17,7 @@
 pub mod batch;
 #[cfg(feature = "redis")]
 pub mod cached;
+pub mod encrypted;
 mod filter;
 pub mod generation;
 pub mod keys;
@@ -429,7 +430,7 @@ pub struct EventRow {
     pub shadow: bool,
     /// Whether the same signed content had come before under another id.
     pub resent_under_new_id: bool,
-    /// How long its body is, as it is kept.
+    /// How long its body is.
     pub body_bytes: usize,
     /// When a person erased what the sender has written, if one did.
     #[serde(default)]

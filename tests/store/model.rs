@@ -23,7 +23,7 @@ use proptest::{
 use uuid::Uuid;
 
 use super::{
-    bench::{Bench, LONG, SHORT},
+    bench::{self, Bench, LONG, SHORT},
     moving,
 };
 
@@ -412,9 +412,10 @@ impl Pair {
 impl Pair {
     /// Whatever the sequence has left: the store gives away what the model does, and takes over all of it.
     async fn carry_over(&self, other: &Bench) -> Result<(), TestCaseError> {
-        let begun = MemoryStore::new(self.bench.clock());
+        // It opens what is carried as ciphertext, and leaves the rest as it is.
+        let begun = bench::encrypted(Arc::new(MemoryStore::new(self.bench.clock())), &[1]);
         let pairs: [(&dyn Store, &dyn Store); 2] =
-            [(&*self.bench.store, &begun), (&self.model, &*other.store)];
+            [(&*self.bench.store, &*begun), (&self.model, &*other.store)];
         let exact = self.bench.knows_the_time();
         for (from, into) in pairs {
             let differences = moving::carry(from, into, self.bench.now()).await;

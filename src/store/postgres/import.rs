@@ -22,6 +22,7 @@ use crate::{
     delivery::{Attempt, DeliveryId, State},
     event::{EventId, EventState, Identity, KeptRequest},
     store::{
+        encrypted::plain_bytes,
         mark::MarkKey,
         moving::{DeliveryCopy, EventCopy, MarkCopy, Record},
     },
@@ -142,7 +143,9 @@ async fn write_rows(turn: &Turn<'_>, events: &[&EventCopy]) -> Result<(), Troubl
         &column(events, |copy| copy.event.received_at.as_millis()),
         &column(events, |copy| copy.ended_at.map(|at| turn.to_server(at).as_millis())),
         &column(events, |copy| copy.mark_until.as_millis()),
-        &column(events, |copy| codes::of_number(copy.event.body.len())),
+        &column(events, |copy| {
+            codes::of_number(plain_bytes(&copy.event.headers, &copy.event.body))
+        }),
         &column(events, |copy| codes::of_number(copy.duplicate_count)),
         &column(events, |copy| in_states(copy, &[State::Queued, State::Leased])),
         &column(events, |copy| in_states(copy, &[State::Dead])),

@@ -16,6 +16,7 @@ use crate::{
     request::Headers,
     store::{
         Counts, StoreError,
+        encrypted::plain_bytes,
         mark::MarkKey,
         moving::{DeliveryCopy, EventCopy, MarkCopy, Record},
     },
@@ -173,7 +174,7 @@ fn event_fields(
         identity: copy.identity.as_ref().map(|identity: &Identity| identity.as_str().to_owned()),
         digest: copy.digest,
         mark_until: (mark.is_some() || digest.is_some()).then_some(copy.mark_until),
-        body_bytes: event.body.len(),
+        body_bytes: plain_bytes(&event.headers, &event.body),
     };
     let ids = copy.deliveries.iter().flat_map(|delivery| *delivery.id.as_bytes()).collect();
     let mut fields: Vec<Field> = vec![

@@ -10,6 +10,7 @@ use crate::{
     event::{Digest, EventState, Identity},
     store::{
         Counts, StoreError,
+        encrypted::plain_bytes,
         mark::MarkKey,
         moving::{DeliveryCopy, EventCopy, MarkCopy, Record},
     },
@@ -140,7 +141,7 @@ impl Work<'_> {
                 copy.identity.as_ref().map(Identity::as_str),
                 copy.digest.as_ref().map(Digest::as_bytes),
                 copy.mark_until.as_millis(),
-                event.body.len(),
+                plain_bytes(&event.headers, &event.body),
                 content,
                 event.shadow,
                 copy.request.as_ref().map(|request| request.id.as_bytes()),
