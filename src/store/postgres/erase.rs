@@ -86,17 +86,19 @@ pub(super) async fn erase(
     Ok((Granted::Deliveries(killed), changes))
 }
 
-/// Takes those out whose event was erased. Says whether there were any.
+/// Takes those out whose event was erased, unless this wish has redriven them before that. Says whether
+/// there were any.
 pub(super) async fn keep_those_not_erased(
     turn: &Turn<'_>,
     those: &mut Vec<Kept>,
+    wish: Uuid,
 ) -> Result<bool, Trouble> {
     let before = those.len();
     let events = column(those, |kept| codes::of_event(kept.event));
     let rows = turn.query(ERASED_AMONG, &[&events]).await?;
     let id = |row: &Row| codes::event_id(row, "id");
     let erased = rows.iter().map(id).collect::<Result<Vec<_>, _>>()?;
-    those.retain(|kept| !erased.contains(&kept.event));
+    those.retain(|kept| kept.redriven_by == Some(wish) || !erased.contains(&kept.event));
     Ok(those.len() < before)
 }
 

@@ -150,7 +150,7 @@ async fn redrive(
     let applies = |kept: &Kept| kept.state == State::Dead || kept.redriven_by == Some(wish);
     let mut redriven = those(turn, &meant, applies).await?;
     let mut changes = Changes::default();
-    if erase::keep_those_not_erased(turn, &mut redriven).await? && redriven.is_empty() {
+    if erase::keep_those_not_erased(turn, &mut redriven, wish).await? && redriven.is_empty() {
         return Ok((Granted::Erased, changes));
     }
     let granted = Granted::Deliveries(redriven.iter().map(|kept| kept.id).collect());

@@ -5,6 +5,7 @@
 //! copies of the file, are out of reach.
 
 use rusqlite::{OptionalExtension, params};
+use uuid::Uuid;
 
 use super::{
     codes,
@@ -45,11 +46,16 @@ impl Work<'_> {
         self.connection.prepare_cached(sql)?.exists([event.as_bytes()])
     }
 
-    /// Takes those out whose event was erased. Says whether there were any.
-    pub(super) fn keep_those_not_erased(&self, those: &mut Vec<Kept>) -> rusqlite::Result<bool> {
+    /// Takes those out whose event was erased, unless this wish has redriven them before that. Says
+    /// whether there were any.
+    pub(super) fn keep_those_not_erased(
+        &self,
+        those: &mut Vec<Kept>,
+        wish: Uuid,
+    ) -> rusqlite::Result<bool> {
         let before = those.len();
         for kept in std::mem::take(those) {
-            if !self.is_erased(kept.event)? {
+            if kept.redriven_by == Some(wish) || !self.is_erased(kept.event)? {
                 those.push(kept);
             }
         }

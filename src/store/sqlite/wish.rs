@@ -133,7 +133,7 @@ impl Work<'_> {
         };
         let mut redriven =
             self.those(meant, |kept| kept.state == State::Dead || kept.redriven_by == Some(wish))?;
-        if self.keep_those_not_erased(&mut redriven)? && redriven.is_empty() {
+        if self.keep_those_not_erased(&mut redriven, wish)? && redriven.is_empty() {
             return Ok(Granted::Erased);
         }
         let ids = redriven.iter().map(|kept| kept.id).collect();
