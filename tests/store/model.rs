@@ -274,7 +274,8 @@ impl Pair {
         event.replay_guard = if hold { ReplayGuard::Hold } else { ReplayGuard::Flag };
         event.shadow = shadow;
         if let Some(number) = request {
-            // The same id always means the same request.
+            // The same id always means the same request, which came to one source.
+            let number = 2 * number + u8::from(source % 2 == 1);
             let (id, body) = (RequestId::from_bytes([number; 16]), vec![number; 9].into());
             event.request = Some(KeptRequest { id, body });
             event.headers = Arc::new([("x-request", vec![number])].into_iter().collect());
