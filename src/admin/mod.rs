@@ -7,11 +7,13 @@ pub mod keys;
 mod overview;
 mod redrives;
 mod refusals;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -38,6 +40,7 @@ pub use self::redrives::{RedriveProgress, RedriveState, SlowRedrive};
 pub use self::refusals::{
     Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
+pub use self::store::Accepted;
 
 /// Answers a person's questions about one app, and does what they wish.
 #[derive(Debug)]
@@ -70,7 +73,7 @@ pub enum AdminError {
 }
 
 /// Which events to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventQuery {
     /// Only of this source.
@@ -92,7 +95,7 @@ pub struct EventQuery {
 }
 
 /// Which deliveries to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryQuery {
     /// Only of this handler.
@@ -106,7 +109,7 @@ pub struct DeliveryQuery {
 }
 
 /// A page of events.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventPage {
     /// The rows, newest first.
     pub events: Vec<EventRow>,
@@ -115,7 +118,7 @@ pub struct EventPage {
 }
 
 /// A page of deliveries.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryPage {
     /// The rows, newest first.
     pub deliveries: Vec<Delivery>,
@@ -124,7 +127,7 @@ pub struct DeliveryPage {
 }
 
 /// Everything about one event.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Its line in the list.
     #[serde(flatten)]
@@ -153,7 +156,7 @@ pub struct EventView {
 }
 
 /// A delivery with its attempts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryView {
     /// Its line in the list.
     #[serde(flatten)]
@@ -163,7 +166,7 @@ pub struct DeliveryView {
 }
 
 /// Which deliveries a wish is about: exactly one of the two.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
     /// These.
@@ -174,7 +177,7 @@ pub struct Selection {
 }
 
 /// Which deliveries to move, and where to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// These.
@@ -187,7 +190,7 @@ pub struct MoveRequest {
 }
 
 /// What to replay of an event.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayRequest {
     /// Only for this handler. None: for every handler that wants the event now.
@@ -197,14 +200,14 @@ pub struct ReplayRequest {
 }
 
 /// The deliveries a wish made or changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Their ids.
     pub deliveries: Vec<DeliveryId>,
 }
 
 /// Whether all is well, and what to look at.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Readiness {
     /// Whether requests can be accepted now.
     pub ready: bool,

@@ -167,7 +167,8 @@ retry = {{ attempts = 5, first = "1h", max = "1h" }}
     let record = program.api("GET", &path, None).await;
     assert!(record["headers"].to_string().contains(BODY), "the owner reads it");
 
-    let erased = setup.command(&program, &["events", "erase", &id, "--reason", "they asked for it"]);
+    let erased =
+        setup.command(&program, &["events", "erase", &id, "--reason", "they asked for it"]);
     assert!(erased.status.success(), "{erased:?}");
     let record = program.api("GET", &path, None).await;
     assert!(!record["erased_at"].is_null() && !record.to_string().contains(BODY), "{record}");
@@ -175,7 +176,9 @@ retry = {{ attempts = 5, first = "1h", max = "1h" }}
     let again = setup.command(&program, &["replay", &id]);
     let why = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(!again.status.success() && why.contains("erased"), "{why}");
-    let no_reason = program.ask("POST", &format!("{path}/erase"), Some(serde_json::json!({ "reason": " " }))).await;
+    let no_reason = program
+        .ask("POST", &format!("{path}/erase"), Some(serde_json::json!({ "reason": " " })))
+        .await;
     assert_eq!(no_reason.unwrap().0, 400);
     assert_eq!(Connection::to(setup.port).send(&request).await.unwrap().word, "duplicate");
     let log = program.log();

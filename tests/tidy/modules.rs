@@ -57,6 +57,7 @@ const KNOWN_IN: &[(&str, &[&str], &str)] = &[
     ("SystemTime::now", &["src/clock.rs"], "tests must own time"),
     ("std::time::Instant", &["src/clock.rs"], "tests must own time"),
     ("prometheus", &["src/telemetry/metrics.rs"], "every metric is named in one place"),
+    ("\"/api/v1/", &["src/http/admin.rs"], "what is in its list is served and documented"),
     ("clap", &["src/cli/", "src/main.rs"], "the library has no command line"),
     ("anyhow", &["src/cli/"], "the library's errors have types"),
     ("Verified::vouch", &["src/provider/mod.rs"], "there is one way to a verified request"),
@@ -89,10 +90,13 @@ fn some_things_are_known_in_one_place_only() {
 }
 
 /// Files longer than a reader likes, each with its reason.
-const LONG: &[(&str, &str)] = &[(
-    "src/store/memory.rs",
-    "the reference model: all verbs beside each other, to be read against the trait",
-)];
+const LONG: &[(&str, &str)] = &[
+    (
+        "src/store/memory.rs",
+        "the reference model: all verbs beside each other, to be read against the trait",
+    ),
+    ("src/config/keys/list.rs", "the one list of keys: a table, not a story"),
+];
 
 #[test]
 fn no_file_is_too_long_to_be_read_at_once() {

@@ -35,6 +35,10 @@ impl Store for EncryptedStore {
         self.store.ready().await
     }
 
+    fn steps_back(&self) -> u64 {
+        self.store.steps_back()
+    }
+
     fn generation(&self) -> Option<String> {
         self.store.generation()
     }
