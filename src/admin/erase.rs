@@ -48,7 +48,7 @@ pub(super) fn reason(given: Option<String>) -> Result<String, AdminError> {
 /// What to say while an attempt has what is to be erased in its hands.
 pub(super) fn running(about: impl Display) -> AdminError {
     AdminError::Conflict(format!(
-        "an attempt at a delivery of {about} is running, and nothing was erased: ask again when it has ended, or kill what is queued first"
+        "an attempt at a delivery of {about} is running, and nothing was erased: ask again when it has ended"
     ))
 }
 
