@@ -98,7 +98,10 @@ impl EncryptedStore {
         claimed.deliveries = opened;
         let Some(problem) = problem else { return Ok(claimed) };
         let count = given_back.len();
-        self.store.release(&Release::Leases(given_back)).await?;
+        // If it cannot be given back, its lease runs out. What opened is handed out all the same.
+        if let Err(error) = self.store.release(&Release::Leases(given_back)).await {
+            tracing::warn!(%error, count, "deliveries that cannot be read could not be given back");
+        }
         if claimed.deliveries.is_empty() {
             return Err(problem.into());
         }
