@@ -72,6 +72,8 @@ pub struct App {
 pub struct Server {
     /// The public base URL, as providers call it.
     pub public_url: Option<String>,
+    /// Whether its own listener speaks TLS.
+    pub speaks_tls: bool,
     /// Who may say with `X-Forwarded-*` how it was called.
     pub trusted_proxies: Vec<IpNet>,
     /// How long a body may take to arrive.
@@ -110,9 +112,14 @@ impl Server {
         }
         let trusted = self.trusts(place.peer);
         let forwarded = |name: &str| place.headers.first(name).filter(|_| trusted).map(first_item);
-        let scheme = forwarded("x-forwarded-proto").unwrap_or("http");
+        let scheme = forwarded("x-forwarded-proto").unwrap_or_else(|| self.scheme());
         let host = forwarded("x-forwarded-host").or_else(|| place.headers.first("host"));
         format!("{scheme}://{}{path}{query}", host.unwrap_or_default().trim())
+    }
+
+    /// How it is called where there is no proxy in between.
+    pub fn scheme(&self) -> &'static str {
+        if self.speaks_tls { "https" } else { "http" }
     }
 
     /// Whether this is the address of a proxy whose `X-Forwarded-*` count.
@@ -131,6 +138,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             public_url: None,
+            speaks_tls: false,
             trusted_proxies: Vec::new(),
             body_within: limits::BODY_DEADLINE,
             admin_token: None,

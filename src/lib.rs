@@ -83,6 +83,7 @@ pub mod limits;
 pub mod seal;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 
 pub use crate::{
     event::Event,

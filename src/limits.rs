@@ -16,6 +16,13 @@ pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the head of a request may take to arrive.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long a client may take to agree on TLS, before the first byte of its request.
+pub const TLS_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often the files of certificates are looked at: reading two small files costs nothing, and a renewed
+/// certificate should be served before anybody asks where it is.
+pub const TLS_LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// From the last byte of the body to the final answer. The most impatient provider (Shopify)
 /// allows one second for connecting alone; Wix hangs up after 1.25 s.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(1);

@@ -15,6 +15,7 @@ use crate::{
     handler::http_client,
     hookonce::Hookonce,
     setup::{NotReloaded, Reload, Reloaded, Setup},
+    tls::Certificate,
 };
 
 /// Loads a configuration, or says every mistake in it.
@@ -25,6 +26,7 @@ pub struct Reloader {
     app: Arc<App>,
     until_restart: UntilRestart,
     load: Box<Load>,
+    certificates: Vec<Arc<Certificate>>,
     /// One for all reloads, so that the connections to handlers outlive them.
     client: reqwest::Client,
     /// Two reloads at once could end with the older file.
@@ -43,14 +45,24 @@ impl Reloader {
             app: Arc::clone(hookonce.app()),
             until_restart,
             load: Box::new(load),
+            certificates: Vec::new(),
             client: http_client(),
             turn: Mutex::default(),
         }
     }
 
-    /// Everything is checked before anything changes.
+    /// The same, and the files of these certificates are looked at in each reload.
+    #[must_use]
+    pub fn with_certificates(self, certificates: Vec<Arc<Certificate>>) -> Self {
+        Self { certificates, ..self }
+    }
+
+    /// Everything is checked before anything changes, except that a certificate that was renewed stays so.
     fn put_in_place(&self) -> Result<Reloaded, NotReloaded> {
         let mut config = (self.load)().map_err(NotReloaded)?;
+        for certificate in &self.certificates {
+            certificate.look().map_err(|error| NotReloaded(error.to_string()))?;
+        }
         let needs_restart = self.until_restart.changed_keys(&config);
         let warnings = config.warnings.iter().map(ToString::to_string).collect();
         let handlers = configured::handlers(&config.handlers, &self.client, &self.app.clock);

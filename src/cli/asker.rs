@@ -12,21 +12,20 @@ use hookonce::{
         RefusalRecord, ReplayRequest, Selection,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
-    config::{Config, Mistakes},
+    config::Config,
     control::Limits,
     delivery::{Attempt, DeliveryId},
     event::EventId,
-    handler::http_client,
     key::{KeyId, KeyRecord},
     refusal::RefusalId,
     secret::Secret,
     setup::Reloaded,
-    store::Stats,
+    store::{Stats, snapshot::Snapshot},
 };
 use reqwest::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::Everywhere;
+use super::{Everywhere, serve::scheme, trust};
 
 /// Answers a command's questions, wherever the answers are.
 pub(crate) enum Asker {
@@ -34,6 +33,28 @@ pub(crate) enum Asker {
     Server(Client),
     /// In the store, opened by this command.
     Store(Arc<Admin>),
+}
+
+/// A backup that is on its way.
+pub(crate) enum Backup {
+    /// From the server.
+    Server {
+        /// Its answer.
+        answer: reqwest::Response,
+        /// How long it will be.
+        bytes: u64,
+    },
+    /// From the store.
+    Store(Snapshot),
+}
+
+impl Backup {
+    /// How long it is.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Server { bytes, .. } | Self::Store(Snapshot { bytes, .. }) => *bytes,
+        }
+    }
 }
 
 /// A server was named, or is configured, and does not answer.
@@ -44,6 +65,11 @@ pub(crate) enum Unreachable {
         "no server answers at {0}: start one with `hookonce serve`, or name another with --server"
     )]
     Admin(String),
+    /// Somebody answers there, and we do not believe that it is the server.
+    #[error(
+        "the certificate at {0} is not believed ({1}): name its authority with --ca, or the server by the name in its certificate with --server"
+    )]
+    Distrusted(String, String),
     /// The address that webhooks are sent to.
     #[error(
         "nothing answers at {0}: start `hookonce serve` first, or name another address with --to"
@@ -56,14 +82,14 @@ impl Asker {
     pub(crate) async fn find(everywhere: &Everywhere) -> anyhow::Result<Self> {
         if let Some(url) = &everywhere.server {
             let client = Client::named(url, everywhere)?;
-            return match client.is_there().await {
+            return match client.is_there().await? {
                 true => Ok(Self::Server(client)),
                 false => Err(Unreachable::Admin(url.clone()).into()),
             };
         }
         let config = everywhere.load_config()?;
-        let client = Client::configured(&config, everywhere);
-        if client.is_there().await {
+        let client = Client::configured(&config, everywhere)?;
+        if client.is_there().await? {
             return Ok(Self::Server(client));
         }
         let hookonce = Hookonce::open(config).await.context("no server runs, and its store")?;
@@ -73,8 +99,8 @@ impl Asker {
     /// The server that was named, or the one of the configuration: what only a server can do.
     pub(crate) fn server(everywhere: &Everywhere) -> anyhow::Result<Client> {
         match &everywhere.server {
-            Some(url) => Ok(Client::named(url, everywhere)?),
-            None => Ok(Client::configured(&everywhere.load_config()?, everywhere)),
+            Some(url) => Client::named(url, everywhere),
+            None => Client::configured(&everywhere.load_config()?, everywhere),
         }
     }
 
@@ -82,6 +108,23 @@ impl Asker {
         match self {
             Self::Server(client) => client.get("stats", &()).await,
             Self::Store(admin) => Ok(admin.stats().await?),
+        }
+    }
+
+    pub(crate) async fn backup(&self) -> anyhow::Result<Backup> {
+        match self {
+            Self::Server(client) => {
+                let asked = client.http.post(client.url("store/backup"));
+                let answer = client.answered(asked).await?; // it may take long to begin
+                let bytes = answer.content_length();
+                let bytes = bytes.context("the server does not say how long its backup is")?;
+                Ok(Backup::Server { answer, bytes })
+            }
+            Self::Store(admin) => {
+                let snapshot = admin.app.store.snapshot().await?;
+                let own_tools = "this kind of store is backed up with its own tools: docs/OPERATIONS.md says how";
+                snapshot.map(Backup::Store).context(own_tools)
+            }
         }
     }
 
@@ -243,7 +286,7 @@ pub(crate) fn admin_url(config: &Config) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()); // listens everywhere, so here too
     }
-    format!("http://{address}")
+    format!("{}://{address}", scheme(config.server.admin_tls.is_some()))
 }
 
 /// Talks to the admin API of a running server.
@@ -254,26 +297,25 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(base: &str, token: Option<Secret>) -> Self {
-        Self { http: http_client(), base: base.trim_end_matches('/').to_owned(), token }
-    }
-
     /// Talks to the server at `url`. It may be far from its configuration, so one is looked at only where
     /// there is a file, and only for a token that was not given.
-    fn named(url: &str, everywhere: &Everywhere) -> Result<Self, Mistakes> {
+    fn named(url: &str, everywhere: &Everywhere) -> anyhow::Result<Self> {
         let settled = everywhere.settled();
         let token = match (&everywhere.token, &settled.config) {
             (Some(token), _) => Some(token.clone()),
             (None, Some(_)) => settled.load_config()?.server.admin_token,
             (None, None) => None,
         };
-        Ok(Self::new(url, token))
+        let http = trust::client(everywhere, url, None)?;
+        Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token })
     }
 
     /// Talks to the server of this configuration.
-    fn configured(config: &Config, everywhere: &Everywhere) -> Self {
+    pub(crate) fn configured(config: &Config, everywhere: &Everywhere) -> anyhow::Result<Self> {
         let token = everywhere.token.clone().or_else(|| config.server.admin_token.clone());
-        Self::new(&admin_url(config), token)
+        let base = admin_url(config);
+        let http = trust::client(everywhere, &base, config.server.admin_tls.as_ref())?;
+        Ok(Self { http, base, token })
     }
 
     pub(crate) async fn reload(&self) -> anyhow::Result<Reloaded> {
@@ -285,15 +327,28 @@ impl Client {
     }
 
     /// Whether a server answers.
-    pub(crate) async fn is_there(&self) -> bool {
+    pub(crate) async fn is_there(&self) -> Result<bool, Unreachable> {
         let asked = self.http.get(format!("{}/healthz", self.base)).timeout(Duration::from_secs(2));
-        asked.send().await.is_ok_and(|answer| answer.status().is_success())
+        match asked.send().await {
+            Ok(answer) => Ok(answer.status().is_success()),
+            Err(error) => match self.unreachable(&error) {
+                distrusted @ Unreachable::Distrusted(..) => Err(distrusted),
+                Unreachable::Admin(_) | Unreachable::Receiver(_) => Ok(false),
+            },
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Unreachable {
+        match trust::distrust(error) {
+            Some(why) => Unreachable::Distrusted(self.base.clone(), why),
+            None => Unreachable::Admin(self.base.clone()),
+        }
     }
 
     /// Asks any path for its status and its text.
     pub(crate) async fn text(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let asked = self.http.get(format!("{}{path}", self.base)).timeout(PATIENCE);
-        let answer = asked.send().await.map_err(|_| Unreachable::Admin(self.base.clone()))?;
+        let answer = asked.send().await.map_err(|error| self.unreachable(&error))?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
@@ -348,7 +403,7 @@ impl Client {
             None => asked,
         };
         let answer = asked.send().await;
-        let answer = answer.map_err(|_| Unreachable::Admin(self.base.clone()))?;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
         if !answer.status().is_success() {
             let status = answer.status();
             let problem: Problem = answer.json().await.unwrap_or_default();

@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
-use hookonce::{Hookonce, admin::Readiness, config::Remark};
+use hookonce::{
+    Hookonce,
+    admin::Readiness,
+    config::{Config, Remark},
+    tls::{Certificate, Unusable},
+};
 use serde::Serialize;
 
-use super::{
-    EXIT_UNAVAILABLE, EXIT_USAGE, Everywhere,
-    asker::{Client, admin_url},
-};
+use super::{EXIT_UNAVAILABLE, EXIT_USAGE, Everywhere, asker::Client};
 
 /// Check the configuration and the store, and say what a yes survives.
 #[derive(Debug, clap::Args)]
@@ -61,8 +63,12 @@ pub(super) async fn check(everywhere: &Everywhere) -> Report {
         }
     };
     let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-    let client = Client::new(&admin_url(&config), config.server.admin_token.clone());
-    let readiness = match client.text("/readyz").await {
+    if let Some(unusable) = unusable_certificate(&config) {
+        let error = Some(unusable.to_string());
+        return Report { ok: false, mistakes: Vec::new(), warnings, survives: None, error };
+    }
+    let asked = async { Client::configured(&config, everywhere)?.text("/readyz").await };
+    let readiness = match asked.await {
         // A running server holds the store, and knows best; but it may run with an older configuration.
         Ok((_, text)) => serde_json::from_str(&text).map_err(|error| error.to_string()),
         Err(_) => match Hookonce::open(config).await {
@@ -79,6 +85,11 @@ pub(super) async fn check(everywhere: &Everywhere) -> Report {
             Report { ok: false, mistakes: Vec::new(), warnings, survives: None, error: Some(error) }
         }
     }
+}
+
+fn unusable_certificate(config: &Config) -> Option<Unusable> {
+    let pairs = [&config.server.tls, &config.server.admin_tls];
+    pairs.into_iter().flatten().find_map(|pair| Certificate::load(pair.clone()).err())
 }
 
 pub(super) fn text(report: &Report) -> String {

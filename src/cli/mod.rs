@@ -26,6 +26,7 @@ mod stats;
 mod store;
 mod tail;
 mod tally;
+mod trust;
 mod verify;
 
 use std::{
@@ -71,6 +72,9 @@ pub(crate) struct Everywhere {
         value_parser = secret
     )]
     token: Option<Secret>,
+    /// A PEM file with authorities to believe besides the system's, for a server at https://
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -131,7 +135,7 @@ enum Command {
     Replay(replay::Replay),
     /// Queue dead letters again, with a fresh budget
     Redrive(redrive::Redrive),
-    /// See to the store itself: move everything into another, or accept a loss
+    /// See to the store itself: back it up and restore it, move everything into another, accept a loss
     Store(store::Store),
     /// List refused requests, show one, or admit some after all
     Refusals(refusals::Refusals),

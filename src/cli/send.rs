@@ -20,6 +20,7 @@ use super::{
     sender::{Sender, SigningSender},
     stand_in::StandIn,
     tally::Report,
+    trust,
 };
 
 /// Send events as a provider would: signed, in copies, at once, again.
@@ -75,7 +76,8 @@ impl Send {
         }
         let clock = SystemClock::start();
         let url = stand_in.to.to_string();
-        let sender = Sender::new(stand_in.to, clock.clone());
+        let client = trust::client(everywhere, &url, stand_in.own.as_ref())?;
+        let sender = Sender::new(stand_in.to, client, clock.clone());
         let sender = SigningSender { source: stand_in.source, sender, clock };
         let load = self.load();
         let progress = everywhere.output().progress(load.requests());

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use hookonce::{clock::Clock, handler::http_client, request::Unverified, source::Source};
+use hookonce::{clock::Clock, request::Unverified, source::Source};
 use reqwest::{
     Method, Response,
     header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
@@ -56,8 +56,8 @@ pub(crate) enum Became {
 }
 
 impl Sender {
-    pub(crate) fn new(to: Url, clock: Arc<dyn Clock>) -> Self {
-        Self { client: http_client(), to, clock }
+    pub(crate) fn new(to: Url, client: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
+        Self { client, to, clock }
     }
 
     /// The address.

@@ -12,11 +12,13 @@ use hookonce::{
     Hookonce,
     api::UpstreamUrl,
     config::{Config, LogFormat},
-    http,
+    http::{self, Listener},
+    limits,
     reload::Reloader,
     setup::Reload,
     shutdown::Tasks,
     telemetry::log::{self, Format},
+    tls::{Certificate, Pair},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -41,14 +43,17 @@ impl Serve {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let public = listen(config.server.listen)?;
-        let admin = listen(config.server.admin_listen)?;
+        let public = listen(config.server.listen, config.server.tls.as_ref())?;
+        let admin = listen(config.server.admin_listen, config.server.admin_tls.as_ref())?;
+        let certificates: Vec<_> =
+            [&public, &admin].into_iter().flat_map(|of| of.tls.clone()).collect();
         let (grace, base) = (config.server.shutdown_within, public_base(&config));
         let until_restart = config.until_restart();
         let mut hangup = signal(SignalKind::hangup())?; // before anybody can know us: it would end us
         let hookonce = Hookonce::open(config).await?;
         let load = move || self.load_config(&everywhere).map_err(|error| error.to_string());
-        let reloader = Arc::new(Reloader::new(&hookonce, until_restart, load));
+        let reloader = Reloader::new(&hookonce, until_restart, load);
+        let reloader = Arc::new(reloader.with_certificates(certificates.clone()));
         announce(&hookonce, &base, &admin).await;
 
         let workers = hookonce.spawn_workers();
@@ -63,6 +68,7 @@ impl Serve {
             ended = &mut public => ended?.context("the public listener ended")?,
             ended = &mut admin => ended?.context("the admin listener ended")?,
             never = reload_at_every(&mut hangup, &*reloader) => match never {},
+            never = look_at(&certificates) => match never {},
             signal = stop_signal() => {
                 tracing::info!("{}: stopping; running attempts have {grace:?} to end", signal?);
             }
@@ -102,7 +108,7 @@ impl Serve {
 }
 
 /// Says where to send webhooks and what a yes means here.
-async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
+async fn announce(hookonce: &Hookonce, base: &str, admin: &Listener) {
     let readiness = hookonce.admin().readiness().await;
     tracing::info!("a yes survives: {}", readiness.survives);
     for source in hookonce.app().setup().sources.values() {
@@ -120,8 +126,9 @@ async fn announce(hookonce: &Hookonce, base: &str, admin: &TcpListener) {
         let upstream = api.upstream.as_ref().map(UpstreamUrl::origin);
         tracing::info!(api.name = %api.name, "keys are honoured at {base}{}, in front of {}", api.path, upstream.unwrap_or_default());
     }
-    if let Ok(address) = admin.local_addr() {
-        tracing::info!("admin API and metrics at http://{address}");
+    if let Ok(address) = admin.socket.local_addr() {
+        let scheme = scheme(admin.tls.is_some());
+        tracing::info!("admin API and metrics at {scheme}://{address}");
     }
 }
 
@@ -134,17 +141,25 @@ pub(crate) fn start_log(config: &Config) {
     log::start(format, config.log.level.as_deref().unwrap_or("info"));
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).with_context(|| {
+fn listen(address: SocketAddr, pair: Option<&Pair>) -> anyhow::Result<Listener> {
+    let tls = pair.map(|pair| Certificate::load(pair.clone())).transpose();
+    let tls = tls.with_context(|| format!("cannot speak TLS on {address}"))?;
+    let socket = TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}: is another hookonce running, or does the configuration name another address?")
     })?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    socket.set_nonblocking(true)?;
+    Ok(Listener { socket, tls })
 }
 
 fn public_base(config: &Config) -> String {
     let listen = config.server.listen;
-    config.server.public_url.clone().unwrap_or_else(|| format!("http://{listen}"))
+    let scheme = scheme(config.server.tls.is_some());
+    config.server.public_url.clone().unwrap_or_else(|| format!("{scheme}://{listen}"))
+}
+
+/// The scheme of a listener's URLs.
+pub(super) fn scheme(speaks_tls: bool) -> &'static str {
+    if speaks_tls { "https" } else { "http" }
 }
 
 /// Reloads whenever the process is told to, for as long as this is polled.
@@ -153,6 +168,16 @@ async fn reload_at_every(hangup: &mut Signal, reloader: &dyn Reload) -> Infallib
         drop(reloader.reload()); // it tells the log by itself, and there is nobody else to tell
     }
     std::future::pending().await
+}
+
+/// Looks every so often whether certificates were renewed, for as long as this is polled.
+async fn look_at(certificates: &[Arc<Certificate>]) -> Infallible {
+    loop {
+        tokio::time::sleep(limits::TLS_LOOK_INTERVAL).await;
+        for certificate in certificates {
+            certificate.look_and_tell();
+        }
+    }
 }
 
 /// Waits for the first SIGTERM or SIGINT and says which it was.

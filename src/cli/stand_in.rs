@@ -8,16 +8,20 @@ use std::{
 };
 
 use anyhow::Context as _;
-use hookonce::{clock::Timestamp, config::Config, fixture::Fixture, limits, source::Source};
+use hookonce::{
+    clock::Timestamp, config::Config, fixture::Fixture, limits, source::Source, tls::Pair,
+};
 use url::Url;
 
-use super::Misused;
+use super::{Misused, serve::scheme};
 
 /// A source whose provider is stood in for, and where its requests go.
 pub(crate) struct StandIn {
     pub(crate) source: Source,
     /// Where requests go.
     pub(crate) to: Url,
+    /// The certificate of the server there, where it is the one that this configuration runs.
+    pub(crate) own: Option<Pair>,
     /// The URL as the provider knows it, which some signatures cover.
     pub(crate) public_url: String,
 }
@@ -27,6 +31,7 @@ impl StandIn {
     /// that this configuration runs, on this machine.
     pub(crate) fn find(config: Config, name: &str, to: Option<&Url>) -> anyhow::Result<Self> {
         let (listen, base) = (config.server.listen, config.server.public_url);
+        let own = config.server.tls.filter(|_| to.is_none());
         let known: Vec<_> = config.sources.iter().map(|source| source.name.to_string()).collect();
         let source = config.sources.into_iter().find(|source| *source.name == *name);
         let source = source.ok_or_else(|| {
@@ -35,7 +40,10 @@ impl StandIn {
         })?;
         let mut to = match to {
             Some(to) => to.clone(),
-            None => Url::parse(&format!("http://{}", on_this_machine(listen)?))?,
+            None => {
+                let scheme = scheme(own.is_some());
+                Url::parse(&format!("{scheme}://{}", on_this_machine(listen)?))?
+            }
         };
         if to.path() == "/" {
             to.set_path(&source.path);
@@ -43,7 +51,7 @@ impl StandIn {
         let behind = |base: String| format!("{base}{}", to.path());
         let public_url = source.url.clone().or_else(|| base.map(behind));
         let public_url = public_url.unwrap_or_else(|| to.to_string());
-        Ok(Self { source, to, public_url })
+        Ok(Self { source, to, own, public_url })
     }
 
     /// The request that is asked for: a fixture by its name, a file, or else the provider's first

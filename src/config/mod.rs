@@ -138,7 +138,7 @@ impl Config {
 /// Every section in turn; what is wrong is in `found`, and the result of no use then.
 fn resolve(root: &Table, around: &Surroundings<'_>, found: &mut Findings) -> Config {
     refuse_unknown_sections(root, found);
-    let server = server::resolve(&Section::top(root, "server", found), found);
+    let server = server::resolve(&Section::top(root, "server", found), around.folder, found);
     let store =
         store::resolve(&Section::top(root, "store", found), &server.data_dir, around, found);
     let workers = workers::resolve(&Section::top(root, "workers", found), found);

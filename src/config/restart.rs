@@ -33,6 +33,8 @@ impl UntilRestart {
         let Server {
             listen,
             admin_listen,
+            tls,
+            admin_tls,
             admin_token,
             admin_token_readonly: readonly,
             public_url,
@@ -57,6 +59,8 @@ impl UntilRestart {
         let keys = [
             ("server.listen", *listen != new.server.listen),
             ("server.admin_listen", *admin_listen != new.server.admin_listen),
+            ("server.tls", *tls != new.server.tls),
+            ("server.admin_tls", *admin_tls != new.server.admin_tls),
             ("server.admin_token", !same(admin_token.as_ref(), new.server.admin_token.as_ref())),
             (
                 "server.admin_token_readonly",

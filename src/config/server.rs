@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::{mistakes::Findings, section::Section};
-use crate::secret::Secret;
+use crate::{secret::Secret, tls::Pair};
 
 /// The server's own settings.
 #[derive(Clone, Debug)]
@@ -19,6 +19,10 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Where the dashboard, the API, the metrics and the health checks are.
     pub admin_listen: SocketAddr,
+    /// The certificate of `listen`, where it speaks TLS. The files have not been looked at.
+    pub tls: Option<Pair>,
+    /// The certificate of `admin_listen`, where it speaks TLS. The files have not been looked at.
+    pub admin_tls: Option<Pair>,
     /// What the admin address asks for. Always there unless `admin_listen` is a loopback address.
     pub admin_token: Option<Secret>,
     /// What lets somebody look and do nothing else. Never there without `admin_token`.
@@ -38,11 +42,14 @@ pub struct Server {
     pub shutdown_within: Duration,
 }
 
-pub(super) fn resolve(section: &Section<'_>, found: &mut Findings) -> Server {
+/// The server's settings; `folder` is that of the file.
+pub(super) fn resolve(section: &Section<'_>, folder: &Path, found: &mut Findings) -> Server {
     section.refuse_unknown_keys(&[], found);
     let server = Server {
         listen: address(section, "listen", found),
         admin_listen: address(section, "admin_listen", found),
+        tls: pair(section, "tls", folder, found),
+        admin_tls: pair(section, "admin_tls", folder, found),
         admin_token: section.text("admin_token", found).map(Secret::new),
         admin_token_readonly: section.text("admin_token_readonly", found).map(Secret::new),
         public_url: section
@@ -113,6 +120,21 @@ pub(super) fn http_url(text: &str) -> Option<&str> {
 fn address(section: &Section<'_>, name: &'static str, found: &mut Findings) -> SocketAddr {
     let address = section.parsed(name, found, |text| text.parse().ok());
     address.expect("KEYS gives every address one to fall back to")
+}
+
+/// A certificate and its key: paths, relative to the folder of the file as `file:` is.
+fn pair(section: &Section<'_>, name: &str, folder: &Path, found: &mut Findings) -> Option<Pair> {
+    let section = section.inner(name, found)?;
+    section.refuse_unknown_keys(&[], found);
+    let mut path = |name: &'static str| {
+        let path = section.text(name, found);
+        if path.is_none() && !section.has(name) {
+            section.mistake(name, "is missing: write the path of a PEM file", found);
+        }
+        path.map(|path| folder.join(path))
+    };
+    let (cert, key) = (path("cert"), path("key"));
+    Some(Pair { cert: cert?, key: key? })
 }
 
 fn networks(section: &Section<'_>, found: &mut Findings) -> Vec<IpNet> {

@@ -54,7 +54,7 @@ pub(super) fn config(
 
     let around = Surroundings { environment, providers, folder: Path::new("") };
     let absent = |name, found: &mut Findings| Section::top(Table::EMPTY, name, found);
-    let server = server::resolve(&absent("server", &mut found), &mut found);
+    let server = server::resolve(&absent("server", &mut found), Path::new(""), &mut found);
     let store = store::resolve(&absent("store", &mut found), data_dir, &around, &mut found);
     let workers = workers::resolve(&absent("workers", &mut found), &mut found);
     let telemetry = telemetry::resolve(&absent("telemetry", &mut found), &mut found);

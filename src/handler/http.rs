@@ -8,7 +8,7 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use reqwest::{
-    Client, Response, StatusCode,
+    Client, ClientBuilder, Response, StatusCode,
     header::{self, HeaderMap, HeaderName, HeaderValue},
     redirect,
 };
@@ -71,33 +71,35 @@ impl HttpHandler {
 
 /// The one client for all handlers: connections are kept and used again.
 ///
-/// It follows no redirects, keeps no cookies, unpacks nothing, and uses no proxy, whatever the
-/// environment says: what a handler's URL says is where an event goes. Certificates are checked
-/// against the system's authorities; on a machine that has none, only `http://` URLs work.
+/// Certificates are checked against the system's authorities; on a machine that has none, only `http://`
+/// URLs work.
 pub fn http_client() -> Client {
+    http_client_builder().build().unwrap_or_else(|error| {
+        tracing::warn!(
+            "handlers at https:// URLs cannot be called: {}; install `ca-certificates`",
+            cause(&error)
+        );
+        let trusting_nobody = http_client_builder().tls_certs_only([]).build();
+        trusting_nobody.expect("a client without authorities reads nothing from the machine")
+    })
+}
+
+/// What all our clients are made of. They follow no redirects, keep no cookies, unpack nothing, and use
+/// no proxy, whatever the environment says: what a handler's URL says is where an event goes.
+pub fn http_client_builder() -> ClientBuilder {
     use rustls::crypto::{CryptoProvider, ring};
 
     if CryptoProvider::get_default().is_none() {
         // It fails only if another thread was faster, and then there is one.
         ring::default_provider().install_default().ok();
     }
-    let builder = || {
-        Client::builder()
-            .user_agent(concat!("hookonce/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .tcp_nodelay(true)
-            .connect_timeout(limits::HANDLER_CONNECT_TIMEOUT)
-            .pool_idle_timeout(limits::HANDLER_IDLE_TIMEOUT)
-    };
-    builder().build().unwrap_or_else(|error| {
-        tracing::warn!(
-            "handlers at https:// URLs cannot be called: {}; install `ca-certificates`",
-            cause(&error)
-        );
-        let trusting_nobody = builder().tls_certs_only([]).build();
-        trusting_nobody.expect("a client without authorities reads nothing from the machine")
-    })
+    Client::builder()
+        .user_agent(concat!("hookonce/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .tcp_nodelay(true)
+        .connect_timeout(limits::HANDLER_CONNECT_TIMEOUT)
+        .pool_idle_timeout(limits::HANDLER_IDLE_TIMEOUT)
 }
 
 #[async_trait]

@@ -23,7 +23,7 @@ pub use self::{
     command::CommandHandler,
     function::{FunctionHandler, IntoOutcome},
     headers::is_credential,
-    http::{HttpHandler, UnusableUrl, http_client},
+    http::{HttpHandler, UnusableUrl, http_client, http_client_builder},
     log::LogHandler,
     signing::{MalformedSigningKey, SigningKey},
 };

@@ -78,6 +78,7 @@ impl Hookonce {
         let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
         app.server = app::Server {
             public_url: config.server.public_url,
+            speaks_tls: config.server.tls.is_some(),
             trusted_proxies: config.server.trusted_proxies,
             body_within: config.server.body_within,
             admin_token: config.server.admin_token,

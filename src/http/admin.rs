@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{
     answer,
+    backup::backup,
     openapi::{self, Operation, get, post},
     tail::{self, TailQuery},
 };
@@ -119,6 +120,8 @@ fn about_the_rest() -> Vec<Operation> {
             .gives_stream_of::<Happening>(),
         post("/api/v1/store/accept", accept_store, "Goes on with a store that lost what it held")
             .gives::<Accepted>(),
+        post("/api/v1/store/backup", backup, "A copy of an SQLite store as it is now")
+            .gives_text("application/vnd.sqlite3"),
         post("/api/v1/reload", reload, "Reads the configuration again").gives::<Reloaded>(),
         get("/api/v1/handlers", handlers, "How every handler runs").gives::<HandlerList>(),
         post("/api/v1/handlers/{name}/pause", pause, "Begins no attempt of it any more")
@@ -302,7 +305,7 @@ fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {
     }
 }
 
-fn not_told(error: &AdminError) -> HttpResponse {
+pub(super) fn not_told(error: &AdminError) -> HttpResponse {
     let (status, code) = match error {
         AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
         AdminError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),

@@ -172,7 +172,7 @@ fn client(app: &App, request: &HttpRequest) -> Client {
     Client {
         peer,
         is_trusted,
-        scheme: forwarded("x-forwarded-proto").unwrap_or("http").to_owned(),
+        scheme: forwarded("x-forwarded-proto").unwrap_or_else(|| app.server.scheme()).to_owned(),
         host: host.or_else(|| request.uri().host()).unwrap_or_default().to_owned(),
     }
 }

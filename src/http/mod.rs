@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 mod api;
+mod backup;
 mod body;
 mod dashboard;
 mod guard;
@@ -25,7 +26,7 @@ use actix_web::{
 pub(crate) use self::idempotency::middleware;
 use crate::{
     admin::Admin, app::App, handler::http_client, idempotency::forward::Upstream, limits,
-    setup::Endpoint,
+    setup::Endpoint, tls::Certificate,
 };
 
 /// The public routes: one for each source and for each API that has an upstream, and an answer for every
@@ -115,11 +116,27 @@ pub fn admin_routes(admin: Arc<Admin>) -> impl FnOnce(&mut web::ServiceConfig) +
     }
 }
 
+/// Where a server listens, and with which certificate if it speaks TLS. It speaks HTTP/1.1 either way.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket, which does not block.
+    pub socket: TcpListener,
+    /// The certificate, which may change while it is served.
+    pub tls: Option<Arc<Certificate>>,
+}
+
+/// A listener without TLS.
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Self {
+        Self { socket, tls: None }
+    }
+}
+
 /// Serves the public routes on `listener`. The server runs when it is awaited or spawned.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn serve_public(app: Arc<App>, listener: TcpListener) -> std::io::Result<Server> {
+pub fn serve_public(app: Arc<App>, listener: impl Into<Listener>) -> std::io::Result<Server> {
     let public = Arc::new(Public::new(app));
     let server = HttpServer::new(move || {
         let public = Arc::clone(&public);
@@ -130,28 +147,38 @@ pub fn serve_public(app: Arc<App>, listener: TcpListener) -> std::io::Result<Ser
         });
         ActixApp::new().default_service(everything)
     });
-    Ok(server
+    let server = server
         .client_request_timeout(limits::HEAD_DEADLINE)
+        .tls_handshake_timeout(limits::TLS_HANDSHAKE_DEADLINE)
         .shutdown_timeout(SERVER_STOP_SECONDS)
-        .disable_signals()
-        .listen(listener)?
-        .run())
+        .disable_signals();
+    let Listener { socket, tls } = listener.into();
+    let bound = match tls {
+        Some(certificate) => server.listen_rustls_0_23(socket, certificate.server_config()),
+        None => server.listen(socket),
+    };
+    Ok(bound?.run())
 }
 
 /// Serves the admin routes on `listener`. The server runs when it is awaited or spawned.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn serve_admin(admin: Arc<Admin>, listener: TcpListener) -> std::io::Result<Server> {
+pub fn serve_admin(admin: Arc<Admin>, listener: impl Into<Listener>) -> std::io::Result<Server> {
     let routes = admin_routes(admin);
     let server = HttpServer::new(move || ActixApp::new().configure(routes.clone()));
-    Ok(server
+    let server = server
         .workers(1)
         .client_request_timeout(limits::HEAD_DEADLINE)
+        .tls_handshake_timeout(limits::TLS_HANDSHAKE_DEADLINE)
         .shutdown_timeout(SERVER_STOP_SECONDS)
-        .disable_signals()
-        .listen(listener)?
-        .run())
+        .disable_signals();
+    let Listener { socket, tls } = listener.into();
+    let bound = match tls {
+        Some(certificate) => server.listen_rustls_0_23(socket, certificate.server_config()),
+        None => server.listen(socket),
+    };
+    Ok(bound?.run())
 }
 
 /// A request has its answer within the body's and the answer's deadline, so nothing is left longer.

@@ -29,6 +29,7 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod refusals;
+pub mod snapshot;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod stats;
@@ -42,7 +43,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use self::stats::{CacheCounts, Counts, Stats};
-use self::{keys::Keys, moving::Moving};
+use self::{keys::Keys, moving::Moving, snapshot::Snapshot};
 use crate::{
     clock::{Clock, Timestamp},
     control::{Controls, Setting},
@@ -180,6 +181,11 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
 
     /// Whether the store can be written to now.
     async fn ready(&self) -> Result<(), StoreError>;
+
+    /// A copy of all it holds at one instant. `None`: this kind of store is backed up with its own tools.
+    async fn snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
+        Ok(None)
+    }
 
     /// How its cache of marks fares, where it has one.
     fn cache(&self) -> Option<CacheCounts> {

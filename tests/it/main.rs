@@ -19,6 +19,7 @@ mod redis_server;
 mod support;
 
 mod at_once;
+mod backup;
 mod batch;
 mod cli;
 mod config;
@@ -42,3 +43,4 @@ mod reload;
 mod remote;
 mod sdk;
 mod shadow;
+mod tls;

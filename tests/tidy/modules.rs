@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "seal", "secret"],
     &[
         "control", "delivery", "event", "id", "key", "rate", "receipt", "refusal", "request",
-        "retry", "shutdown",
+        "retry", "shutdown", "tls",
     ], // the nouns
     &["handed_over", "handler", "provider", "store"], // the seams
     &["api", "errands", "keyring", "leases", "schedule", "telemetry"],
@@ -95,7 +95,7 @@ const LONG: &[(&str, &str)] = &[
         "src/store/memory.rs",
         "the reference model: all verbs beside each other, to be read against the trait",
     ),
-    ("src/config/keys/list.rs", "the one list of keys: a table, not a story"),
+    ("src/config/keys/list.rs", "a table: every key, in the order of the reference"),
 ];
 
 #[test]

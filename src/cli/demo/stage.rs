@@ -164,7 +164,11 @@ impl Stage {
             .map_err(|wrong| anyhow::anyhow!("{}: {}", provider.name(), wrong.join("; ")))?;
         let to = Url::parse(&format!("http://{}{}", self.address, source.path))?;
         let clock = Arc::clone(&self.clock);
-        Ok(SigningSender { source, sender: Sender::new(to, Arc::clone(&clock)), clock })
+        Ok(SigningSender {
+            source,
+            sender: Sender::new(to, http_client(), Arc::clone(&clock)),
+            clock,
+        })
     }
 
     /// What was counted about the sources and the handlers of this stage, together.

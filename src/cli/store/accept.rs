@@ -13,7 +13,7 @@ pub(crate) struct Accept {}
 impl Accept {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
         let server = Asker::server(everywhere)?;
-        let accepted = if everywhere.server.is_some() || server.is_there().await {
+        let accepted = if everywhere.server.is_some() || server.is_there().await? {
             server.accept().await?
         } else {
             let config = everywhere.load_config()?;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Fallback, Key, Kind};
+use super::{
+    Fallback, Key, Kind,
+    shapes::{MILLISECOND, MINUTE, SECOND, choice, key, span, tls_cert, tls_key, tls_pair},
+};
 use crate::{config::DEFAULT_DATA_DIR, limits};
 
 /// Every key, section by section, in the order of the reference.
@@ -21,6 +24,11 @@ pub static KEYS: &[Key] = &[
         Fallback::Text("127.0.0.1:8081"),
         "Where the dashboard, the API, the metrics and the health checks are.",
     ),
+    tls_pair(
+        "tls",
+        "The certificate of `listen`, where nothing in front of it ends TLS: see below.",
+    ),
+    tls_pair("admin_tls", "The certificate of `admin_listen`: see below."),
     key(
         "server",
         "admin_token",
@@ -77,6 +85,10 @@ pub static KEYS: &[Key] = &[
         Fallback::Duration(limits::SHUTDOWN_GRACE),
         "How long a shut-down waits for running attempts before it releases them.",
     ),
+    tls_cert("server.tls"),
+    tls_key("server.tls"),
+    tls_cert("server.admin_tls"),
+    tls_key("server.admin_tls"),
     key(
         "store",
         "url",
@@ -494,25 +506,3 @@ pub static KEYS: &[Key] = &[
         "`true`: while the store cannot be used, requests are sent on without protection. They may run twice.",
     ),
 ];
-
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-
-const fn key(
-    section: &'static str,
-    name: &'static str,
-    kind: Kind,
-    fallback: Fallback,
-    doc: &'static str,
-) -> Key {
-    Key { section, name, kind, fallback, doc }
-}
-
-const fn span(least: Duration, most: Duration) -> Kind {
-    Kind::Duration { least, most }
-}
-
-const fn choice(words: &'static [&'static str]) -> Kind {
-    Kind::Choice(words)
-}

@@ -8,6 +8,7 @@ use std::{fmt, time::Duration};
 use super::values::{written, written_size};
 
 mod list;
+mod shapes;
 
 pub use list::KEYS;
 
@@ -64,6 +65,8 @@ pub enum Kind {
     Header,
     /// A folder.
     Directory,
+    /// A file.
+    File,
     /// A table with a section of its own.
     Table,
 }
@@ -94,6 +97,7 @@ impl Kind {
             Self::Path => "a path, such as \"/webhooks/stripe\"".to_owned(),
             Self::Header => "the name of a header, such as \"Idempotency-Key\"".to_owned(),
             Self::Directory => "the path of a folder".to_owned(),
+            Self::File => "the path of a file".to_owned(),
             Self::Table => "a table, such as { name = \"value\" }".to_owned(),
         }
     }
@@ -127,6 +131,7 @@ impl fmt::Display for Kind {
             Self::Path => f.write_str("path"),
             Self::Header => f.write_str("name of a header"),
             Self::Directory => f.write_str("folder"),
+            Self::File => f.write_str("file, relative to this one"),
             Self::Table => f.write_str("table"),
         }
     }

@@ -22,6 +22,7 @@ use crate::{
         StoreError, Wish,
         keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
         moving::{Cursor, Moving, Record, Standing, Step},
+        snapshot::Snapshot,
     },
 };
 
@@ -29,6 +30,10 @@ use crate::{
 impl Store for EncryptedStore {
     fn survives(&self) -> String {
         self.store.survives()
+    }
+
+    async fn snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
+        self.store.snapshot().await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@
 //! is dead.
 
 mod admit;
+mod backup;
 mod claim;
 mod codes;
 mod control;
@@ -30,12 +31,16 @@ use std::{
     fs::{DirBuilder, File, TryLockError},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 
 use self::{
     generation::Riser,
@@ -46,6 +51,7 @@ use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish, batch,
     generation::Seen,
+    snapshot::{Restored, Snapshot},
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -70,6 +76,8 @@ pub struct SqliteStore {
     writer: Writer,
     orphans: Vec<Lease>,
     seen: Arc<Seen>,
+    /// Lets one snapshot be there at a time: each takes as much of the disk as the store.
+    snapshots: Arc<Semaphore>,
     _lock: File,
 }
 
@@ -100,17 +108,33 @@ impl SqliteStore {
         Self::open_seen(path, Seen::in_folder(data_dir, &generation::address(path))?, clock)
     }
 
+    /// Puts a copy of the file `from`, a backup, in the place of the store at `path`, and tells how much
+    /// of it is there yet. What is in the place is set aside if `replaces` says so. It blocks.
+    ///
+    /// # Errors
+    /// [`InUse`](StoreError::InUse) when a process has the store open; as [`SqliteStore::open`] for the
+    /// backup; [`Failed`](StoreError::Failed) when it is damaged, or the place is not free.
+    pub fn restore(
+        from: &Path,
+        path: &Path,
+        data_dir: &Path,
+        replaces: bool,
+        tell: &dyn Fn(u64, u64),
+    ) -> Result<Restored, StoreError> {
+        let seen = Seen::in_folder(data_dir, &generation::address(path))?;
+        backup::restore(from, path, &seen, replaces, tell)
+    }
+
+    /// Makes sure that a file is a whole store that can be restored, and says when it was taken.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check_backup(file: &Path) -> Result<Timestamp, StoreError> {
+        backup::check(file)
+    }
+
     fn open_seen(path: &Path, seen: Arc<Seen>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        if let Some(folder) = path.parent() {
-            // Payloads are nobody else's business.
-            let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            make.map_err(|error| {
-                StoreError::Unavailable(format!(
-                    "cannot make the folder {}: {error}",
-                    folder.display()
-                ))
-            })?;
-        }
+        make_folder(path)?;
         let lock = lock(path)?;
         let connection = schema::open_writer(path)?;
         let riser = Riser::meet(&connection, Arc::clone(&seen), clock.as_ref())?;
@@ -121,7 +145,8 @@ impl SqliteStore {
         }
         let writer = Writer::start(connection, riser, Arc::clone(&clock))?;
         let readers = Readers::new(path.to_owned());
-        Ok(Self { clock, readers, writer, orphans, seen, _lock: lock })
+        let snapshots = Arc::new(Semaphore::new(1));
+        Ok(Self { clock, readers, writer, orphans, seen, snapshots, _lock: lock })
     }
 
     async fn admit_one(
@@ -159,6 +184,23 @@ impl Store for SqliteStore {
 
     fn survives(&self) -> String {
         "a crash of the process, a restart and a power cut (SQLite, synchronous=FULL)".to_owned()
+    }
+
+    async fn snapshot(&self) -> Result<Option<Snapshot>, StoreError> {
+        let turn = Arc::clone(&self.snapshots).try_acquire_owned();
+        let turn = turn.map_err(|_taken| {
+            StoreError::Full("another backup of it is under way: wait for its end".to_owned())
+        })?;
+        let path = self.readers.path().to_owned();
+        let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+        let is_wanted = Arc::clone(&wanted.0);
+        let taking = tokio::task::spawn_blocking(move || {
+            let (file, bytes) = backup::take(&path, &is_wanted)?;
+            Ok(Some(Snapshot { file, bytes, turn }))
+        });
+        let taken = taking.await;
+        drop(wanted);
+        taken.map_err(|_| StoreError::Unavailable("it was shut down".to_owned()))?
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -277,6 +319,24 @@ impl Refusals for SqliteStore {
         let call = Call::NoteReadmitted(id, readmission.clone());
         self.writer.call(call, CALL_BYTES).await.map(drop)
     }
+}
+
+/// Somebody waits for a snapshot. Dropped, nobody does.
+struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), StoreError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    // Payloads are nobody else's business.
+    let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    make.map_err(|error| {
+        StoreError::Unavailable(format!("cannot make the folder {}: {error}", folder.display()))
+    })
 }
 
 /// Holds a file beside the database for as long as this process lives. The kernel lets go of it

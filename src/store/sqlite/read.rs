@@ -1,7 +1,7 @@
 //! Reading: connections of their own, which see what is committed, in short transactions.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -36,6 +36,11 @@ impl Readers {
     /// Readers of the database at `path`. They are opened when needed.
     pub(super) fn new(path: PathBuf) -> Arc<Self> {
         Arc::new(Self { path, idle: Mutex::default(), free: Semaphore::new(READERS_MAX) })
+    }
+
+    /// The database.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Runs `work` in one read transaction on a thread that may block.

@@ -51,7 +51,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Refuses what this program does not know, before anything is written to it.
-fn refuse_newer(connection: &Connection) -> Result<(), StoreError> {
+pub(super) fn refuse_newer(connection: &Connection) -> Result<(), StoreError> {
     let found = pragma(connection, "user_version")?;
     if found > VERSION {
         return Err(StoreError::Newer { found, known: VERSION });

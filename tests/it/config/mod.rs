@@ -70,12 +70,25 @@ fn a_read_only_token_needs_one_that_is_not() {
 }
 
 #[test]
+fn a_certificate_is_found_beside_the_file_and_needs_its_key() {
+    let pair = "[server]\ntls = { cert = 'cert.pem', key = '/keys/key.pem' }";
+    let tls = parse_in(Path::new("/etc/hookonce"), pair).unwrap().server.tls.unwrap();
+    assert_eq!(tls.cert, Path::new("/etc/hookonce/cert.pem"));
+    assert_eq!(tls.key, Path::new("/keys/key.pem"));
+    let lacking = mistakes("[server]\ntls = { cert = 'cert.pem', chain = 'x' }");
+    assert!(lacking.contains("server.tls.key: is missing"), "{lacking}");
+    assert!(lacking.contains("server.tls.chain"), "{lacking}");
+}
+
+#[test]
 fn every_setting_can_be_written() {
     let config = parse(
         r#"
         [server]
         listen = "[::]:80"
         admin_listen = "0.0.0.0:81"
+        tls = { cert = "tls/cert.pem", key = "/keys/key.pem" }
+        admin_tls = { cert = "a", key = "b" }
         admin_token = "a long random text"
         admin_token_readonly = "another long random text"
         public_url = "https://a.example/hooks/"

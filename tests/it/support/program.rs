@@ -53,13 +53,12 @@ impl Setup {
 
     /// Runs another command beside the running program, with the same configuration.
     pub(crate) fn command(&self, program: &Program, arguments: &[&str]) -> std::process::Output {
-        Command::new(env!("CARGO_BIN_EXE_hookonce"))
-            .args(arguments)
-            .arg("--config")
-            .arg(&program.config)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        run(arguments, &program.config)
+    }
+
+    /// Runs a command while the program is not running, with the configuration it had.
+    pub(crate) fn command_alone(&self, arguments: &[&str]) -> std::process::Output {
+        run(arguments, &self.config_file())
     }
 
     /// Starts the program and waits until it is ready.
@@ -99,6 +98,16 @@ impl Setup {
             .unwrap();
         Program { child, folder: self.folder.clone(), config: file, port, admin_port }
     }
+}
+
+fn run(arguments: &[&str], config: &Path) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_hookonce"))
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 impl Program {

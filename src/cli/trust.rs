@@ -1,0 +1,122 @@
+//! Whom a command believes to be the server that it asks.
+//!
+//! A server that is named has to show a certificate of an authority, for its name. The one of our own
+//! configuration is called by its address, which no certificate has in it: it shows the certificate that
+//! is in the configuration, or it is another one.
+
+use std::{error::Error, path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use hookonce::{
+    handler::{http_client, http_client_builder},
+    tls::{self, Pair},
+};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{
+        WebPkiSupportedAlgorithms, verify_tls12_signature as verify_tls12,
+        verify_tls13_signature as verify_tls13,
+    },
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+use super::Everywhere;
+
+/// A client for the server at `url`; `own` is its certificate where it is the one of our configuration.
+pub(crate) fn client(
+    everywhere: &Everywhere,
+    url: &str,
+    own: Option<&Pair>,
+) -> anyhow::Result<reqwest::Client> {
+    match (own, &everywhere.ca) {
+        _ if !url.starts_with("https:") => Ok(http_client()),
+        (Some(pair), None) => believing_in(&pair.cert),
+        (_, ca) => believing_authorities(ca.as_deref()),
+    }
+}
+
+/// The system's authorities count, and those of `--ca`.
+fn believing_authorities(ca: Option<&Path>) -> anyhow::Result<reqwest::Client> {
+    let mut builder = http_client_builder();
+    if let Some(file) = ca {
+        let found = tls::certificates(file).context("the authorities of --ca")?;
+        let parsed = found.iter().map(|found| reqwest::Certificate::from_der(found));
+        builder = builder.tls_certs_merge(parsed.collect::<Result<Vec<_>, _>>()?);
+    }
+    builder.build().context("the system's certificate authorities: install `ca-certificates`")
+}
+
+/// The certificate in the file `cert` counts, under whatever name.
+fn believing_in(cert: &Path) -> anyhow::Result<reqwest::Client> {
+    let chain = tls::certificates(cert).context("the server's certificate")?;
+    let own = chain.into_iter().next().context("a chain begins with a certificate")?;
+    let provider = tls::provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Exactly { own, algorithms }))
+        .with_no_client_auth();
+    Ok(http_client_builder().tls_backend_preconfigured(config).build()?)
+}
+
+/// Why the certificate of a server was not believed, if that is what went wrong.
+pub(crate) fn distrust(error: &reqwest::Error) -> Option<String> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(refused @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return Some(refused.to_string());
+        }
+        // An I/O error does not give what it was made of as its source.
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    None
+}
+
+/// Believes whoever holds the key of this certificate, and nobody else.
+#[derive(Debug)]
+struct Exactly {
+    own: CertificateDer<'static>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Exactly {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _chain: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *shown == self.own {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12(message, cert, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13(message, cert, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
