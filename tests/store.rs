@@ -218,6 +218,7 @@ conformance! {
     read {
         events_are_paged_newest_first
         events_are_filtered
+        events_are_found_by_the_providers_id_whatever_their_identity
         who_waits_longest_is_known
         deliveries_are_paged_and_filtered
         what_is_not_there_is_none

@@ -7,6 +7,7 @@ mod dead;
 mod event;
 mod events;
 mod form;
+mod handlers;
 mod keys;
 mod login;
 mod overview;
@@ -43,6 +44,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/dead", web::get().to(dead::page))
         .route("/dead/redrive", web::post().to(dead::begin))
         .route("/dead/stop", web::post().to(dead::stop))
+        .route("/handlers", web::get().to(handlers::page))
+        .route("/handlers/{name}/pause", web::post().to(handlers::pause))
+        .route("/handlers/{name}/resume", web::post().to(handlers::resume))
+        .route("/handlers/{name}/limits", web::post().to(handlers::limit))
         .route("/refusals", web::get().to(refusals::page))
         .route("/refusals/{id}", web::get().to(refusals::one))
         .route("/refusals/{id}/readmit", web::post().to(refusals::readmit))
@@ -56,10 +61,11 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// The pages in the navigation.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("/", "Overview"),
     ("/events", "Events"),
     ("/dead", "Dead letters"),
+    ("/handlers", "Handlers"),
     ("/refusals", "Refusals"),
     ("/keys", "Keys"),
     ("/tail", "Live"),
