@@ -7,8 +7,8 @@ use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
-        Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView,
-        HandlerList, HandlerView, MoveRequest, Readmitted, RedriveProgress, RefusalPage,
+        Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EraseRequest, EventPage, EventQuery,
+        EventView, HandlerList, HandlerView, MoveRequest, Readmitted, RedriveProgress, RefusalPage,
         RefusalQuery, RefusalRecord, ReplayRequest, Selection, SlowRedrive,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
@@ -160,6 +160,13 @@ impl Asker {
         match self {
             Self::Server(client) => client.post(&format!("events/{id}/admit"), &()).await,
             Self::Store(admin) => Ok(admin.admit(id).await?),
+        }
+    }
+
+    pub(crate) async fn erase(&self, id: EventId, ask: EraseRequest) -> anyhow::Result<Changed> {
+        match self {
+            Self::Server(client) => client.post(&format!("events/{id}/erase"), &ask).await,
+            Self::Store(admin) => Ok(admin.erase(id, ask).await?),
         }
     }
 

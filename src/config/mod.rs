@@ -143,7 +143,8 @@ impl Config {
 fn resolve(root: &Table, around: &Surroundings<'_>, found: &mut Findings) -> Config {
     refuse_unknown_sections(root, found);
     let server = server::resolve(&Section::top(root, "server", found), around.folder, found);
-    let store = store::resolve(&Section::top(root, "store", found), &server.data_dir, found);
+    let store =
+        store::resolve(&Section::top(root, "store", found), &server.data_dir, around, found);
     let workers = workers::resolve(&Section::top(root, "workers", found), found);
     let handlers = handlers::resolve(root, &sources::names(root), found);
     let sources = sources::resolve(root, &handlers, around, found);

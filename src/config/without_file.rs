@@ -11,7 +11,8 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    Config, Environment, HandlerConfig, Log, Mistakes, Server, mistakes::Findings, notices,
+    Config, Environment, HandlerConfig, Log, Mistakes, Server, Surroundings, mistakes::Findings,
+    notices,
     raw::Table, section::Section, server, store, telemetry, workers,
 };
 use crate::{
@@ -52,9 +53,10 @@ pub(super) fn config(
         all.extend(settings.and_then(|settings| source(provider, settings, &log, &mut found)));
     }
 
+    let around = Surroundings { environment, providers, folder: Path::new("") };
     let absent = |name, found: &mut Findings| Section::top(Table::EMPTY, name, found);
     let server = server::resolve(&absent("server", &mut found), Path::new(""), &mut found);
-    let store = store::resolve(&absent("store", &mut found), data_dir, &mut found);
+    let store = store::resolve(&absent("store", &mut found), data_dir, &around, &mut found);
     let workers = workers::resolve(&absent("workers", &mut found), &mut found);
     let notices = notices::resolve(&absent("notices", &mut found), &mut found);
     let telemetry = telemetry::resolve(&absent("telemetry", &mut found), &mut found);

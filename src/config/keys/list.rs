@@ -112,6 +112,13 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "store",
+        "encryption_keys",
+        Kind::Secrets,
+        Fallback::Told("none: contents are kept in plain"),
+        "Keys for what senders and handlers have written, 32 random bytes in base64 each (`openssl rand -base64 32`). The first encrypts, all decrypt. See [OPERATIONS.md](OPERATIONS.md).",
+    ),
+    key(
+        "store",
         "retention",
         span(MINUTE, limits::WINDOW_MAX),
         Fallback::Duration(limits::RETENTION),

@@ -38,6 +38,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/events", web::get().to(events::page))
         .route("/events/{id}", web::get().to(event::page))
         .route("/events/{id}/replay", web::post().to(event::replay))
+        .route("/events/{id}/erase", web::post().to(event::erase))
         .route("/events/{id}/admit", web::post().to(event::admit))
         .route("/deliveries/{id}/redrive", web::post().to(event::redrive))
         .route("/dead", web::get().to(dead::page))
@@ -180,6 +181,7 @@ struct ProblemPage {
 fn not_told(frame: Frame, error: &AdminError) -> HttpResponse {
     let (status, title) = match error {
         AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "Not found"),
+        AdminError::Conflict(_) => (StatusCode::CONFLICT, "Not as it stands now"),
         AdminError::Invalid(_) | AdminError::NotReloaded(_) => {
             (StatusCode::BAD_REQUEST, "That does not work")
         }

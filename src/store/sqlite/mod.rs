@@ -12,6 +12,7 @@ mod codes;
 mod control;
 mod count;
 mod delivery;
+mod erase;
 mod error;
 mod export;
 mod generation;

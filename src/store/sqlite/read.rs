@@ -74,7 +74,8 @@ impl Readers {
 
 /// The columns of a line in the list of events, as [`event_row`] reads them.
 pub(super) const ROW_COLUMNS: &str = "id, source, event_id, event_type, received_at, state,
-    (SELECT max(number) FROM duplicates WHERE event = events.id), resent, body_bytes, shadow";
+    (SELECT max(number) FROM duplicates WHERE event = events.id), resent, body_bytes, shadow,
+    erased_at";
 
 /// A line in the list of events.
 pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
@@ -89,6 +90,7 @@ pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         resent_under_new_id: row.get(7)?,
         body_bytes: row.get(8)?,
         shadow: row.get(9)?,
+        erased_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
     })
 }
 
@@ -178,7 +180,7 @@ pub(super) fn record(
     }))
 }
 
-/// The request that an event came in, where it held several.
+/// The request that an event came in, where it held several and none of them was erased.
 pub(super) fn request(
     connection: &Connection,
     event: EventId,
@@ -186,7 +188,8 @@ pub(super) fn request(
     connection
         .prepare_cached(
             "SELECT requests.id, requests.body
-             FROM events JOIN requests ON requests.id = events.request WHERE events.id = ?1",
+             FROM events JOIN requests ON requests.id = events.request
+             WHERE events.id = ?1 AND length(requests.body) > 0",
         )?
         .query_row([event.as_bytes()], |row| {
             let body = row.get::<_, Vec<u8>>(1)?.into();
