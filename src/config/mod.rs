@@ -137,7 +137,7 @@ fn resolve(root: &Table, around: &Surroundings<'_>, found: &mut Findings) -> Con
     let server = server::resolve(&Section::top(root, "server", found), found);
     let store = store::resolve(&Section::top(root, "store", found), &server.data_dir, found);
     let workers = workers::resolve(&Section::top(root, "workers", found), found);
-    let handlers = handlers::resolve(root, &sources::names(root), found);
+    let handlers = handlers::resolve(root, &sources::names(root), store.url.expose(), found);
     let sources = sources::resolve(root, &handlers, around, found);
     let apis = apis::resolve(root, &sources, around, found);
     let log = log::resolve(&Section::top(root, "log", found), found);

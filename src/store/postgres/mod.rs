@@ -21,6 +21,7 @@ mod export;
 mod generation;
 mod import;
 mod keyed;
+mod line;
 mod moving;
 mod prune;
 mod read;
@@ -179,6 +180,7 @@ fn intake_lane(way: &Way) -> Lane {
         admit::STATEMENTS,
         admit_rows::STATEMENTS,
         delivery::STATEMENTS,
+        line::STATEMENTS,
         count::STATEMENTS,
     ];
     Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
@@ -195,6 +197,7 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
         connection::PROBE_STATEMENTS,
         claim::STATEMENTS,
         delivery::STATEMENTS,
+        line::STATEMENTS,
         count::STATEMENTS,
         wish::STATEMENTS,
         refusals::STATEMENTS,
@@ -222,6 +225,7 @@ fn moving_lane(way: &Way) -> Lane {
         count::STATEMENTS,
         count::MOVING_STATEMENTS,
         delivery::STATEMENTS,
+        line::STATEMENTS,
         moving::STATEMENTS,
         export::STATEMENTS,
         import::STATEMENTS,

@@ -10,6 +10,7 @@ use super::{
     bucket::Served,
     connection::{Connection, Session},
     keys::Bucket,
+    line,
     scripts::{self, Call},
     work::{delivery_id, refused},
 };
@@ -123,6 +124,10 @@ async fn grant_in(
             let meant = meant(connection, bucket, which, &[Place::Waiting]).await?;
             change(&scripts::KILL, Vec::new()).apply(meant).await
         }
+        Wish::Unblock { which } => {
+            let meant = meant(connection, bucket, which, &[Place::Dead]).await?;
+            change(&scripts::UNBLOCK, Vec::new()).apply(meant).await
+        }
     }
 }
 
@@ -135,6 +140,7 @@ async fn route(
     call.arg(session.to_server(not_after)).arg(wish).arg(event.as_bytes().as_slice());
     for delivery in deliveries {
         call.arg(delivery.id.as_bytes().as_slice()).arg(&*delivery.handler);
+        call.arg(delivery.order.map(line::text).unwrap_or_default());
     }
     let answer: Vec<u8> = session.call(&call).await?;
     match answer.as_slice() {

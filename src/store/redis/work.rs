@@ -110,9 +110,14 @@ pub(super) async fn claim(
     Ok(Claimed {
         // What is gone, or is not ours to read, cannot be run: it is not handed out.
         deliveries: rows.into_iter().filter_map(|row| leased(row, &claim.handler)).collect(),
-        next_due_at: next.parse().ok().map(|next| session.to_ours(next)),
+        next_due_at: next.parse().ok().map(|next| session.to_ours(next)).filter(is_some_time),
         dead,
     })
+}
+
+/// What awaits its turn in line is due never.
+fn is_some_time(due_at: &Timestamp) -> bool {
+    *due_at < Timestamp::NEVER
 }
 
 /// What a bucket has for a claim.
@@ -141,7 +146,7 @@ pub(super) async fn look(session: &Session, claim: &Claim) -> Result<Seen, Store
     let ((seconds, micros), waiting, last_claim): ((i64, i64), Vec<Scored>, Option<Vec<u8>>) =
         session.pipeline(&commands).await?;
     let now = seconds * 1000 + micros / 1000;
-    let next = waiting.first().map(|(_, due)| session.to_ours(*due));
+    let next = waiting.first().map(|(_, due)| session.to_ours(*due)).filter(is_some_time);
     let due = waiting.into_iter().filter(|(_, due)| *due <= now);
     let due = due.filter_map(|(id, due)| Some((due, delivery_id(&id)?)));
     let due = due.take(claim.deliveries_max).collect();

@@ -11,7 +11,7 @@ use crate::{
     store::{
         Counts, StoreError,
         mark::MarkKey,
-        moving::{DeliveryCopy, EventCopy, MarkCopy, Record},
+        moving::{DeliveryCopy, EventCopy, MarkCopy, OrderCopy, Record},
     },
 };
 
@@ -174,6 +174,8 @@ impl Work<'_> {
             replay_of: delivery.replay_of,
             redriven_by: delivery.redriven_by,
             last_error: None,
+            order: delivery.order.map(OrderCopy::order),
+            place: delivery.order.and_then(|order| order.place),
         };
         self.insert_row(&kept)?;
         for attempt in &delivery.attempts_kept {
