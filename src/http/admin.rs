@@ -52,6 +52,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/v1/redrives/{handler}/stop", web::post().to(stop_redrive))
         .route("/api/v1/deliveries/move", web::post().to(move_to))
         .route("/api/v1/deliveries/kill", web::post().to(kill))
+        .route("/api/v1/deliveries/unblock", web::post().to(unblock))
+        .route("/api/v1/deliveries/{id}/unblock", web::post().to(unblock_one))
         .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts))
         .route("/api/v1/keys", web::get().to(keys))
         .route("/api/v1/keys/{id}", web::get().to(key))
@@ -161,6 +163,17 @@ async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpRespo
 
 async fn redrive(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
     told(admin.redrive(ask.into_inner()).await)
+}
+
+async fn unblock(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
+    told(admin.unblock(ask.into_inner()).await)
+}
+
+async fn unblock_one(admin: Asked, id: web::Path<String>) -> HttpResponse {
+    match id.parse() {
+        Ok(id) => told(admin.unblock_one(id).await),
+        Err(_) => told::<()>(Err(AdminError::NotFound(format!("there is no delivery {id}")))),
+    }
 }
 
 async fn redrives(admin: Asked) -> HttpResponse {
