@@ -32,6 +32,7 @@ mod handlers;
 mod idempotency;
 mod leftovers;
 mod moving;
+mod order;
 mod outage;
 mod power_cut;
 mod privacy;
