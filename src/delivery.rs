@@ -83,6 +83,8 @@ pub struct Leased {
     pub replay_of: Option<DeliveryId>,
     /// How many attempts in a row, up to the one before this, ended because their worker died.
     pub deaths_in_a_row: u32,
+    /// What it shares with others that may wait in line behind it, if anything.
+    pub order_key: Option<OrderKey>,
     /// The event.
     pub event: Arc<Event>,
 }

@@ -272,7 +272,7 @@ impl Worker {
                 let settlement = schedule::settle(&leased, ended, handler.retry, rand::random());
                 self.tell(&leased, &settlement.attempt, took);
                 self.settle(settlement).await;
-                if handler.order.is_some() {
+                if leased.order_key.is_some() {
                     self.waker.notify_one(); // the next one in line may be due now
                 }
             }

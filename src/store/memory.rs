@@ -563,6 +563,7 @@ impl Tables {
             attempts_before_redrive: delivery.attempts_before_redrive,
             replay_of: delivery.replay_of,
             deaths_in_a_row: delivery.deaths_in_a_row,
+            order_key: delivery.order.map(|order| order.key),
             event: Arc::new(self.events.get(&delivery.event)?.event.clone()),
         })
     }

@@ -307,6 +307,7 @@ fn with_events(leased: &[Kept], events: &BTreeMap<EventId, Arc<Event>>) -> Vec<L
             attempts_before_redrive: kept.attempts_before_redrive,
             replay_of: kept.replay_of,
             deaths_in_a_row: kept.deaths_in_a_row,
+            order_key: kept.order.map(|order| order.key),
             event: Arc::clone(events.get(&kept.event)?),
         })
     };

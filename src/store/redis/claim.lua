@@ -27,8 +27,8 @@ end
 local function shown(one)
   local event = call('HMGET', base .. 'e' .. one.event, 'm', 'h', 'b', 'r', 'rq')
   if event[5] then event[2] = call('HGET', base .. 'R' .. event[5], 'h') end
-  return { one.id, one.token, one.attempts, one.before, one.replay_of, one.deaths, one.event,
-    event[1], event[2], event[3], event[4] }
+  return { one.id, one.token, one.attempts, one.before, one.replay_of, one.deaths,
+    one.order or '', one.event, event[1], event[2], event[3], event[4] }
 end
 
 local function next_due()

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     admit::{Meta, json, unexpected},
     connection::{Connection, Session, server_error},
+    line,
     scripts::{self, Call},
 };
 use crate::{
@@ -169,8 +170,8 @@ pub(super) fn refused(word: &[u8]) -> StoreError {
     }
 }
 
-/// Delivery, token, attempt, attempts before redrive, replay of, deaths in a row; then the event: id,
-/// meta, headers, body, resent.
+/// Delivery, token, attempt, attempts before redrive, replay of, deaths in a row, order; then the event:
+/// id, meta, headers, body, resent.
 type Row = (
     Vec<u8>,
     u64,
@@ -178,6 +179,7 @@ type Row = (
     u32,
     Vec<u8>,
     u32,
+    Vec<u8>,
     Vec<u8>,
     Option<Vec<u8>>,
     Option<Vec<u8>>,
@@ -193,6 +195,7 @@ fn leased(row: Row, handler: &Arc<str>) -> Option<Leased> {
         attempts_before_redrive,
         replay_of,
         deaths,
+        order,
         id,
         meta,
         headers,
@@ -206,6 +209,7 @@ fn leased(row: Row, handler: &Arc<str>) -> Option<Leased> {
         attempts_before_redrive,
         replay_of: delivery_id(&replay_of),
         deaths_in_a_row: deaths,
+        order_key: line::order(&order).map(|order| order.key),
         event: Arc::new(event(&id, &meta?, &headers?, body?, resent.as_deref())?.0),
     })
 }

@@ -276,6 +276,7 @@ pub(super) fn leased(connection: &Connection, kept: &Kept) -> rusqlite::Result<O
         attempts_before_redrive: kept.attempts_before_redrive,
         replay_of: kept.replay_of,
         deaths_in_a_row: kept.deaths_in_a_row,
+        order_key: kept.order.map(|order| order.key),
         event: Arc::new(event),
     }))
 }
