@@ -16,6 +16,7 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -100,8 +101,9 @@ pub struct Order {
 }
 
 /// What deliveries of a handler share that must run one after another: a hash of what the event says.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OrderKey([u8; Self::BYTES]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(transparent)]
+pub struct OrderKey(#[schemars(with = "String")] [u8; Self::BYTES]);
 
 impl OrderKey {
     /// How long it is. Two values that met by chance would only wait for each other.

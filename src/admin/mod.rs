@@ -7,11 +7,13 @@ mod order;
 mod overview;
 mod redrives;
 mod refusals;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -37,6 +39,7 @@ pub use self::redrives::{RedriveProgress, RedriveState, SlowRedrive};
 pub use self::refusals::{
     Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
+pub use self::store::Accepted;
 
 /// Answers a person's questions about one app, and does what they wish.
 #[derive(Debug)]
@@ -66,7 +69,7 @@ pub enum AdminError {
 }
 
 /// Which events to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventQuery {
     /// Only of this source.
@@ -88,7 +91,7 @@ pub struct EventQuery {
 }
 
 /// Which deliveries to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryQuery {
     /// Only of this handler.
@@ -102,7 +105,7 @@ pub struct DeliveryQuery {
 }
 
 /// A page of events.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventPage {
     /// The rows, newest first.
     pub events: Vec<EventRow>,
@@ -111,7 +114,7 @@ pub struct EventPage {
 }
 
 /// A page of deliveries.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryPage {
     /// The rows, newest first.
     pub deliveries: Vec<Delivery>,
@@ -120,7 +123,7 @@ pub struct DeliveryPage {
 }
 
 /// Everything about one event.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Its line in the list.
     #[serde(flatten)]
@@ -149,7 +152,7 @@ pub struct EventView {
 }
 
 /// A delivery with its attempts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryView {
     /// Its line in the list.
     #[serde(flatten)]
@@ -159,7 +162,7 @@ pub struct DeliveryView {
 }
 
 /// Which deliveries a wish is about: exactly one of the two.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
     /// These.
@@ -170,7 +173,7 @@ pub struct Selection {
 }
 
 /// Which deliveries to move, and where to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// These.
@@ -183,7 +186,7 @@ pub struct MoveRequest {
 }
 
 /// What to replay of an event.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayRequest {
     /// Only for this handler. None: for every handler that wants the event now.
@@ -193,14 +196,14 @@ pub struct ReplayRequest {
 }
 
 /// The deliveries a wish made or changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Their ids.
     pub deliveries: Vec<DeliveryId>,
 }
 
 /// Whether all is well, and what to look at.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Readiness {
     /// Whether requests can be accepted now.
     pub ready: bool,

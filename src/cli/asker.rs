@@ -7,12 +7,12 @@ use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
-        Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, HandlerList,
-        HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery, RefusalRecord,
-        ReplayRequest, Selection,
+        Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView,
+        HandlerList, HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery,
+        RefusalRecord, ReplayRequest, Selection,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
-    config::Config,
+    config::{Config, Mistakes},
     control::Limits,
     delivery::{Attempt, DeliveryId},
     event::EventId,
@@ -23,6 +23,7 @@ use hookonce::{
     setup::Reloaded,
     store::Stats,
 };
+use reqwest::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Everywhere;
@@ -53,13 +54,17 @@ pub(crate) enum Unreachable {
 impl Asker {
     /// The server that was named, or the one of the configuration if it runs, or its store.
     pub(crate) async fn find(everywhere: &Everywhere) -> anyhow::Result<Self> {
+        if let Some(url) = &everywhere.server {
+            let client = Client::named(url, everywhere)?;
+            return match client.is_there().await {
+                true => Ok(Self::Server(client)),
+                false => Err(Unreachable::Admin(url.clone()).into()),
+            };
+        }
         let config = everywhere.load_config()?;
-        let client = Client::of(everywhere, &config);
+        let client = Client::configured(&config, everywhere);
         if client.is_there().await {
             return Ok(Self::Server(client));
-        }
-        if let Some(url) = &everywhere.server {
-            return Err(Unreachable::Admin(url.clone()).into());
         }
         let hookonce = Hookonce::open(config).await.context("no server runs, and its store")?;
         Ok(Self::Store(hookonce.admin()))
@@ -67,7 +72,10 @@ impl Asker {
 
     /// The server that was named, or the one of the configuration: what only a server can do.
     pub(crate) fn server(everywhere: &Everywhere) -> anyhow::Result<Client> {
-        Ok(Client::of(everywhere, &everywhere.load_config()?))
+        match &everywhere.server {
+            Some(url) => Ok(Client::named(url, everywhere)?),
+            None => Ok(Client::configured(&everywhere.load_config()?, everywhere)),
+        }
     }
 
     pub(crate) async fn stats(&self) -> anyhow::Result<Stats> {
@@ -250,14 +258,30 @@ impl Client {
         Self { http: http_client(), base: base.trim_end_matches('/').to_owned(), token }
     }
 
-    /// Talks to the server that was named, or to the one of the configuration.
-    fn of(everywhere: &Everywhere, config: &Config) -> Self {
-        let url = everywhere.server.clone().unwrap_or_else(|| admin_url(config));
-        Self::new(&url, config.server.admin_token.clone())
+    /// Talks to the server at `url`. It may be far from its configuration, so one is looked at only where
+    /// there is a file, and only for a token that was not given.
+    fn named(url: &str, everywhere: &Everywhere) -> Result<Self, Mistakes> {
+        let settled = everywhere.settled();
+        let token = match (&everywhere.token, &settled.config) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(_)) => settled.load_config()?.server.admin_token,
+            (None, None) => None,
+        };
+        Ok(Self::new(url, token))
+    }
+
+    /// Talks to the server of this configuration.
+    fn configured(config: &Config, everywhere: &Everywhere) -> Self {
+        let token = everywhere.token.clone().or_else(|| config.server.admin_token.clone());
+        Self::new(&admin_url(config), token)
     }
 
     pub(crate) async fn reload(&self) -> anyhow::Result<Reloaded> {
         self.post("reload", &()).await
+    }
+
+    pub(crate) async fn accept(&self) -> anyhow::Result<Accepted> {
+        self.post("store/accept", &()).await
     }
 
     /// Whether a server answers.
@@ -329,6 +353,11 @@ impl Client {
             let status = answer.status();
             let problem: Problem = answer.json().await.unwrap_or_default();
             let said = problem.detail.or(problem.code).unwrap_or_default();
+            if status == StatusCode::UNAUTHORIZED {
+                anyhow::bail!(
+                    "the server says {status}: give its token in HOOKONCE_TOKEN or with --token"
+                );
+            }
             anyhow::bail!("the server says {status}: {said}");
         }
         Ok(answer)

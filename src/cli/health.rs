@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{
-    EXIT_UNAVAILABLE, Everywhere,
-    asker::{Client, admin_url},
-};
+use super::{EXIT_UNAVAILABLE, Everywhere, asker::Asker};
 
 /// Ask a running server whether it is ready.
 #[derive(Debug, clap::Args)]
@@ -17,9 +14,7 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let config = everywhere.load_config()?;
-        let base = everywhere.server.clone().unwrap_or_else(|| admin_url(&config));
-        let client = Client::new(&base, config.server.admin_token.clone());
+        let client = Asker::server(everywhere)?;
         let (status, text) = client.text(if self.alive { "/healthz" } else { "/readyz" }).await?;
         everywhere.output().line(text.trim_end())?;
         let is_well = (200..300).contains(&status);

@@ -29,12 +29,16 @@ mod tally;
 mod verify;
 
 use std::{
+    convert::Infallible,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hookonce::config::{Config, DEFAULT_FILE, Mistakes, process_environment};
+use hookonce::{
+    config::{Config, DEFAULT_FILE, Mistakes, process_environment},
+    secret::Secret,
+};
 
 use self::output::Output;
 
@@ -57,6 +61,16 @@ pub(crate) struct Everywhere {
     /// The admin address of a running server [default: the one in the configuration]
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
+    /// The token of that server [default: the one in the configuration]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "HOOKONCE_TOKEN",
+        hide_env_values = true,
+        value_parser = secret
+    )]
+    token: Option<Secret>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -192,6 +206,10 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
 }
 
 impl Everywhere {
