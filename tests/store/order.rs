@@ -315,3 +315,16 @@ pub(crate) async fn events_admitted_at_once_run_in_one_order_and_one_at_a_time(b
     ran.dedup();
     assert_eq!(ran.len(), events.len());
 }
+
+/// A cluster has lines in several places, and says no rather than keep no order.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_cluster_refuses_what_is_to_be_in_order() {
+    let bench = super::bench::cluster().await;
+    let ordered = bench.in_line("evt_1", 1, OnDead::Block);
+    let refused = bench.try_admit(&ordered, bench.in_time()).await;
+    assert!(
+        matches!(refused, Err(hookonce::store::StoreError::Failed(why)) if why.contains("order"))
+    );
+    assert!(bench.events().await.is_empty());
+}
