@@ -76,7 +76,9 @@ const JOIN: &str = "WITH new AS MATERIALIZED (
     FROM new JOIN line ON line.handler = new.handler AND line.order_key = new.order_key
     WHERE deliveries.id = new.id";
 
-/// The first of each line is due now, if it awaits its turn.
+/// The first of each line is due now, if it awaits its turn. Its row is locked behind the lines, which is
+/// safe from other workers: only a wish and a prune look at what awaits its turn. Should one of these wait
+/// for us while we wait for it, Postgres ends one of the two, and what was settled is settled again.
 const CALL_UP: &str = "UPDATE deliveries SET due_at = $3
     FROM (SELECT DISTINCT handler, order_key
             FROM unnest($1::text[], $2::bytea[]) AS line(handler, order_key)) AS line,
