@@ -26,6 +26,9 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(#[schemars(with = "String", extend("format" = "date-time"))] i64);
 
 impl Timestamp {
+    /// The due time of what waits for something else than time: the year 9999.
+    pub const NEVER: Self = Self::from_seconds(253_370_764_800);
+
     /// The time `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
@@ -56,6 +59,12 @@ impl Timestamp {
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(millis(span)))
+    }
+
+    /// This time as a clock tells it that is so many milliseconds ahead; never stays never.
+    #[must_use]
+    pub fn shifted(self, millis: i64) -> Self {
+        if self >= Self::NEVER { Self::NEVER } else { Self(self.0.saturating_add(millis)) }
     }
 
     /// How long after `earlier` this is; zero if it is not after it.

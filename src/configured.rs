@@ -28,6 +28,7 @@ pub(crate) fn handlers(
         concurrency: handler.concurrency,
         rate: handler.rate,
         retry: handler.retry,
+        order: handler.order.clone(),
     };
     handlers.iter().map(configured).collect()
 }

@@ -23,6 +23,7 @@ use crate::{
     clock::Timestamp,
     event::{Event, EventId},
     id::id,
+    order::OrderKey,
 };
 
 id! {
@@ -36,7 +37,8 @@ id! {
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "DeliveryState")]
 pub enum State {
-    /// It waits to be claimed, from `due_at` on. A retry is queued too, with a later `due_at`.
+    /// It waits to be claimed, from `due_at` on. A retry is queued too, with a later `due_at`, and so
+    /// is what awaits its turn in [order](crate::order).
     Queued,
     /// A worker has it, until `due_at` (which is then the end of the lease).
     Leased,
@@ -83,6 +85,8 @@ pub struct Leased {
     pub replay_of: Option<DeliveryId>,
     /// How many attempts in a row, up to the one before this, ended because their worker died.
     pub deaths_in_a_row: u32,
+    /// What it shares with others that may wait in line behind it, if anything.
+    pub order_key: Option<OrderKey>,
     /// The event.
     pub event: Arc<Event>,
 }
@@ -184,12 +188,36 @@ pub struct Delivery {
     pub state: State,
     /// How many attempts were counted.
     pub attempts: u32,
-    /// When it is due, or when its lease ends; when it is at its end, when that was.
+    /// When it is due, or when its lease ends; when it is at its end, when that was. While it awaits
+    /// its turn in line it is [`Timestamp::NEVER`].
     pub due_at: Timestamp,
     /// The first delivery of which this is a replay.
     pub replay_of: Option<DeliveryId>,
     /// What its last attempt said went wrong.
     pub last_error: Option<String>,
+    /// What it shares with those of its handler that it must not overtake, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_key: Option<OrderKey>,
+    /// Whether it stands in line with them: it has not run to its end, or is dead and blocks.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub in_line: bool,
+}
+
+impl Delivery {
+    /// Whether it is dead, and those behind it in line wait for a person.
+    pub fn blocks(&self) -> bool {
+        self.state == State::Dead && self.in_line
+    }
+
+    /// Whether it is queued, but not its turn.
+    pub fn awaits_its_turn(&self) -> bool {
+        self.state == State::Queued && self.due_at == Timestamp::NEVER
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A claim: the wish of one worker for due deliveries of one handler.

@@ -11,6 +11,7 @@ use crate::{
     clock::Timestamp,
     delivery::{DeliveryId, State},
     id::id,
+    order::Order,
     request::Headers,
 };
 
@@ -198,6 +199,8 @@ pub struct NewDelivery {
     pub id: DeliveryId,
     /// The handler it is for.
     pub handler: Arc<str>,
+    /// Which line of that handler it joins, as its last. `None`: it waits for no other.
+    pub order: Option<Order>,
 }
 
 /// How an event stands as a whole.

@@ -70,6 +70,7 @@ pub mod delivery;
 pub mod event;
 mod id;
 pub mod key;
+pub mod order;
 pub mod rate;
 pub mod receipt;
 pub mod refusal;

@@ -98,6 +98,7 @@ mod tests {
             attempts_before_redrive,
             replay_of: None,
             deaths_in_a_row,
+            order_key: None,
             event: Arc::new(event),
         }
     }

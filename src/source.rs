@@ -8,13 +8,14 @@ use crate::{
     event::{EventId, KeptRequest, Named, NewDelivery, NewEvent, ReplayGuard, RequestId},
     keyring::Keyring,
     limits,
+    order::OrderRule,
     provider::{
         self, Provider, Scheme, Settings,
         place::{Confirmation, Place},
     },
     receipt::Reply,
     refusal::Refusal,
-    request::{Unverified, Verified},
+    request::{Headers, Unverified, Verified},
     secret::Secret,
 };
 
@@ -87,6 +88,8 @@ pub enum Proof {
 pub struct Route {
     /// The handler.
     pub handler: Arc<str>,
+    /// The order it wants them in. `None`: none.
+    pub order: Option<Arc<OrderRule>>,
     /// The types it wants, as patterns: `*` stands for any run of characters.
     pub events: Vec<String>,
 }
@@ -221,7 +224,7 @@ impl Source {
         named.into_iter().map(move |named| NewEvent {
             id: EventId::new(request.received_at),
             source: Arc::clone(&self.name),
-            deliveries: self.deliveries(named.event_type.as_deref(), request.received_at),
+            deliveries: self.deliveries(&named, &request.headers, request.received_at),
             named,
             replay_guard: self.replay_guard,
             window: self.window,
@@ -234,12 +237,14 @@ impl Source {
         })
     }
 
-    fn deliveries(&self, event_type: Option<&str>, now: Timestamp) -> Vec<NewDelivery> {
+    fn deliveries(&self, named: &Named, headers: &Headers, now: Timestamp) -> Vec<NewDelivery> {
+        let event_type = named.event_type.as_deref();
         let wanting = self.routes.iter().filter(|route| route.wants(event_type));
         wanting
             .map(|route| NewDelivery {
                 id: DeliveryId::new(now),
                 handler: Arc::clone(&route.handler),
+                order: route.order.as_ref().and_then(|rule| rule.of(headers, &named.body)),
             })
             .collect()
     }

@@ -281,6 +281,9 @@ impl Worker {
                 let settlement = schedule::settle(&leased, ended, handler.retry, rand::random());
                 self.tell(&leased, &settlement.attempt, took);
                 self.settle(settlement).await;
+                if leased.order_key.is_some() {
+                    self.waker.notify_one(); // the next one in line may be due now
+                }
             }
             Ended::LeaseLost => {
                 // The next claim writes this attempt down as died; there is nothing for us to say.

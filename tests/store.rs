@@ -30,6 +30,7 @@ mod store {
     pub(crate) mod keys;
     pub(crate) mod model;
     pub(crate) mod moving;
+    pub(crate) mod order;
     #[cfg(feature = "postgres")]
     mod postgres;
     #[cfg(feature = "postgres")]
@@ -114,6 +115,52 @@ macro_rules! conformance_of_moving {
             }
         )*
     };
+}
+
+/// Runs every test about order on every store that keeps it: a cluster cannot.
+macro_rules! conformance_of_order {
+    ($($test:ident)*) => {
+        mod order_on_memory { conformance_of_order!(@on memory $($test)*); }
+        #[cfg(feature = "postgres")]
+        mod order_on_postgres { conformance_of_order!(@on postgres $($test)*); }
+        #[cfg(feature = "redis")]
+        mod order_on_redis { conformance_of_order!(@on redis $($test)*); }
+        #[cfg(feature = "redis")]
+        mod order_on_valkey { conformance_of_order!(@on valkey $($test)*); }
+        #[cfg(all(feature = "sqlite", feature = "redis"))]
+        mod order_on_sqlite_behind_a_cache { conformance_of_order!(@on cached $($test)*); }
+        #[cfg(feature = "sqlite")]
+        mod order_on_sqlite { conformance_of_order!(@on sqlite $($test)*); }
+    };
+    (@on $backend:ident $($test:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                crate::store::order::$test(crate::store::bench::$backend().await).await;
+            }
+        )*
+    };
+}
+
+conformance_of_order! {
+    one_line_runs_one_after_another_and_lines_side_by_side
+    one_call_may_admit_several_of_a_line
+    handlers_and_the_unordered_have_no_part_in_a_line
+    who_awaits_its_turn_is_shown_and_never_due
+    a_retry_a_release_and_a_death_keep_the_others_waiting
+    a_dead_one_blocks_and_keeps_its_place_when_it_is_redriven
+    an_unblocked_one_lets_the_rest_go_on_and_goes_last
+    a_redriven_one_blocks_again_when_it_dies_again
+    all_of_a_handler_are_unblocked_at_once
+    a_dead_one_is_skipped_where_its_handler_says_so_and_goes_last
+    a_spent_budget_lets_the_next_one_go_on_where_it_is_skipped
+    replays_and_held_ones_go_last
+    an_event_sent_again_keeps_its_place
+    a_killed_one_blocks_when_it_is_its_turn
+    a_moved_line_stays_in_order_behind_the_one_that_is_there
+    who_moves_away_lets_the_next_one_go_on
+    what_was_pruned_is_in_nobodys_way
+    events_admitted_at_once_run_in_one_order_and_one_at_a_time
 }
 
 conformance_of_moving! {

@@ -4,6 +4,7 @@
 mod erase;
 mod handlers;
 pub mod keys;
+mod order;
 mod overview;
 mod redrives;
 mod refusals;
@@ -22,7 +23,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     delivery::{Attempt, Delivery, DeliveryId, State},
-    event::{Duplicate, EventId, EventState, NewDelivery, RequestId},
+    event::{Duplicate, EventId, EventState, RequestId},
     handler::is_credential,
     limits,
     request::Headers,
@@ -301,7 +302,7 @@ impl Admin {
             )));
         }
         let reason = reason(ask.reason)?;
-        let deliveries = self.new_deliveries(handlers);
+        let deliveries = self.new_deliveries(&record, handlers);
         let changed = self.grant(Wish::Replay { event: id, deliveries }, id).await?;
         let count = changed.deliveries.len();
         tracing::info!(event.id = %id, count, reason, "a person replayed an event");
@@ -311,7 +312,7 @@ impl Admin {
     /// Routes a held event.
     pub async fn admit(&self, id: EventId) -> Result<Changed, AdminError> {
         let record = self.app.store.event(id).await?.ok_or_else(|| no_event(id))?;
-        let deliveries = self.new_deliveries(self.handlers_wanting(&record));
+        let deliveries = self.new_deliveries(&record, self.handlers_wanting(&record));
         self.grant(Wish::AdmitHeld { event: id, deliveries }, id).await
     }
 
@@ -420,14 +421,6 @@ impl Admin {
         let setup = self.app.setup();
         let known = setup.handlers.get_key_value(name).map(|(known, _)| Arc::clone(known));
         known.ok_or_else(|| AdminError::Invalid(format!("there is no handler `{name}`")))
-    }
-
-    fn new_deliveries(&self, handlers: Vec<Arc<str>>) -> Vec<NewDelivery> {
-        let now = self.app.clock.now();
-        handlers
-            .into_iter()
-            .map(|handler| NewDelivery { id: DeliveryId::new(now), handler })
-            .collect()
     }
 }
 

@@ -275,6 +275,13 @@ impl Asker {
         }
     }
 
+    pub(crate) async fn unblock(&self, ask: Selection) -> anyhow::Result<Changed> {
+        match self {
+            Self::Server(client) => client.post("deliveries/unblock", &ask).await,
+            Self::Store(admin) => Ok(admin.unblock(ask).await?),
+        }
+    }
+
     pub(crate) async fn keys(&self, query: KeyQuery) -> anyhow::Result<KeyPage> {
         match self {
             Self::Server(client) => client.get("keys", &query).await,

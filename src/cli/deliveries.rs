@@ -1,11 +1,11 @@
-//! `hookonce deliveries`: list them, show one's attempts, move or kill them.
+//! `hookonce deliveries`: list them, show one's attempts, move, kill or unblock them.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use hookonce::{
     admin::{DeliveryPage, DeliveryQuery, MoveRequest, Selection},
-    delivery::{Attempt, DeliveryId, State},
+    delivery::{Attempt, Delivery, DeliveryId, State},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     output::table,
 };
 
-/// List deliveries, show one's attempts, move or kill them.
+/// List deliveries, show one's attempts, move, kill or unblock them.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Deliveries {
@@ -42,6 +42,11 @@ enum What {
     },
     /// Make queued deliveries dead letters
     Kill {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Let those go on that wait in order behind dead deliveries
+    Unblock {
         #[command(flatten)]
         which: Which,
     },
@@ -94,6 +99,9 @@ impl Deliveries {
             Some(What::Kill { which: Which { ids, handler } }) => {
                 output.show(&asker.kill(Selection { ids, handler }).await?, changed)?;
             }
+            Some(What::Unblock { which: Which { ids, handler } }) => {
+                output.show(&asker.unblock(Selection { ids, handler }).await?, changed)?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -108,12 +116,20 @@ fn page(page: &DeliveryPage) -> String {
             row.handler.to_string(),
             word(row.state),
             row.attempts.to_string(),
-            row.due_at.to_string(),
+            due(row),
             row.last_error.clone().unwrap_or_default(),
         ]);
     }
     let more = page.next.map(|next| format!("\nmore: --before {next}")).unwrap_or_default();
     format!("{table}{more}")
+}
+
+fn due(row: &Delivery) -> String {
+    match row {
+        row if row.awaits_its_turn() => "in turn".to_owned(),
+        row if row.blocks() => format!("{} (blocks)", row.due_at),
+        row => row.due_at.to_string(),
+    }
 }
 
 fn attempts(attempts: &[Attempt]) -> String {

@@ -125,7 +125,7 @@ enum Command {
     Stats(stats::Stats),
     /// List events, show one, or admit a held one
     Events(events::Events),
-    /// List deliveries, show one's attempts, move or kill them
+    /// List deliveries, show one's attempts, move, kill or unblock them
     Deliveries(deliveries::Deliveries),
     /// List handlers, pause and resume one, change how much it may do
     ///

@@ -6,7 +6,15 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use url::Url;
 
 use super::{mistakes::Findings, raw::Table, section::Section, server::http_url, values::nearest};
-use crate::{limits, rate::Rate, retry::Retry, secret::Secret, source::Route};
+use crate::{
+    limits,
+    order::{OnDead, OrderBy, OrderRule},
+    rate::Rate,
+    retry::Retry,
+    secret::Secret,
+    source::Route,
+    store,
+};
 
 /// A handler as it is configured: plain data, from which the app builds what runs.
 #[derive(Clone, Debug)]
@@ -27,6 +35,8 @@ pub struct HandlerConfig {
     pub rate: Option<Rate>,
     /// How often and when it is tried again.
     pub retry: Retry,
+    /// The order its deliveries run in, if it asks for one.
+    pub order: Option<Arc<OrderRule>>,
 }
 
 impl HandlerConfig {
@@ -41,13 +51,18 @@ impl HandlerConfig {
             concurrency: limits::CONCURRENCY,
             rate: None,
             retry: Retry::default(),
+            order: None,
         }
     }
 
     /// The route from this source to it, if it wants its events.
     pub fn route_from(&self, source: &str) -> Option<Route> {
         let wants = self.sources.iter().any(|wanted| wanted == source);
-        wants.then(|| Route { handler: Arc::clone(&self.name), events: self.events.clone() })
+        wants.then(|| Route {
+            handler: Arc::clone(&self.name),
+            order: self.order.clone(),
+            events: self.events.clone(),
+        })
     }
 }
 
@@ -83,7 +98,12 @@ impl fmt::Debug for HandlerKind {
 }
 
 /// Every handler of the file, whose sources have the names `sources`.
-pub(super) fn resolve(root: &Table, sources: &[&str], found: &mut Findings) -> Vec<HandlerConfig> {
+pub(super) fn resolve(
+    root: &Table,
+    sources: &[&str],
+    store_url: &str,
+    found: &mut Findings,
+) -> Vec<HandlerConfig> {
     let mut handlers = Vec::new();
     for (name, section) in Section::named(root, "handlers.NAME", found) {
         section.refuse_unknown_keys(&[], found);
@@ -93,6 +113,7 @@ pub(super) fn resolve(root: &Table, sources: &[&str], found: &mut Findings) -> V
         let concurrency = section.integer("concurrency", found);
         let rate = section.parsed("rate", found, |text| text.parse().ok());
         let retry = retry(&section, found);
+        let order = order(&section, store_url, found);
         if let Some(kind) = kind(&section, found) {
             let (name, sources) = (Arc::from(name), wanted);
             handlers.push(HandlerConfig {
@@ -104,6 +125,7 @@ pub(super) fn resolve(root: &Table, sources: &[&str], found: &mut Findings) -> V
                 concurrency,
                 rate,
                 retry,
+                order,
             });
         }
     }
@@ -161,6 +183,24 @@ fn retry(section: &Section<'_>, found: &mut Findings) -> Retry {
         section.mistake("first", "is longer than `max`: write less, or raise `max`", found);
     }
     Retry { first: retry.first.min(retry.max), ..retry }
+}
+
+/// The order it asks for, if the store can keep it.
+fn order(section: &Section<'_>, store_url: &str, found: &mut Findings) -> Option<Arc<OrderRule>> {
+    let by = section.parsed("order_by", found, |text| text.parse::<OrderBy>().ok());
+    let on_dead = match section.choice("on_dead", found) {
+        "skip" => OnDead::Skip,
+        _ => OnDead::Block,
+    };
+    if section.has("on_dead") && !section.has("order_by") {
+        let message = "is about those behind a dead one, but there is no order: add `order_by`, or take it out";
+        section.mistake("on_dead", message, found);
+    }
+    if section.has("order_by") && !store::keeps_order(store_url) {
+        let message = "cannot be kept by a store in several buckets: take a single Redis, Postgres or SQLite, or take it out";
+        section.mistake("order_by", message, found);
+    }
+    Some(Arc::new(OrderRule { by: by?, on_dead }))
 }
 
 /// What the handler runs; everything is read, so that each mistake is found.

@@ -146,7 +146,7 @@ fn resolve(root: &Table, around: &Surroundings<'_>, found: &mut Findings) -> Con
     let store =
         store::resolve(&Section::top(root, "store", found), &server.data_dir, around, found);
     let workers = workers::resolve(&Section::top(root, "workers", found), found);
-    let handlers = handlers::resolve(root, &sources::names(root), found);
+    let handlers = handlers::resolve(root, &sources::names(root), store.url.expose(), found);
     let sources = sources::resolve(root, &handlers, around, found);
     let apis = apis::resolve(root, &sources, around, found);
     let notices = notices::resolve(&Section::top(root, "notices", found), found);

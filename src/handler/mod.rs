@@ -28,7 +28,8 @@ pub use self::{
     signing::{MalformedSigningKey, SigningKey},
 };
 use crate::{
-    control::Limits, delivery::DeliveryId, event::Event, limits, rate::Rate, retry::Retry,
+    control::Limits, delivery::DeliveryId, event::Event, limits, order::OrderRule, rate::Rate,
+    retry::Retry,
 };
 
 /// Does what is to be done about an event.
@@ -130,6 +131,8 @@ pub struct Configured {
     pub rate: Option<Rate>,
     /// How often and when it is tried again.
     pub retry: Retry,
+    /// The order its deliveries run in. `None`: none.
+    pub order: Option<Arc<OrderRule>>,
 }
 
 impl Configured {

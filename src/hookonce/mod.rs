@@ -285,6 +285,7 @@ impl Builder {
             concurrency: interest.concurrency,
             rate: interest.rate,
             retry: interest.retry,
+            order: interest.order.clone(),
         };
         self.handlers.push((configured, interest));
         self
@@ -329,7 +330,18 @@ impl Builder {
         let clock = SystemClock::start();
         let mut mistakes = Vec::new();
         let sources = self.resolve_sources(&mut mistakes);
-        let handlers = self.handlers.iter().map(|(handler, _)| handler.clone()).collect();
+        let handlers: Vec<_> = self.handlers.iter().map(|(handler, _)| handler.clone()).collect();
+        if let StoreChoice::Url(url) = &self.store
+            && !store::keeps_order(url.expose())
+        {
+            let ordered = handlers.iter().filter(|handler| handler.order.is_some());
+            mistakes.extend(ordered.map(|handler| {
+                format!(
+                    "handler `{}` asks for order, which a store in several buckets cannot keep",
+                    handler.name
+                )
+            }));
+        }
         let store = match open(self.store, &clock).await {
             Ok(store) if mistakes.is_empty() => {
                 Arc::new(EncryptedStore::new(store, self.encryption_keys))
@@ -374,6 +386,7 @@ impl Builder {
             for source in sources.iter_mut().filter(|source| *source.name == *from) {
                 source.routes.push(Route {
                     handler: Arc::clone(&handler.name),
+                    order: handler.order.clone(),
                     events: interest.events.clone(),
                 });
             }

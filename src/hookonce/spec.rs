@@ -1,9 +1,15 @@
 //! What the library's user says of a source and of a handler.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    limits, provider::Settings, rate::Rate, retry::Retry, secret::Secret, source::OnBadSignature,
+    limits,
+    order::{OnDead, OrderBy, OrderRule},
+    provider::Settings,
+    rate::Rate,
+    retry::Retry,
+    secret::Secret,
+    source::OnBadSignature,
 };
 
 /// A source to receive from: whose rules, and which secrets.
@@ -73,6 +79,7 @@ pub struct Interest {
     pub(super) concurrency: usize,
     pub(super) rate: Option<Rate>,
     pub(super) retry: Retry,
+    pub(super) order: Option<Arc<OrderRule>>,
 }
 
 /// The events of `source` whose type has one of these forms: `*` stands for any run of characters.
@@ -84,6 +91,7 @@ pub fn on<'a>(source: impl Into<String>, events: impl IntoIterator<Item = &'a st
         concurrency: limits::CONCURRENCY,
         rate: None,
         retry: Retry::default(),
+        order: None,
     }
 }
 
@@ -113,6 +121,13 @@ impl Interest {
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// What is about the same thing runs one after another, in the order of admission: see [`order`](crate::order).
+    #[must_use]
+    pub fn order(mut self, by: OrderBy, on_dead: OnDead) -> Self {
+        self.order = Some(Arc::new(OrderRule { by, on_dead }));
         self
     }
 }

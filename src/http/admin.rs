@@ -102,6 +102,11 @@ fn about_deliveries() -> Vec<Operation> {
         post("/api/v1/deliveries/kill", kill, "Makes queued ones dead letters")
             .with_body::<Selection>()
             .gives::<Changed>(),
+        post("/api/v1/deliveries/unblock", unblock, "Takes dead ones out of the way of others")
+            .with_body::<Selection>()
+            .gives::<Changed>(),
+        post("/api/v1/deliveries/{id}/unblock", unblock_one, "Takes one dead one out of the way")
+            .gives::<Changed>(),
         get("/api/v1/redrives", redrives, "The last redrive at a rate of each handler")
             .gives::<Vec<RedriveProgress>>(),
         post("/api/v1/redrives", begin_redrive, "Redrives all of a handler, at a rate")
@@ -254,6 +259,17 @@ async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpRespo
 
 async fn redrive(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
     told(admin.redrive(ask.into_inner()).await)
+}
+
+async fn unblock(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
+    told(admin.unblock(ask.into_inner()).await)
+}
+
+async fn unblock_one(admin: Asked, id: web::Path<String>) -> HttpResponse {
+    match id.parse() {
+        Ok(id) => told(admin.unblock_one(id).await),
+        Err(_) => told::<()>(Err(AdminError::NotFound(format!("there is no delivery {id}")))),
+    }
 }
 
 async fn redrives(admin: Asked) -> HttpResponse {

@@ -30,6 +30,7 @@ use crate::{
         NewEvent, ReplayGuard,
     },
     limits,
+    order::Order,
     receipt::Admission,
     refusal::RefusalId,
     request::Headers,
@@ -164,9 +165,10 @@ impl Store for MemoryStore {
             Wish::Replay { event, deliveries } => tables.replay(*event, deliveries, now),
             Wish::AdmitHeld { event, deliveries } => tables.admit_held(*event, deliveries, now),
             Wish::Redrive { id, which } => tables.redrive(*id, which, now),
-            Wish::Move { which, to } => tables.reroute(which, to),
+            Wish::Move { which, to } => tables.reroute(which, to, now),
             Wish::Kill { which } => tables.kill(which, now),
             Wish::Erase { event } => tables.erase(*event, now),
+            Wish::Unblock { which } => tables.unblock(which, now),
         })
     }
 
@@ -201,7 +203,7 @@ impl Store for MemoryStore {
         let tables = self.lock();
         let rows = tables.deliveries.values().map(KeptDelivery::shown);
         let queued = rows.filter(|row| row.state == State::Queued && *row.handler == *handler);
-        Ok(queued.map(|row| row.due_at).min())
+        Ok(queued.map(|row| row.due_at).min().filter(|due_at| *due_at < Timestamp::NEVER))
     }
 
     async fn prune(&self, prune: &Prune) -> Result<usize, StoreError> {
@@ -297,6 +299,9 @@ pub(super) struct KeptDelivery {
     pub(super) replay_of: Option<DeliveryId>,
     pub(super) redriven_by: Option<Uuid>,
     pub(super) last_error: Option<String>,
+    pub(super) order: Option<Order>,
+    /// Its place in line, while it stands there.
+    pub(super) place: Option<u64>,
     pub(super) attempts_kept: VecDeque<Attempt>,
 }
 
@@ -452,9 +457,12 @@ impl Tables {
             replay_of,
             redriven_by: None,
             last_error: None,
+            order: new.order,
+            place: None,
             attempts_kept: VecDeque::new(),
         };
         self.deliveries.insert(new.id, delivery);
+        self.join_line(new.id, due_at);
         self.counts(&source, &new.handler).queued += 1;
     }
 
@@ -492,7 +500,7 @@ impl Tables {
         }
         let leases = claimed.deliveries.iter().map(|leased| leased.lease).collect();
         self.last_claims.insert(claim.worker, LastClaim { id: claim.id, leases });
-        claimed.next_due_at = self.waiting(&claim.handler).map(|delivery| delivery.due_at).min();
+        claimed.next_due_at = self.next_due_at(&claim.handler);
         claimed
     }
 
@@ -504,9 +512,14 @@ impl Tables {
         let again = leases.unwrap_or_default().iter().filter(live);
         Claimed {
             deliveries: again.filter_map(|lease| self.leased(lease.delivery)).collect(),
-            next_due_at: self.waiting(&claim.handler).map(|delivery| delivery.due_at).min(),
+            next_due_at: self.next_due_at(&claim.handler),
             dead: 0,
         }
+    }
+
+    fn next_due_at(&self, handler: &str) -> Option<Timestamp> {
+        let next = self.waiting(handler).map(|delivery| delivery.due_at).min();
+        next.filter(|due_at| *due_at < Timestamp::NEVER)
     }
 
     /// What is queued or leased for a handler.
@@ -556,6 +569,7 @@ impl Tables {
             attempts_before_redrive: delivery.attempts_before_redrive,
             replay_of: delivery.replay_of,
             deaths_in_a_row: delivery.deaths_in_a_row,
+            order_key: delivery.order.map(|order| order.key),
             event: Arc::new(self.events.get(&delivery.event)?.event.clone()),
         })
     }
@@ -603,6 +617,7 @@ impl Tables {
         *counts.gauge(to) += 1;
         counts.dead += u64::from(to == State::Dead);
         self.notice_end(event, due_at);
+        self.change_line(id, from, due_at);
     }
 
     fn notice_end(&mut self, event: EventId, now: Timestamp) {
@@ -677,15 +692,22 @@ impl Tables {
         Granted::Deliveries(redriven.into_iter().collect())
     }
 
-    fn reroute(&mut self, which: &Which, to: &Arc<str>) -> Granted {
+    fn reroute(&mut self, which: &Which, to: &Arc<str>, now: Timestamp) -> Granted {
         let moved =
             self.which(which, |delivery| matches!(delivery.state, State::Queued | State::Dead));
-        for id in &moved {
-            let Some(delivery) = self.deliveries.get_mut(id) else { continue };
+        for id in self.as_they_stand(&moved) {
+            if self.deliveries.get(&id).is_none_or(|delivery| delivery.handler == *to) {
+                continue;
+            }
+            let was_in_line = self.leave_line(id, now);
+            let Some(delivery) = self.deliveries.get_mut(&id) else { continue };
             let from = std::mem::replace(&mut delivery.handler, Arc::clone(to));
             let (source, state) = (Arc::clone(&delivery.source), delivery.state);
             *self.counts(&source, &from).gauge(state) -= 1;
             *self.counts(&source, to).gauge(state) += 1;
+            if was_in_line {
+                self.join_line(id, now);
+            }
         }
         Granted::Deliveries(moved)
     }
@@ -751,7 +773,11 @@ impl Tables {
     }
 
     /// The deliveries meant that the wish applies to, oldest first.
-    fn which(&self, which: &Which, applies: impl Fn(&KeptDelivery) -> bool) -> Vec<DeliveryId> {
+    pub(super) fn which(
+        &self,
+        which: &Which,
+        applies: impl Fn(&KeptDelivery) -> bool,
+    ) -> Vec<DeliveryId> {
         let meant = |delivery: &&KeptDelivery| match which {
             Which::Ids(ids) => ids.contains(&delivery.id),
             Which::Handler(handler) => delivery.handler == *handler,
@@ -764,7 +790,7 @@ impl Tables {
         let over = self.events.values().filter(|kept| self.is_over(kept, prune));
         let events: Vec<EventId> = over.map(|kept| kept.event.id).take(prune.lot).collect();
         for id in &events {
-            self.forget(*id);
+            self.forget(*id, prune.now);
         }
         let mut pruned = events.len();
         let (known, now) = (&self.events, prune.now);
@@ -793,8 +819,11 @@ impl Tables {
         kept.ended_at.is_some_and(|ended_at| ended_at < before)
     }
 
-    fn forget(&mut self, id: EventId) {
+    fn forget(&mut self, id: EventId, now: Timestamp) {
         let Some(kept) = self.events.remove(&id) else { return };
+        for id in &kept.deliveries {
+            self.leave_line(*id, now);
+        }
         for delivery in
             kept.deliveries.iter().filter_map(|id| self.deliveries.remove(id)).collect::<Vec<_>>()
         {
@@ -883,6 +912,8 @@ impl KeptDelivery {
             due_at: self.due_at,
             replay_of: self.replay_of,
             last_error: self.last_error.clone(),
+            order_key: self.order.map(|order| order.key),
+            in_line: self.place.is_some(),
         }
     }
 }

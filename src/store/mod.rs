@@ -21,6 +21,7 @@ pub mod encrypted;
 mod filter;
 pub mod generation;
 pub mod keys;
+mod line;
 pub mod mark;
 pub mod memory;
 pub mod moving;
@@ -105,6 +106,16 @@ pub fn with_cache(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(cached::CachedStore::new(store, url, cache, Arc::clone(clock))?))
+}
+
+/// Whether the store at `url` keeps deliveries in [order](crate::order): it cannot where what belongs
+/// into one line is in several buckets.
+pub fn keeps_order(url: &str) -> bool {
+    #[cfg(feature = "redis")]
+    if url.starts_with("redis") {
+        return redis::keeps_order(url);
+    }
+    !url.starts_with("redis-cluster:")
 }
 
 /// What a yes survives, on a store that has a choice.
@@ -201,7 +212,8 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// source is flagged `resent_under_new_id`, or held, as its `replay_guard` says; when the source
     /// holds [`HELD_PER_SOURCE_MAX`](crate::limits::HELD_PER_SOURCE_MAX) already it is `Full`.
     /// Events without an identity are always fresh. A [`KeptRequest`] is kept once for all fresh and
-    /// held events that refer to it.
+    /// held events that refer to it. A delivery with an [order](crate::order) goes last in its line, and
+    /// is due once all that were admitted before it have left.
     async fn admit(
         &self,
         events: Vec<NewEvent>,
@@ -294,7 +306,7 @@ pub struct Claimed {
     /// The deliveries, each with its lease.
     pub deliveries: Vec<Leased>,
     /// When the next delivery of this handler is due, as far as the store knows now. What is leased
-    /// counts as due when its lease ends.
+    /// counts as due when its lease ends, and what awaits its turn in line never.
     pub next_due_at: Option<Timestamp>,
     /// How many were settled dead because their attempts were spent.
     pub dead: usize,
@@ -336,8 +348,8 @@ pub enum Wish {
         /// The deliveries to make.
         deliveries: Vec<NewDelivery>,
     },
-    /// Dead deliveries are queued again, due now, with a fresh budget; attempt numbers go on. Those of
-    /// erased events stay dead.
+    /// Dead deliveries are queued again, due now, with a fresh budget; attempt numbers go on. One that
+    /// still has its place in line keeps it, another goes last. Those of erased events stay dead.
     Redrive {
         /// The wish's own id: sent again, it does not renew a budget twice.
         id: Uuid,
@@ -351,7 +363,8 @@ pub enum Wish {
         /// The deliveries to make.
         deliveries: Vec<NewDelivery>,
     },
-    /// Queued and dead deliveries go to another handler; their state stays.
+    /// Queued and dead deliveries go to another handler; their state stays. Those that stand in line go
+    /// last in a line of that handler, among themselves as they stood.
     Move {
         /// Which; `which.handler` or ids.
         which: Which,
@@ -372,6 +385,11 @@ pub enum Wish {
     Erase {
         /// The event.
         event: EventId,
+    },
+    /// Dead deliveries that have an [order](crate::order) leave their line, and those behind them go on.
+    Unblock {
+        /// Which.
+        which: Which,
     },
 }
 

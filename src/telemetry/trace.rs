@@ -323,6 +323,7 @@ mod tests {
             attempts_before_redrive: 0,
             replay_of: None,
             deaths_in_a_row: 0,
+            order_key: None,
             event: Arc::new(event),
         }
     }

@@ -36,6 +36,7 @@ mod leftovers;
 mod moving;
 mod notices;
 mod openapi;
+mod order;
 mod outage;
 mod power_cut;
 mod privacy;

@@ -318,7 +318,7 @@ impl Bench {
     /// A new delivery for a handler.
     pub(crate) fn delivery(&self, handler: &str) -> NewDelivery {
         let id = DeliveryId::from_bytes(self.number().to_be_bytes());
-        NewDelivery { id, handler: handler.into() }
+        NewDelivery { id, handler: handler.into(), order: None }
     }
 
     /// Admits one event in time.

@@ -11,6 +11,7 @@ use hookonce::{
     clock::Timestamp,
     delivery::{Attempt, Claim, Leased, Verdict},
     event::{Digest, Identity, KeptRequest, NewDelivery, NewEvent, ReplayGuard, RequestId},
+    order::OnDead,
     store::{
         Claimed, DeliveryFilter, EventFilter, Prune, Release, Store, StoreError, Which, Wish,
         memory::MemoryStore,
@@ -63,6 +64,7 @@ enum Verb {
         shadow: bool,
         routes: u8,
         request: Option<u8>,
+        order: Option<(u8, bool)>,
     },
     AdmitAgain {
         event: usize,
@@ -96,10 +98,12 @@ enum Verb {
     Replay {
         event: usize,
         handler: usize,
+        order: Option<(u8, bool)>,
     },
     AdmitHeld {
         event: usize,
         handler: usize,
+        order: Option<(u8, bool)>,
     },
     Redrive {
         handler: usize,
@@ -116,6 +120,10 @@ enum Verb {
     },
     Erase {
         event: usize,
+    },
+    Unblock {
+        handler: usize,
+        one: Option<usize>,
     },
     WishAgain {
         wish: usize,
@@ -134,11 +142,12 @@ fn verb() -> impl Strategy<Value = Verb> {
     let at = any::<usize>;
     let one = || proptest::option::weighted(0.5, any::<usize>());
     let request = || proptest::option::weighted(0.3, 0..3_u8);
+    let order = || proptest::option::weighted(0.5, (0..2_u8, any::<bool>()));
     let few = |most: u8| proptest::option::weighted(0.8, 0..most);
     prop_oneof![
-        8 => (at(), few(8), few(4), any::<(bool, bool)>(), any::<u8>(), request()).prop_map(
-            |(source, identity, content, (hold, shadow), routes, request)| Verb::Admit {
-                source, identity, content, hold, shadow, routes, request
+        8 => (at(), few(8), few(4), any::<(bool, bool)>(), any::<u8>(), request(), order()).prop_map(
+            |(source, identity, content, (hold, shadow), routes, request, order)| Verb::Admit {
+                source, identity, content, hold, shadow, routes, request, order
             }
         ),
         2 => (at(), any::<bool>()).prop_map(|(event, late)| Verb::AdmitAgain { event, late }),
@@ -152,12 +161,17 @@ fn verb() -> impl Strategy<Value = Verb> {
         8 => (at(), any::<u8>()).prop_map(|(lease, verdict)| Verb::Settle { lease, verdict }),
         2 => at().prop_map(|lease| Verb::Release { lease }),
         1 => at().prop_map(|claim| Verb::ReleaseClaim { claim }),
-        2 => (at(), at()).prop_map(|(event, handler)| Verb::Replay { event, handler }),
-        2 => (at(), at()).prop_map(|(event, handler)| Verb::AdmitHeld { event, handler }),
+        2 => (at(), at(), order()).prop_map(|(event, handler, order)| Verb::Replay {
+            event, handler, order
+        }),
+        2 => (at(), at(), order()).prop_map(|(event, handler, order)| Verb::AdmitHeld {
+            event, handler, order
+        }),
         2 => (at(), one()).prop_map(|(handler, one)| Verb::Redrive { handler, one }),
         1 => (at(), one(), at()).prop_map(|(handler, one, to)| Verb::Move { handler, one, to }),
         1 => (at(), one()).prop_map(|(handler, one)| Verb::Kill { handler, one }),
         1 => at().prop_map(|event| Verb::Erase { event }),
+        1 => (at(), one()).prop_map(|(handler, one)| Verb::Unblock { handler, one }),
         1 => at().prop_map(|wish| Verb::WishAgain { wish }),
         1 => any::<(bool, bool, bool)>().prop_map(|(done, dead, held)| Verb::Prune {
             done, dead, held
@@ -249,7 +263,8 @@ impl Pair {
             | Verb::Redrive { .. }
             | Verb::Move { .. }
             | Verb::Kill { .. }
-            | Verb::Erase { .. } => match self.new_wish(verb) {
+            | Verb::Erase { .. }
+            | Verb::Unblock { .. } => match self.new_wish(verb) {
                 Some(wish) => {
                     self.wishes.push(wish.clone());
                     self.grant(&wish).await
@@ -260,7 +275,8 @@ impl Pair {
     }
 
     fn new_event(&self, verb: &Verb) -> NewEvent {
-        let Verb::Admit { source, identity, content, hold, shadow, routes, request } = *verb else {
+        let Verb::Admit { source, identity, content, hold, shadow, routes, request, order } = *verb
+        else {
             unreachable!("the caller looked")
         };
         let mut event = self.bench.event("evt");
@@ -282,8 +298,16 @@ impl Pair {
         }
         event.window = if self.bench.knows_the_time() { SHORT * 10 } else { LONG };
         let routed = HANDLERS.iter().enumerate().filter(|(at, _)| routes & (1 << at) != 0);
-        event.deliveries = routed.map(|(_, handler)| self.bench.delivery(handler)).collect();
+        event.deliveries = routed.map(|(_, handler)| self.new_delivery(handler, order)).collect();
         event
+    }
+
+    /// A delivery, in a line where the store keeps any.
+    fn new_delivery(&self, handler: &str, order: Option<(u8, bool)>) -> NewDelivery {
+        let order = order.filter(|_| !self.bench.has_buckets).map(|(key, skips)| {
+            super::order::order(key, if skips { OnDead::Skip } else { OnDead::Block })
+        });
+        NewDelivery { order, ..self.bench.delivery(handler) }
     }
 
     fn new_wish(&self, verb: &Verb) -> Option<Wish> {
@@ -292,13 +316,13 @@ impl Pair {
             Some(one) => Some(Which::Ids(vec![pick(&self.all_deliveries(), one)?.id])),
         };
         Some(match *verb {
-            Verb::Replay { event, handler } => Wish::Replay {
+            Verb::Replay { event, handler, order } => Wish::Replay {
                 event: pick(&self.events, event)?.id,
-                deliveries: vec![self.bench.delivery(HANDLERS[handler % 3])],
+                deliveries: vec![self.new_delivery(HANDLERS[handler % 3], order)],
             },
-            Verb::AdmitHeld { event, handler } => Wish::AdmitHeld {
+            Verb::AdmitHeld { event, handler, order } => Wish::AdmitHeld {
                 event: pick(&self.events, event)?.id,
-                deliveries: vec![self.bench.delivery(HANDLERS[handler % 3])],
+                deliveries: vec![self.new_delivery(HANDLERS[handler % 3], order)],
             },
             Verb::Redrive { handler, one } => Wish::Redrive {
                 id: Uuid::from_u128(self.bench.number()),
@@ -313,6 +337,7 @@ impl Pair {
                 let event = pick(&self.events, event)?;
                 event.request.is_none().then_some(Wish::Erase { event: event.id })?
             }
+            Verb::Unblock { handler, one } => Wish::Unblock { which: which(handler, one)? },
             _ => return None,
         })
     }

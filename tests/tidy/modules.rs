@@ -9,8 +9,8 @@ use crate::project::{self, File};
 const LAYERS: &[&[&str]] = &[
     &["clock", "limits", "seal", "secret"],
     &[
-        "control", "delivery", "event", "id", "key", "rate", "receipt", "refusal", "request",
-        "retry", "shutdown", "tls",
+        "control", "delivery", "event", "id", "key", "order", "rate", "receipt", "refusal",
+        "request", "retry", "shutdown", "tls",
     ], // the nouns
     &["handed_over", "handler", "provider", "store"], // the seams
     &["api", "errands", "keyring", "leases", "notice", "schedule", "telemetry"],

@@ -311,6 +311,20 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "handlers.NAME",
+        "order_by",
+        Kind::Order,
+        Fallback::Unset,
+        "Deliveries for which the event says the same here run one after another, in the order of admission; all others side by side. A JSON pointer into the body, or `header:NAME`. An event that does not say waits for none. Not on a Redis Cluster.",
+    ),
+    key(
+        "handlers.NAME",
+        "on_dead",
+        choice(&["block", "skip"]),
+        Fallback::Text("block"),
+        "With `order_by`, what a dead delivery does: with `block` those behind it wait until it is redriven, or until `hookonce deliveries unblock`; with `skip` they go on, and redriven it goes last.",
+    ),
+    key(
+        "handlers.NAME",
         "signing_secret",
         Kind::SigningSecret,
         Fallback::Unset,

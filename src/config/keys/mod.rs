@@ -49,6 +49,8 @@ pub enum Kind {
     Integer { least: u64, most: u64 },
     /// So many in a time.
     Rate,
+    /// A place in the event.
+    Order,
     /// A yes, where it is written at all.
     Flag,
     /// Yes or no.
@@ -87,6 +89,9 @@ impl Kind {
             Self::Size { .. } => "a size with its unit, such as \"1MiB\"".to_owned(),
             Self::Integer { least, most } => format!("a whole number from {least} to {most}"),
             Self::Rate => "a rate, such as \"50/s\", \"100/m\" or \"20/h\"".to_owned(),
+            Self::Order => {
+                "a JSON pointer, such as \"/data/object/id\", or \"header:X-Customer\"".to_owned()
+            }
             Self::Flag | Self::YesNo => "true or false".to_owned(),
             Self::Address => "an IP address and a port, such as \"127.0.0.1:8081\"".to_owned(),
             Self::Networks => "a list of networks, such as [\"10.0.0.0/8\"]".to_owned(),
@@ -122,6 +127,7 @@ impl fmt::Display for Kind {
                 write!(f, "size, {} to {}", written_size(*least), written_size(*most))
             }
             Self::Integer { least, most } => write!(f, "number, {least} to {most}"),
+            Self::Order => f.write_str("JSON pointer, or `header:NAME`"),
             Self::Rate => f.write_str("rate, such as `\"50/s\"`, `\"100/m\"`, `\"20/h\"`"),
             Self::Flag => f.write_str("`true`"),
             Self::YesNo => f.write_str("`true` or `false`"),

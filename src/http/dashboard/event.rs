@@ -71,6 +71,7 @@ impl Done {
             "replayed" => Some("It is being delivered again, under a new key."),
             "redriven" => Some("It is queued again, under its old key and with a fresh budget."),
             "erased" => Some("It is erased. Its ids and its mark stay."),
+            "unblocked" => Some("Those behind it in line go on. Redriven, it goes last."),
             "admitted" => Some("It is admitted, and on its way to its handlers."),
             _ => None,
         }
@@ -174,6 +175,25 @@ pub(super) async fn redrive(
         None => "/dead".to_owned(),
     };
     led_back(&admin, caller, done, &back)
+}
+
+pub(super) async fn unblock(
+    admin: Asked,
+    caller: Caller,
+    id: web::Path<String>,
+    ask: Posted<Unblock>,
+) -> HttpResponse {
+    let done = match id.parse::<DeliveryId>() {
+        Ok(id) => admin.unblock_one(id).await,
+        Err(_) => Err(AdminError::NotFound(format!("there is no delivery {id}"))),
+    };
+    led_back(&admin, caller, done, &format!("/events/{}?done=unblocked", ask.0.event))
+}
+
+/// The page of the event to go back to.
+#[derive(Debug, Deserialize)]
+pub(super) struct Unblock {
+    event: EventId,
 }
 
 /// The page to see next: the one to go back to, or what went wrong.

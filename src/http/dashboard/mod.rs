@@ -41,6 +41,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/events/{id}/erase", web::post().to(event::erase))
         .route("/events/{id}/admit", web::post().to(event::admit))
         .route("/deliveries/{id}/redrive", web::post().to(event::redrive))
+        .route("/deliveries/{id}/unblock", web::post().to(event::unblock))
         .route("/dead", web::get().to(dead::page))
         .route("/dead/redrive", web::post().to(dead::begin))
         .route("/dead/stop", web::post().to(dead::stop))

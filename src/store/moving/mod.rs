@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 pub use self::{
     copy::{CopyError, House, Progress, Report, call_off, copy, name_of, tally},
-    record::{DeliveryCopy, EventCopy, KeyCopy, KeyStage, MarkCopy, Record},
+    record::{DeliveryCopy, EventCopy, KeyCopy, KeyStage, MarkCopy, OrderCopy, Record},
     standing::{Move, Standing, Step},
     tally::{KindTally, Tally},
 };

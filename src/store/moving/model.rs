@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Cursor, DeliveryCopy, EventCopy, MarkCopy, Moving, Record, Standing, Step};
+use super::{Cursor, DeliveryCopy, EventCopy, MarkCopy, Moving, OrderCopy, Record, Standing, Step};
 use crate::{
     clock::Timestamp,
     delivery::State,
@@ -225,6 +225,7 @@ impl KeptDelivery {
             replay_of: self.replay_of,
             redriven_by: self.redriven_by,
             last_error: self.last_error.clone(),
+            order: self.order.map(|order| OrderCopy::of(order, self.place)),
             attempts_kept: self.attempts_kept.iter().cloned().collect(),
         }
     }
@@ -245,6 +246,8 @@ impl KeptDelivery {
             replay_of: copy.replay_of,
             redriven_by: copy.redriven_by,
             last_error: copy.last_error,
+            order: copy.order.map(OrderCopy::order),
+            place: copy.order.and_then(|order| order.place),
             attempts_kept: copy.attempts_kept.into(),
         }
     }

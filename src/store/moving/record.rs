@@ -10,6 +10,7 @@ use crate::{
     delivery::{Attempt, DeliveryId, State},
     event::{Digest, Duplicate, Event, EventId, Identity, KeptRequest},
     key::{Fingerprint, KeyScope, SavedResponse},
+    order::{OnDead, Order, OrderKey},
     store::{Counts, mark::MarkKey},
 };
 
@@ -92,8 +93,33 @@ pub struct DeliveryCopy {
     pub redriven_by: Option<Uuid>,
     /// The error of its last attempt.
     pub last_error: Option<String>,
+    /// Its order, if it has one.
+    pub order: Option<OrderCopy>,
     /// Its newest attempts, oldest first.
     pub attempts_kept: Vec<Attempt>,
+}
+
+/// The order of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OrderCopy {
+    /// What it shares with those that stand in line with it.
+    pub key: OrderKey,
+    /// What it does to those behind it when it is dead.
+    pub on_dead: OnDead,
+    /// Its place in line, if it stands there.
+    pub place: Option<u64>,
+}
+
+impl OrderCopy {
+    /// The copy of an order, and of a place.
+    pub(in crate::store) fn of(order: Order, place: Option<u64>) -> Self {
+        Self { key: order.key, on_dead: order.on_dead, place }
+    }
+
+    /// The order itself.
+    pub(in crate::store) fn order(self) -> Order {
+        Order { key: self.key, on_dead: self.on_dead }
+    }
 }
 
 /// The mark or the digest of an event that is pruned.

@@ -256,7 +256,7 @@ async fn next_due_at(
 ) -> Result<Option<Timestamp>, Trouble> {
     let rows = turn.query(NEXT_DUE_AT, &[&&*claim.handler, &from.as_millis()]).await?;
     let next: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
-    Ok(next.map(Timestamp::from_millis))
+    Ok(next.map(Timestamp::from_millis).filter(|next| *next < Timestamp::NEVER))
 }
 
 async fn remember(
@@ -307,6 +307,7 @@ fn with_events(leased: &[Kept], events: &BTreeMap<EventId, Arc<Event>>) -> Vec<L
             attempts_before_redrive: kept.attempts_before_redrive,
             replay_of: kept.replay_of,
             deaths_in_a_row: kept.deaths_in_a_row,
+            order_key: kept.order.map(|order| order.key),
             event: Arc::clone(events.get(&kept.event)?),
         })
     };

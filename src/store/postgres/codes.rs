@@ -10,6 +10,7 @@ use crate::{
     clock::Timestamp,
     delivery::{AttemptOutcome, DeliveryId, State},
     event::{EventId, EventState},
+    order::{OnDead, Order, OrderKey},
 };
 
 /// The number of a delivery's state. The indexes of the queue are made for these.
@@ -77,6 +78,22 @@ pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<T, T
 /// The number in a column.
 pub(super) fn number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<T, Trouble> {
     T::try_from(get(row, column)?).map_err(|_| Trouble::odd("a number is out of its range"))
+}
+
+/// The number in a column that may be empty.
+pub(super) fn some_number<T: TryFrom<i64>>(row: &Row, column: &str) -> Result<Option<T>, Trouble> {
+    match get::<Option<i64>>(row, column)? {
+        Some(_) => number(row, column).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The order in a row of deliveries, which may have none.
+pub(super) fn order(row: &Row) -> Result<Option<Order>, Trouble> {
+    let Some(key) = some_bytes(row, "order_key")? else { return Ok(None) };
+    let skips: Option<bool> = get(row, "skips")?;
+    let on_dead = if skips == Some(true) { OnDead::Skip } else { OnDead::Block };
+    Ok(Some(Order { key: OrderKey::from_bytes(key), on_dead }))
 }
 
 /// The bytes in a column, of which there are always as many.

@@ -329,12 +329,12 @@ impl Turn<'_> {
 
     /// A time of ours as the server tells it.
     pub(super) fn to_server(&self, time: Timestamp) -> Timestamp {
-        Timestamp::from_millis(time.as_millis().saturating_add(self.way.offset_ms()))
+        time.shifted(self.way.offset_ms())
     }
 
     /// A time of the server's as we tell it.
     pub(super) fn to_ours(&self, time: Timestamp) -> Timestamp {
-        Timestamp::from_millis(time.as_millis().saturating_sub(self.way.offset_ms()))
+        time.shifted(self.way.offset_ms().saturating_neg())
     }
 
     fn prepared(&self, sql: &'static str) -> &Statement {

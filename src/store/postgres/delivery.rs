@@ -13,12 +13,14 @@ use super::{
     connection::Turn,
     count::Counted,
     error::Trouble,
+    line::Lines,
 };
 use crate::{
     clock::Timestamp,
     delivery::{Attempt, DeliveryId, Lease, State},
     event::{EventId, NewDelivery},
     limits,
+    order::Order,
 };
 
 /// All of a delivery's row.
@@ -38,15 +40,19 @@ pub(super) struct Kept {
     pub(super) replay_of: Option<DeliveryId>,
     pub(super) redriven_by: Option<Uuid>,
     pub(super) last_error: Option<String>,
+    pub(super) order: Option<Order>,
+    /// Its place in line, while it stands there. Who joins one is given it by `line.rs`.
+    pub(super) place: Option<u64>,
 }
 
 /// What a transaction has read and changed of deliveries, and what follows for their events.
 ///
-/// Rows are locked deliveries first, then events, each in the order of their ids, and counters are
-/// added last: so no two transactions wait for each other.
+/// Rows are locked deliveries first, then lines, then events, each in order, and counters are added
+/// last: so no two transactions wait for each other.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) counted: Counted,
+    lines: Lines,
     new: Vec<Kept>,
     read: BTreeMap<DeliveryId, Kept>,
     changed: BTreeSet<DeliveryId>,
@@ -77,11 +83,11 @@ const UPDATE: &str = "UPDATE deliveries SET
         handler = new.handler, state = new.state, due_at = new.due_at, token = new.token,
         attempts = new.attempts, attempts_before_redrive = new.attempts_before_redrive,
         deaths_in_a_row = new.deaths_in_a_row, leased_at = new.leased_at,
-        redriven_by = new.redriven_by, last_error = new.last_error
+        redriven_by = new.redriven_by, last_error = new.last_error, place = new.place
     FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[],
-            $7::bigint[], $8::bigint[], $9::bigint[], $10::uuid[], $11::text[])
+            $7::bigint[], $8::bigint[], $9::bigint[], $10::uuid[], $11::text[], $12::bigint[])
         AS new(id, handler, state, due_at, token, attempts, attempts_before_redrive,
-            deaths_in_a_row, leased_at, redriven_by, last_error)
+            deaths_in_a_row, leased_at, redriven_by, last_error, place)
     WHERE deliveries.id = new.id";
 
 const NOTE: &str = "INSERT INTO attempts
@@ -132,6 +138,8 @@ impl Kept {
             replay_of: None,
             redriven_by: None,
             last_error: None,
+            order: new.order,
+            place: None,
         }
     }
 
@@ -152,6 +160,8 @@ impl Kept {
             replay_of: codes::some_delivery_id(row, "replay_of")?,
             redriven_by: get(row, "redriven_by")?,
             last_error: codes::some_text(row, "last_error")?,
+            order: codes::order(row)?,
+            place: codes::some_number(row, "place")?,
         })
     }
 
@@ -191,7 +201,10 @@ impl Changes {
     /// Adds a new delivery.
     pub(super) fn queue(&mut self, kept: Kept) {
         self.counted.of_deliveries(&kept.source, &kept.handler).queued += 1;
-        self.new.push(kept);
+        match kept.order {
+            Some(order) => self.lines.begin(kept, order),
+            None => self.new.push(kept),
+        }
     }
 
     /// Moves a delivery into a state, keeps the gauges right, and notices the end of its event.
@@ -211,6 +224,23 @@ impl Changes {
         if (open, dead) != (0, 0) {
             self.change_event(kept.event, open, dead, due_at);
         }
+        self.lines.change(kept, from, due_at);
+    }
+
+    /// Gives a delivery to another handler. One that stands in line goes last in a line there.
+    pub(super) fn reroute(&mut self, kept: &mut Kept, to: &Arc<str>, now: Timestamp) {
+        *self.counted.of_deliveries(&kept.source, &kept.handler).gauge(kept.state) -= 1;
+        *self.counted.of_deliveries(&kept.source, to).gauge(kept.state) += 1;
+        let was_in_line = self.lines.leave(kept, now);
+        kept.handler = Arc::clone(to);
+        if was_in_line {
+            self.lines.join(kept, now);
+        }
+    }
+
+    /// Takes a delivery out of its line, so that those behind it go on.
+    pub(super) fn leave_line(&mut self, kept: &mut Kept, now: Timestamp) {
+        self.lines.leave(kept, now);
     }
 
     /// Moves an event whose number of open and dead deliveries has changed at `now`.
@@ -233,6 +263,7 @@ impl Changes {
             biased;
             insert(turn, &self.new),
             self.update(turn),
+            self.lines.write(turn),
             self.note_attempts(turn),
             self.forget_old_attempts(turn),
             self.change_events(turn),
@@ -247,7 +278,7 @@ impl Changes {
             return Ok(());
         }
         let errors = column(&kept, |kept| codes::of_some_text(kept.last_error.as_deref()));
-        let values: [&(dyn ToSql + Sync); 11] = [
+        let values: [&(dyn ToSql + Sync); 12] = [
             &column(&kept, |kept| codes::of_delivery(kept.id)),
             &column(&kept, |kept| kept.handler.to_string()),
             &column(&kept, |kept| codes::of_state(kept.state)),
@@ -259,6 +290,7 @@ impl Changes {
             &column(&kept, |kept| kept.leased_at.as_millis()),
             &column(&kept, |kept| kept.redriven_by),
             &errors,
+            &column(&kept, |kept| kept.place.map(codes::of_number)),
         ];
         turn.execute(UPDATE, &values).await.map(drop)
     }

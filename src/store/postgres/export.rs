@@ -22,7 +22,7 @@ use crate::{
     limits,
     store::{
         mark::MarkKey,
-        moving::{Cursor, DeliveryCopy, EventCopy, MarkCopy, Record},
+        moving::{Cursor, DeliveryCopy, EventCopy, MarkCopy, OrderCopy, Record},
     },
 };
 
@@ -181,6 +181,7 @@ fn delivery(turn: &Turn<'_>, kept: Kept, attempts_kept: Vec<Attempt>) -> Deliver
         replay_of: kept.replay_of,
         redriven_by: kept.redriven_by,
         last_error: kept.last_error,
+        order: kept.order.map(|order| OrderCopy::of(order, kept.place)),
         attempts_kept,
     }
 }

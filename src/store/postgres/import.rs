@@ -21,6 +21,7 @@ use crate::{
     clock::Timestamp,
     delivery::{Attempt, DeliveryId, State},
     event::{EventId, EventState, Identity, KeptRequest},
+    order::OnDead,
     store::{
         encrypted::plain_bytes,
         mark::MarkKey,
@@ -30,7 +31,7 @@ use crate::{
 
 /// The statements of this file.
 pub(super) const STATEMENTS: &[&str] =
-    &[KNOWN, REQUESTS, EVENTS, CONTENTS, DUPLICATES, DELIVERIES, MARKS, DIGESTS];
+    &[KNOWN, REQUESTS, EVENTS, CONTENTS, DUPLICATES, DELIVERIES, LINES, MARKS, DIGESTS];
 
 const KNOWN: &str = "SELECT id FROM events WHERE id = ANY($1)";
 
@@ -44,7 +45,16 @@ const DUPLICATES: &str = "INSERT INTO duplicates
 
 const DELIVERIES: &str = "INSERT INTO deliveries SELECT * FROM unnest($1::uuid[], $2::uuid[],
     $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-    $9::smallint[], $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::text[])";
+    $9::smallint[], $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::text[], $15::bytea[],
+    $16::boolean[], $17::bigint[])";
+
+/// They keep the places they had: those on other pages may stand between them.
+const LINES: &str = "INSERT INTO lines
+    SELECT handler, order_key, max(place), count(*)
+    FROM unnest($1::text[], $2::bytea[], $3::bigint[]) AS member(handler, order_key, place)
+    GROUP BY handler, order_key
+    ON CONFLICT (handler, order_key) DO UPDATE SET length = lines.length + excluded.length,
+        last_place = greatest(lines.last_place, excluded.last_place)";
 
 const MARKS: &str = "INSERT INTO marks (event, expires_at, key, digest)
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::bytea[])
@@ -206,7 +216,7 @@ async fn write_deliveries(turn: &Turn<'_>, events: &[&EventCopy]) -> Result<(), 
         }
     }
     let to_server = |time: Timestamp| turn.to_server(time).as_millis();
-    let values: [&(dyn ToSql + Sync); 14] = [
+    let values: [&(dyn ToSql + Sync); 17] = [
         &column(&rows, |(_, copy)| codes::of_delivery(copy.id)),
         &column(&rows, |(event, _)| codes::of_event(event.event.id)),
         &column(&rows, |(_, copy)| to_server(copy.due_at)),
@@ -221,9 +231,27 @@ async fn write_deliveries(turn: &Turn<'_>, events: &[&EventCopy]) -> Result<(), 
         &column(&rows, |(_, copy)| copy.replay_of.map(codes::of_delivery)),
         &column(&rows, |(_, copy)| copy.redriven_by),
         &column(&rows, |(_, copy)| codes::of_some_text(copy.last_error.as_deref())),
+        &column(&rows, |(_, copy)| {
+            copy.order.as_ref().map(|order| order.key.as_bytes().as_slice())
+        }),
+        &column(&rows, |(_, copy)| copy.order.map(|order| order.on_dead == OnDead::Skip)),
+        &column(&rows, |(_, copy)| place(copy)),
     ];
     turn.execute(DELIVERIES, &values).await?;
+    let in_line: Vec<_> = rows.iter().filter(|(_, copy)| place(copy).is_some()).collect();
+    if !in_line.is_empty() {
+        let lines: [&(dyn ToSql + Sync); 3] = [
+            &column(&in_line, |(_, copy)| copy.handler.to_string()),
+            &column(&in_line, |(_, copy)| copy.order.map(|order| order.key.as_bytes().to_vec())),
+            &column(&in_line, |(_, copy)| place(copy)),
+        ];
+        turn.execute(LINES, &lines).await?;
+    }
     delivery::note(turn, &attempts).await
+}
+
+fn place(copy: &DeliveryCopy) -> Option<i64> {
+    copy.order?.place.map(codes::of_number)
 }
 
 /// Marks or digests to write, each once.

@@ -22,6 +22,7 @@ mod export;
 mod generation;
 mod import;
 mod keyed;
+mod line;
 mod moving;
 mod prune;
 mod read;
@@ -180,6 +181,7 @@ fn intake_lane(way: &Way) -> Lane {
         admit::STATEMENTS,
         admit_rows::STATEMENTS,
         delivery::STATEMENTS,
+        line::STATEMENTS,
         count::STATEMENTS,
     ];
     Lane::new(way, limits::STORE_CALL_TIMEOUT, &statements)
@@ -196,6 +198,7 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
         connection::PROBE_STATEMENTS,
         claim::STATEMENTS,
         delivery::STATEMENTS,
+        line::STATEMENTS,
         count::STATEMENTS,
         wish::STATEMENTS,
         erase::STATEMENTS,
@@ -224,6 +227,7 @@ fn moving_lane(way: &Way) -> Lane {
         count::STATEMENTS,
         count::MOVING_STATEMENTS,
         delivery::STATEMENTS,
+        line::STATEMENTS,
         moving::STATEMENTS,
         export::STATEMENTS,
         import::STATEMENTS,

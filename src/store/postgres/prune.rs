@@ -12,11 +12,13 @@ use super::{
     codes::{self, get},
     connection::{Purpose, Turn},
     count::{self, Counted},
-    delivery::column,
+    delivery::{Kept, column},
     error::Trouble,
-    keyed, refusals,
+    keyed,
+    line::Lines,
+    refusals,
 };
-use crate::{delivery::State, event::EventState, limits, store::Prune};
+use crate::{clock::Timestamp, delivery::State, event::EventState, limits, store::Prune};
 
 /// The statements of this file.
 pub(super) const STATEMENTS: &[&str] = &[
@@ -70,8 +72,7 @@ const STILL_OVER: &str = "SELECT events.id
 
 const FORGET_ATTEMPTS: &str = "DELETE FROM attempts USING deliveries
     WHERE deliveries.event = ANY($1) AND attempts.delivery = deliveries.id";
-const FORGET_DELIVERIES: &str =
-    "DELETE FROM deliveries WHERE event = ANY($1) RETURNING source, handler, state";
+const FORGET_DELIVERIES: &str = "DELETE FROM deliveries WHERE event = ANY($1) RETURNING *";
 
 /// The marks stay, and their time begins to run.
 const EXPIRE_MARKS: &str = "UPDATE marks
@@ -114,7 +115,7 @@ pub(super) async fn prune(turn: &Turn<'_>, prune: &Prune) -> Result<usize, Troub
     };
     let counted = match events.is_empty() {
         true => Counted::default(),
-        false => forget(turn, &events).await?,
+        false => forget(turn, &events, turn.to_server(prune.now)).await?,
     };
     let (now, lot) = (prune.now.as_millis(), codes::of_number(prune.lot));
     let last_leases_ended = turn.to_server(prune.now).minus(limits::LEASE_MAX).as_millis();
@@ -156,7 +157,7 @@ async fn still_over(turn: &Turn<'_>, over: &[(Uuid, i64)]) -> Result<Vec<Uuid>, 
 }
 
 /// Takes events away with all that is about them, but for their marks.
-async fn forget(turn: &Turn<'_>, events: &[Uuid]) -> Result<Counted, Trouble> {
+async fn forget(turn: &Turn<'_>, events: &[Uuid], now: Timestamp) -> Result<Counted, Trouble> {
     let those = [&events as &(dyn ToSql + Sync)];
     let (_, deliveries, _, _, _, _, events) = tokio::try_join!(
         biased;
@@ -168,14 +169,18 @@ async fn forget(turn: &Turn<'_>, events: &[Uuid]) -> Result<Counted, Trouble> {
         turn.execute(FORGET_DUPLICATES, &those),
         turn.query(FORGET_EVENTS, &those),
     )?;
+    // Dead ones that were in the way of others to the very end.
+    let mut lines = Lines::default();
     let mut counted = Counted::default();
     let source = |row: &Row| Ok::<_, Trouble>(get::<&str>(row, "source")?.into());
     for row in &deliveries {
         if codes::state(row, "state")? == State::Dead {
             let handler = get::<&str>(row, "handler")?.into();
             counted.of_deliveries(&source(row)?, &handler).dead_now -= 1;
+            lines.leave(&mut Kept::read(row)?, now);
         }
     }
+    lines.write(turn).await?;
     for row in &events {
         if codes::event_state(row, "state")? == EventState::Held {
             counted.of_events(&source(row)?).held_now -= 1;

@@ -155,7 +155,8 @@ pub(super) async fn waiting_since(
     handler: &str,
 ) -> Result<Option<Timestamp>, Trouble> {
     let rows = turn.query(WAITING_SINCE, &[&handler]).await?;
-    rows.first().map(|row| Ok(turn.to_ours(codes::time(row, "due_at")?))).transpose()
+    let since = rows.first().map(|row| codes::time(row, "due_at")).transpose()?;
+    Ok(since.filter(|since| *since < Timestamp::NEVER).map(|since| turn.to_ours(since)))
 }
 
 /// The counters and gauges as they are committed.
@@ -256,5 +257,7 @@ fn shown(turn: &Turn<'_>, row: &Row) -> Result<Delivery, Trouble> {
         due_at,
         replay_of: kept.replay_of,
         last_error: kept.last_error,
+        order_key: kept.order.map(|order| order.key),
+        in_line: kept.place.is_some(),
     })
 }

@@ -21,8 +21,16 @@ use crate::{
 };
 
 /// The statements of this file.
-pub(super) const STATEMENTS: &[&str] =
-    &[LOCK_EVENT, ROUTE_NOWHERE, THERE, FIRST, DEAD_OR_REDRIVEN, QUEUED_OR_DEAD, QUEUED];
+pub(super) const STATEMENTS: &[&str] = &[
+    LOCK_EVENT,
+    ROUTE_NOWHERE,
+    THERE,
+    FIRST,
+    DEAD_OR_REDRIVEN,
+    QUEUED_OR_DEAD,
+    QUEUED,
+    DEAD_IN_ORDER,
+];
 
 const LOCK_EVENT: &str =
     "SELECT source, state, erased_at IS NOT NULL AS is_erased FROM events WHERE id = $1 FOR UPDATE";
@@ -48,6 +56,9 @@ const QUEUED_OR_DEAD: &str = "SELECT id FROM (
 const QUEUED: &str =
     "SELECT id FROM deliveries WHERE state = 0 AND handler = $1 ORDER BY id LIMIT $2";
 
+const DEAD_IN_ORDER: &str = "SELECT id FROM deliveries
+    WHERE state = 3 AND handler = $1 AND order_key IS NOT NULL ORDER BY id LIMIT $2";
+
 /// See [`Store::wish`](crate::store::Store::wish).
 pub(super) async fn grant(
     turn: &Turn<'_>,
@@ -63,9 +74,10 @@ pub(super) async fn grant(
         Wish::Replay { event, deliveries } => replay(turn, *event, deliveries, now).await?,
         Wish::AdmitHeld { event, deliveries } => admit_held(turn, *event, deliveries, now).await?,
         Wish::Redrive { id, which } => redrive(turn, *id, which, now).await?,
-        Wish::Move { which, to } => reroute(turn, which, to).await?,
+        Wish::Move { which, to } => reroute(turn, which, to, now).await?,
         Wish::Kill { which } => kill(turn, which, now).await?,
         Wish::Erase { event } => erase::erase(turn, *event, now).await?,
+        Wish::Unblock { which } => unblock(turn, which, now).await?,
     };
     tokio::try_join!(biased; changes.write(turn), turn.in_time(not_after), turn.commit())?;
     Ok(Ok(granted))
@@ -170,6 +182,7 @@ async fn reroute(
     turn: &Turn<'_>,
     which: &Which,
     to: &Arc<str>,
+    now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
     let most = codes::of_number(limits::WISH_ROWS_MAX);
     let meant = match which {
@@ -177,13 +190,13 @@ async fn reroute(
         Which::Handler(handler) => ids(turn, QUEUED_OR_DEAD, &[&&**handler, &most]).await?,
     };
     let applies = |kept: &Kept| matches!(kept.state, State::Queued | State::Dead);
-    let moved = those(turn, &meant, applies).await?;
+    let mut moved = those(turn, &meant, applies).await?;
     let granted = Granted::Deliveries(moved.iter().map(|kept| kept.id).collect());
     let mut changes = Changes::default();
-    for mut kept in moved {
-        *changes.counted.of_deliveries(&kept.source, &kept.handler).gauge(kept.state) -= 1;
-        *changes.counted.of_deliveries(&kept.source, to).gauge(kept.state) += 1;
-        kept.handler = Arc::clone(to);
+    // Those that stand in line go first, as they stand.
+    moved.sort_by_key(|kept| kept.place.unwrap_or(u64::MAX));
+    for mut kept in moved.into_iter().filter(|kept| kept.handler != *to) {
+        changes.reroute(&mut kept, to, now);
         changes.put(kept);
     }
     Ok((granted, changes))
@@ -204,6 +217,27 @@ async fn kill(
     let mut changes = Changes::default();
     for mut kept in killed {
         changes.change(&mut kept, State::Dead, now);
+        changes.put(kept);
+    }
+    Ok((granted, changes))
+}
+
+async fn unblock(
+    turn: &Turn<'_>,
+    which: &Which,
+    now: Timestamp,
+) -> Result<(Granted, Changes), Trouble> {
+    let most = codes::of_number(limits::WISH_ROWS_MAX);
+    let meant = match which {
+        Which::Ids(ids) => ids.clone(),
+        Which::Handler(handler) => ids(turn, DEAD_IN_ORDER, &[&&**handler, &most]).await?,
+    };
+    let applies = |kept: &Kept| kept.state == State::Dead && kept.order.is_some();
+    let unblocked = those(turn, &meant, applies).await?;
+    let granted = Granted::Deliveries(unblocked.iter().map(|kept| kept.id).collect());
+    let mut changes = Changes::default();
+    for mut kept in unblocked {
+        changes.leave_line(&mut kept, now);
         changes.put(kept);
     }
     Ok((granted, changes))

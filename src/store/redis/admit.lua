@@ -6,8 +6,8 @@
 -- before the marks are cleared: what is unfinished was not counted yet.
 --
 -- ARGV: most held per source, duplicates kept; the number of requests that events came in, and id,
--- headers and body of each; then for each event its 14 fields, the number of its deliveries, and id
--- and handler of each.
+-- headers and body of each; then for each event its 15 fields, the number of its deliveries, and id
+-- and handler of each. Its orders are one text, of 17 bytes for each delivery; empty if none has any.
 -- Answers for each: F, H or D with the id · L late · X too many held · E with an error.
 
 local now = time()
@@ -63,6 +63,7 @@ local function keep(id, new, mark)
     fields[#fields + 1], fields[#fields + 2] = field, value
   end
   if new.request then add('rq', new.request.id) end
+  if new.orders ~= '' then add('os', new.orders) end
   if mark then add('k', new.mark) else add('u', '1') end
   if new.digest ~= '' then add('g', new.digest) end
   if resent then add('r', '1') end
@@ -84,12 +85,16 @@ local function keep_request(request, id, new)
 end
 
 -- Writes all that belongs to the event beside itself. Done again, it changes nothing.
-local function route(id, new, ids, handlers, held)
+local function route(id, new, ids, handlers, held, orders)
   call('ZADD', base .. 'E', 0, id)
   local from = 1
+  local order_from = 1
   for handler in string.gmatch(handlers, '(%Z+)%z') do
-    queue(string.sub(ids, from, from + 15), id, new.source, handler, new.due)
-    from = from + 16
+    local order = string.sub(orders, order_from, order_from + 16)
+    if string.byte(order, 1) == 45 then order = '' end -- a dash: this one has none
+    queue(string.sub(ids, from, from + 15), id, new.source, handler, new.due, nil,
+      order ~= '' and order)
+    from, order_from = from + 16, order_from + 17
   end
   if held then
     call('ZADD', base .. 'h' .. new.source, 0, id)
@@ -116,13 +121,15 @@ end
 
 local function write(id, new, mark, broke_off)
   local ids, handlers, held, request
+  local orders = new.orders
   if broke_off then
-    local known = call('HMGET', base .. 'e' .. id, 'ds', 'hs', 'held', 'rq')
+    local known = call('HMGET', base .. 'e' .. id, 'ds', 'hs', 'held', 'rq', 'os')
     ids, handlers, held, request = known[1], known[2], known[3] == '1', known[4]
+    if ids then orders = known[5] or '' end
   end
   if not ids then ids, handlers, held, request = keep(id, new, mark) end
   if request then keep_request(request, id, new) end
-  route(id, new, ids, handlers, held)
+  route(id, new, ids, handlers, held, orders)
   count_event(new, handlers, held)
   begun[mark or id] = id
   return (held and 'H' or 'F') .. id
@@ -163,10 +170,10 @@ while at <= #ARGV do
     due = math.min(tonumber(ARGV[at + 3]), now), window_ends = ARGV[at + 4], mark = ARGV[at + 5],
     digest = ARGV[at + 6], hold = ARGV[at + 7] == '1', shadow = ARGV[at + 8] == '1',
     note = ARGV[at + 9], meta = ARGV[at + 10], request = requests[ARGV[at + 11]],
-    headers = ARGV[at + 12], body = ARGV[at + 13],
+    headers = ARGV[at + 12], body = ARGV[at + 13], orders = ARGV[at + 14],
   }
-  local last = at + 14 + 2 * tonumber(ARGV[at + 14])
-  new.deliveries = { unpack(ARGV, at + 15, last) }
+  local last = at + 15 + 2 * tonumber(ARGV[at + 15])
+  new.deliveries = { unpack(ARGV, at + 16, last) }
   answers[#answers + 1] = alone(admit, new)
   at = last + 1
 end

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     connection::{Connection, Session, server_error},
-    keys,
+    keys, line,
     scripts::{self, Call},
 };
 use crate::{
@@ -116,6 +116,7 @@ fn add(
         .arg(request.map(|id| id.as_bytes().as_slice()).unwrap_or_default())
         .arg(if request.is_some() { Vec::new() } else { event.headers.to_lines() })
         .arg(event.named.body.as_ref())
+        .arg(line::orders(&event.deliveries))
         .arg(event.deliveries.len());
     for delivery in &event.deliveries {
         call.arg(delivery.id.as_bytes().as_slice()).arg(&*delivery.handler);

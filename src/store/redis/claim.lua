@@ -15,20 +15,20 @@ local attempts_kept_max, died_error = tonumber(ARGV[9]), ARGV[10]
 local waiting, last_claim = base .. 'q' .. handler, base .. 'l' .. worker
 
 local function read(id)
-  local kept = call('HMGET', base .. 'd' .. id, 's', 'h', 'e', 'src', 'k', 'n', 'b', 'w', 'la', 'r', 't')
+  local kept = call('HMGET', base .. 'd' .. id, 's', 'h', 'e', 'src', 'k', 'n', 'b', 'w', 'la', 'r', 't', 'o')
   return {
     id = id, state = kept[1], handler = kept[2], event = kept[3], source = kept[4],
     token = tonumber(kept[5] or 0), attempts = tonumber(kept[6] or 0),
     before = tonumber(kept[7] or 0), deaths = tonumber(kept[8] or 0), leased_at = kept[9],
-    replay_of = kept[10] or '', due = kept[11],
+    replay_of = kept[10] or '', due = kept[11], order = kept[12],
   }
 end
 
 local function shown(one)
   local event = call('HMGET', base .. 'e' .. one.event, 'm', 'h', 'b', 'r', 'rq')
   if event[5] then event[2] = call('HGET', base .. 'R' .. event[5], 'h') end
-  return { one.id, one.token, one.attempts, one.before, one.replay_of, one.deaths, one.event,
-    event[1], event[2], event[3], event[4] }
+  return { one.id, one.token, one.attempts, one.before, one.replay_of, one.deaths,
+    one.order or '', one.event, event[1], event[2], event[3], event[4] }
 end
 
 local function next_due()
@@ -64,14 +64,14 @@ local function bury(one)
   count(was, one.source, handler, -1)
   count('dead', one.source, handler, 1)
   count('dead_now', one.source, handler, 1)
-  put_away(one.id, one.event, handler, 'x', now)
+  put_away(one.id, one.event, handler, 'x', now, one.order)
   return 'dead'
 end
 
 -- What is in the queue of this handler and should not be: the end of a script that broke off.
 local function tidy(one)
   if one.state == 'd' or one.state == 'x' then
-    put_away(one.id, one.event, one.handler, one.state, one.due)
+    put_away(one.id, one.event, one.handler, one.state, one.due, one.order)
   end
   call('ZREM', waiting, one.id)
 end

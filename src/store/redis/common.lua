@@ -7,6 +7,7 @@
 --   e<id>         event: m meta, h headers, b body, s source, ds ids of its deliveries, hs handlers
 --                 of the first of them, k and g keys of mark and digest, w when its window ends,
 --                 r resent, held, n duplicates, u unfinished (where there is no mark to say so),
+--                 os orders of the first deliveries, 17 bytes each, where any of them has one,
 --                 rq the request it came in, where that is kept: then h is empty; er when it was
 --                 erased, zr the request it came in before that
 --   R<id>         request: h headers, b body, which is empty once one of its events was erased
@@ -14,10 +15,12 @@
 --   u<id>         its duplicates, newest first
 --   d<id>         delivery: e event, h handler, src source, s state (q l d x), t due, k token,
 --                 n attempts, b attempts before redrive, w deaths in a row, la leased at,
---                 r replay of, v redriven by, x last error
+--                 r replay of, v redriven by, x last error, o order: b or s for block or skip, u for one
+--                 that was unblocked, and the key
 --   a<id>         its attempts, by token
 --   q<handler>    queued and leased deliveries, by when they fall due
 --   x<handler>    dead deliveries, by id
+--   L<handler> \0 <order key>   deliveries that stand in line, by place. The first is due, the others never
 --   h<source>     held events, by id
 --   E, D          all events, all deliveries, by id
 --   fd, fx, fh    events that are done; dead or unrouted; held: by when they ended
@@ -97,11 +100,50 @@ local function write_counts()
   end
 end
 
+-- The due time of whoever awaits its turn in line: the year 9999.
+local never = '253370764800000'
+
+local function line_of(handler, order)
+  return base .. 'L' .. handler .. '\0' .. string.sub(order, 2)
+end
+
+-- The first of a line is due, if it awaits its turn.
+local function call_up(line, handler, due)
+  local first = call('ZRANGE', line, 0, 0)[1]
+  if not first then return end
+  local kept = call('HMGET', base .. 'd' .. first, 's', 't')
+  if kept[1] == 'q' and kept[2] == never then
+    call('ZADD', base .. 'q' .. handler, due, first)
+    call('HSET', base .. 'd' .. first, 't', due)
+  end
+end
+
+-- Puts a delivery whose time is never at the end of its line, unless it stands there. If nobody is
+-- before it, it is due then.
+local function join_line(id, handler, order, due)
+  local line = line_of(handler, order)
+  if not call('ZSCORE', line, id) then
+    local last = call('ZRANGE', line, -1, -1, 'WITHSCORES')[2] or 0
+    call('ZADD', line, last + 1, id)
+  end
+  call_up(line, handler, due)
+end
+
+local function leave_line(id, handler, order, due)
+  local line = line_of(handler, order)
+  call('ZREM', line, id)
+  call_up(line, handler, due)
+end
+
 -- Makes a delivery and queues it, or completes what a script that broke off began of it. Says
--- whether it is new. One that has run in the meantime is not queued again.
-local function queue(id, event, source, handler, due, replay_of)
+-- whether it is new. One that has run in the meantime is not queued again. One that has an order goes
+-- last in its line.
+local function queue(id, event, source, handler, due, replay_of, order)
   local key = base .. 'd' .. id
   local state = call('HGET', key, 's')
+  local first_due = due
+  if order then due = never end
+  if order and not state then call('HSET', key, 'o', order) end -- before it can be taken for one without
   if not state then
     if replay_of then
       call('HSET', key, 'e', event, 'h', handler, 'src', source, 's', 'q', 't', due, 'r', replay_of)
@@ -112,6 +154,7 @@ local function queue(id, event, source, handler, due, replay_of)
   call('ZADD', base .. 'D', 0, id)
   if not state or state == 'q' or state == 'l' then
     call('ZADD', base .. 'q' .. handler, 'NX', due, id)
+    if order then join_line(id, handler, order, first_due) end
   end
   return not state
 end
@@ -141,9 +184,12 @@ end
 
 -- Takes a delivery that has ended out of its queue. That comes last: as long as it is in there, the
 -- next claim finds it and completes what a script that broke off left undone.
-local function put_away(id, event, handler, state, when)
+local function put_away(id, event, handler, state, when, order)
   if state == 'x' then call('ZADD', base .. 'x' .. handler, 0, id) end
   notice_end(event, id, state, when)
+  if order and (state == 'd' or string.sub(order, 1, 1) == 's') then
+    leave_line(id, handler, order, when)
+  end
   call('ZREM', base .. 'q' .. handler, id)
 end
 

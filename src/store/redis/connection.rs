@@ -300,12 +300,12 @@ impl Session {
     pub(super) fn to_server(&self, time: Timestamp) -> i64 {
         // Far beyond any calendar, and still exact in a script's numbers.
         const LAST: i64 = 1 << 52;
-        time.as_millis().saturating_add(self.open.offset_ms).clamp(-LAST, LAST)
+        time.shifted(self.open.offset_ms).as_millis().clamp(-LAST, LAST)
     }
 
     /// A time of the server's as we tell it.
     pub(super) fn to_ours(&self, millis: i64) -> Timestamp {
-        Timestamp::from_millis(millis.saturating_sub(self.open.offset_ms))
+        Timestamp::from_millis(millis).shifted(self.open.offset_ms.saturating_neg())
     }
 
     /// Asks, and asks again where a server has turned it away or is gone, until there is no time left.

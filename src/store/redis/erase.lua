@@ -26,11 +26,11 @@ end
 local deliveries, ids = {}, ''
 for from = 1, #kept[2], 16 do
   local id = string.sub(kept[2], from, from + 15)
-  local one = call('HMGET', base .. 'd' .. id, 's', 't', 'h', 'src', 'k', 'x')
+  local one = call('HMGET', base .. 'd' .. id, 's', 't', 'h', 'src', 'k', 'x', 'o')
   if one[1] == 'l' and tonumber(one[2]) > now then return 'R' end
   if one[1] then
     deliveries[#deliveries + 1] = { id = id, state = one[1], handler = one[3], source = one[4],
-      token = tonumber(one[5] or 0), error = one[6] }
+      token = tonumber(one[5] or 0), error = one[6], order = one[7] }
     ids = ids .. id
   end
 end
@@ -71,7 +71,7 @@ local function erase_delivery(one)
     count(one.state == 'q' and 'queued' or 'leased', one.source, one.handler, -1)
     count('dead', one.source, one.handler, 1)
     count('dead_now', one.source, one.handler, 1)
-    put_away(one.id, event, one.handler, 'x', now)
+    put_away(one.id, event, one.handler, 'x', now, one.order)
   elseif one.error and one.error ~= word then
     call('HSET', base .. 'd' .. one.id, 'x', '')
   end

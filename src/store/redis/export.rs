@@ -9,7 +9,7 @@ use super::{
     admit::unexpected,
     bucket::Served,
     connection::Session,
-    keyed_copy as keyed,
+    keyed_copy as keyed, line,
     read::{self, Id},
     work,
 };
@@ -21,7 +21,7 @@ use crate::{
     store::{
         StoreError,
         mark::{MARK_KEY_BYTES, MarkKey},
-        moving::{Cursor, DeliveryCopy, EventCopy, MarkCopy, Record},
+        moving::{Cursor, DeliveryCopy, EventCopy, MarkCopy, OrderCopy, Record},
     },
 };
 
@@ -252,6 +252,7 @@ async fn deliveries(
         own.sort_unstable_by_key(|delivery| delivery.id);
         all.push(own);
     }
+    line::add_places(session, &mut all).await?;
     Ok(all)
 }
 
@@ -280,6 +281,7 @@ fn delivery(
         replay_of: fields.bytes("r").and_then(work::delivery_id),
         redriven_by: fields.bytes("v").and_then(|bytes| Uuid::from_slice(bytes).ok()),
         last_error: fields.text("x").filter(|error| !error.is_empty()).map(str::to_owned),
+        order: fields.bytes("o").and_then(line::order).map(|order| OrderCopy::of(order, None)),
         attempts_kept: attempts?,
     })
 }
@@ -299,6 +301,7 @@ fn not_begun(id: Id, handler: &[u8]) -> Option<DeliveryCopy> {
         replay_of: None,
         redriven_by: None,
         last_error: None,
+        order: None, // nobody was told yes: the provider's retry makes no new one, and it waits for none
         attempts_kept: Vec::new(),
     })
 }

@@ -7,8 +7,8 @@
 --   e …                           an event: id, source, its mark or '', the digest it is the first of
 --                                 or '', when it ended or '', the list of those that ended so, held; the
 --                                 request it came in, its headers and its body, or ''; how many fields,
---                                 duplicates and deliveries; then these, the oldest duplicate first. A delivery: id, handler, state, score; how many
---                                 fields and attempts; then these in pairs
+--                                 duplicates and deliveries; then these, the oldest duplicate first. A delivery: id, handler, state, score; its
+--                                 place in line or ''; how many fields and attempts; then these in pairs
 --   k …                           a key: id, API, begun at, stage, when its lease ends or it is over,
 --                                 value, how many fields; then these
 
@@ -27,10 +27,13 @@ local function take_some(count)
 end
 
 local function import_delivery()
-  local id, handler, state, score = take_some(4)
+  local id, handler, state, score, place = take_some(5)
   local fields, attempts = tonumber(take()), tonumber(take())
   call('HSET', base .. 'd' .. id, take_some(2 * fields))
   if attempts > 0 then call('HSET', base .. 'a' .. id, take_some(2 * attempts)) end
+  if place ~= '' then
+    call('ZADD', line_of(handler, call('HGET', base .. 'd' .. id, 'o')), place, id)
+  end
   call('ZADD', base .. 'D', 0, id)
   if state == 'q' or state == 'l' then call('ZADD', base .. 'q' .. handler, score, id) end
   if state == 'x' then call('ZADD', base .. 'x' .. handler, 0, id) end

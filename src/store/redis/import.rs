@@ -7,7 +7,7 @@ use super::{
     admit::{Meta, json},
     bucket::Served,
     connection::Session,
-    keyed_copy, keys, read,
+    keyed_copy, keys, line, read,
     scripts::{self, Call},
 };
 use crate::{
@@ -32,6 +32,11 @@ pub(super) async fn all(
     copy: Uuid,
     records: Vec<Record>,
 ) -> Result<(), StoreError> {
+    for record in &records {
+        if let Record::Event(copy) = record {
+            line::check_copy(copy, buckets.len())?;
+        }
+    }
     let mut shares: Vec<Vec<&Record>> = buckets.iter().map(|_| Vec::new()).collect();
     for record in &records {
         match home(record, buckets.len()) {
@@ -225,7 +230,10 @@ fn add_delivery(
     fields.extend(copy.replay_of.map(|id| ("r", id.as_bytes().to_vec())));
     fields.extend(copy.redriven_by.map(|id| ("v", id.as_bytes().to_vec())));
     fields.extend(copy.last_error.as_ref().map(|error| ("x", error.as_bytes().to_vec())));
+    fields.extend(copy.order.map(|order| ("o", line::text_of_copy(order, copy.state))));
+    let place = copy.order.and_then(|order| order.place).map(|place| place.to_string());
     call.arg(copy.id.as_bytes().as_slice()).arg(&*copy.handler).arg(state).arg(due);
+    call.arg(place.unwrap_or_default());
     call.arg(fields.len()).arg(copy.attempts_kept.len());
     for (name, value) in fields {
         call.arg(name).arg(value);

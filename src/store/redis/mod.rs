@@ -27,6 +27,7 @@ mod import;
 mod keyed;
 mod keyed_copy;
 mod keys;
+mod line;
 mod meet;
 mod moving;
 mod primary;
@@ -51,6 +52,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
+pub(super) use self::line::keeps_order;
 use self::{
     address::Address, bucket::Served, connection::Connection, homes::Homes, keys::Bucket,
     primary::Primaries,
@@ -193,6 +195,7 @@ impl Store for RedisStore {
     ) -> Vec<Result<(EventId, Admission), StoreError>> {
         let sizes = batch::sizes(&events);
         let asked = events.into_iter().zip(sizes).map(|(event, size)| async move {
+            line::check(&event, self.buckets.len())?;
             self.bucket_of(&event)?.admissions.call((event, not_after), size).await?
         });
         join_all(asked).await

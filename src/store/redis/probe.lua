@@ -13,7 +13,7 @@ local tried = {
   { 'ZADD', sorted, 0, 'm' }, { 'ZCARD', sorted }, { 'ZRANGE', sorted, 0, 0 },
   { 'ZRANGEBYSCORE', sorted, '-inf', '+inf' }, { 'ZREVRANGEBYLEX', sorted, '+', '-' },
   { 'ZRANGEBYLEX', sorted, '-', '+' },
-  { 'ZCOUNT', sorted, '-inf', '+inf' }, { 'ZREM', sorted, 'm' },
+  { 'ZSCORE', sorted, 'm' }, { 'ZCOUNT', sorted, '-inf', '+inf' }, { 'ZREM', sorted, 'm' },
   { 'LPUSH', list, 'e' }, { 'LRANGE', list, 0, 0 }, { 'LTRIM', list, 0, 0 },
   { 'SADD', set, 'm' }, { 'SMEMBERS', set }, { 'SCARD', set }, { 'SREM', set, 'm' },
   { 'SET', text, 'v' }, { 'GET', text }, { 'EXISTS', text }, { 'PEXPIRE', text, 1000 },

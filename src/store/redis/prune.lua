@@ -28,8 +28,9 @@ local function forget_deliveries(ids)
   for from = 1, #ids, 16 do
     local id = string.sub(ids, from, from + 15)
     local key = base .. 'd' .. id
-    local one = call('HMGET', key, 's', 'h', 'src')
+    local one = call('HMGET', key, 's', 'h', 'src', 'o')
     if one[1] then
+      if one[4] then leave_line(id, one[2], one[4], now) end
       call('ZREM', base .. 'D', id)
       call('ZREM', base .. 'x' .. one[2], id)
       call('DEL', key, base .. 'a' .. id)

@@ -11,6 +11,7 @@ use super::{
     admit::{Meta, unexpected},
     connection::{Connection, Session},
     keys::Bucket,
+    line,
     work::{delivery_id, event, event_id},
 };
 use crate::{
@@ -163,7 +164,8 @@ impl Reader<'_> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.bucket.key("q", handler.as_bytes())).arg(0).arg(0).arg("WITHSCORES");
         let first: Vec<(Vec<u8>, i64)> = session.query(&command).await?;
-        Ok(first.first().map(|(_, due)| session.to_ours(*due)))
+        let since = first.first().map(|(_, due)| session.to_ours(*due));
+        Ok(since.filter(|since| *since < Timestamp::NEVER))
     }
 
     /// The lists that hold all that `filter` may take. Dead ones are found without a walk: they are
@@ -275,7 +277,7 @@ impl Reader<'_> {
         }
         let mut commands = redis::pipe();
         for id in ids {
-            let fields = ["e", "src", "h", "s", "n", "t", "r", "x"];
+            let fields = ["e", "src", "h", "s", "n", "t", "r", "x", "o"];
             commands.cmd("HMGET").arg(self.bucket.key("d", id)).arg(&fields);
         }
         let rows: Vec<DeliveryFields> = session.pipeline(&commands).await?;
@@ -309,7 +311,7 @@ pub(super) fn counts(counters: &HashMap<String, i64>) -> HashMap<(String, String
 /// 16 bytes: an event's id or a delivery's.
 pub(super) type Id = [u8; 16];
 
-/// Event, source, handler, state, attempts, due, replay of, last error.
+/// Event, source, handler, state, attempts, due, replay of, last error, order.
 type DeliveryFields = (
     Option<Vec<u8>>,
     Option<String>,
@@ -319,20 +321,24 @@ type DeliveryFields = (
     Option<i64>,
     Option<Vec<u8>>,
     Option<String>,
+    Option<Vec<u8>>,
 );
 
 fn delivery(session: &Session, id: &Id, fields: DeliveryFields) -> Option<Delivery> {
-    let (event, source, handler, word, attempts, due, replay_of, last_error) = fields;
+    let (event, source, handler, word, attempts, due, replay_of, last_error, order) = fields;
+    let state = state(&word?)?;
     Some(Delivery {
         id: delivery_id(id)?,
         event: event_id(&event?)?,
         source: source?.into(),
         handler: handler?.into(),
-        state: state(&word?)?,
+        state,
         attempts: attempts.unwrap_or(0),
         due_at: session.to_ours(due?),
         replay_of: replay_of.and_then(|id| delivery_id(&id)),
         last_error: last_error.filter(|error| !error.is_empty()),
+        order_key: order.as_deref().and_then(line::order).map(|order| order.key),
+        in_line: order.is_some_and(|order| line::is_in_line(&order, state)),
     })
 }
 

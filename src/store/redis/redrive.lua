@@ -10,8 +10,9 @@ if now > not_after then return 'L' end
 local redriven, is_erased = {}, false
 local function redrive(id)
   local key = base .. 'd' .. id
-  local kept = call('HMGET', key, 's', 'v', 'e', 'h', 'src', 'n')
-  local handler, source = kept[4], kept[5]
+  local kept = call('HMGET', key, 's', 'v', 'e', 'h', 'src', 'n', 'o')
+  local handler, source, order = kept[4], kept[5], kept[7]
+  local due = order and never or now
   local again = kept[2] == wish
   if not again and kept[1] ~= 'x' then return end
   if not again and call('HEXISTS', base .. 'e' .. kept[3], 'er') == 1 then
@@ -23,11 +24,17 @@ local function redrive(id)
   if not again then
     reopen(kept[3])
     call('SADD', base .. 'r' .. wish, id)
-    call('HSET', key, 's', 'q', 't', now, 'v', wish, 'b', kept[6] or 0, 'w', 0)
+    call('HSET', key, 's', 'q', 't', due, 'v', wish, 'b', kept[6] or 0, 'w', 0)
     count('dead_now', source, handler, -1)
     count('queued', source, handler, 1)
   end
-  call('ZADD', base .. 'q' .. handler, 'NX', now, id)
+  call('ZADD', base .. 'q' .. handler, 'NX', due, id)
+  if order then
+    if string.sub(order, 1, 1) == 'u' then
+      call('HSET', key, 'o', 'b' .. string.sub(order, 2)) -- dead again, it is in the way again
+    end
+    join_line(id, handler, order, now)
+  end
   call('ZREM', base .. 'x' .. handler, id)
 end
 

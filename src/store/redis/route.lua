@@ -1,6 +1,6 @@
 -- A person's wish for new deliveries of one event: a replay, or admitting a held one.
 --
--- ARGV: not after, `replay` or `held`, event; then id and handler of each delivery.
+-- ARGV: not after, `replay` or `held`, event; then id, handler and order, or '', of each delivery.
 -- Answers L late · N no such event, or not in that state · Z it was erased · K done.
 
 local now, not_after, wish, event = time(), tonumber(ARGV[1]), ARGV[2], ARGV[3]
@@ -31,7 +31,7 @@ local wanted = { unpack(ARGV, 4) }
 if wish == 'replay' and kept[4] then return 'Z' end
 if wish == 'replay' and held then return 'N' end
 if wish == 'held' and not held then
-  for at = 1, #wanted, 2 do
+  for at = 1, #wanted, 3 do
     if not has(wanted[at]) then return 'N' end
   end
   if #wanted == 0 then return 'N' end
@@ -41,7 +41,7 @@ end
 
 expect_to_count()
 local firsts, longer = {}, ids
-for at = 1, #wanted, 2 do
+for at = 1, #wanted, 3 do
   firsts[at] = wish == 'replay' and first_for(wanted[at + 1]) or nil
   if not has(wanted[at]) then longer = longer .. wanted[at] end
 end
@@ -56,8 +56,8 @@ local function route()
     reopen(event)
     if #wanted == 0 then call('ZADD', base .. 'fx', now, event) end
   end
-  for at = 1, #wanted, 2 do
-    if queue(wanted[at], event, source, wanted[at + 1], now, firsts[at]) then
+  for at = 1, #wanted, 3 do
+    if queue(wanted[at], event, source, wanted[at + 1], now, firsts[at], wanted[at + 2] ~= '' and wanted[at + 2]) then
       count('queued', source, wanted[at + 1], 1)
       if wish == 'held' then count('events', source, wanted[at + 1], 1) end
       reopen(event)

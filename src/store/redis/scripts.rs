@@ -34,6 +34,7 @@ pub(super) static REDRIVE: LazyLock<Script> = script!(" flags=allow-oom", "serve
 pub(super) static MOVE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "move.lua");
 pub(super) static KILL: LazyLock<Script> = script!(" flags=allow-oom", "serves", "kill.lua");
 pub(super) static ERASE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "erase.lua");
+pub(super) static UNBLOCK: LazyLock<Script> = script!(" flags=allow-oom", "serves", "unblock.lua");
 pub(super) static PRUNE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "prune.lua");
 pub(super) static KEEP_REFUSALS: LazyLock<Script> = script!("", "serves", "keep_refusals.lua");
 pub(super) static NOTE_READMITTED: LazyLock<Script> =
@@ -79,6 +80,7 @@ pub(super) static WORKING: [&LazyLock<Script>; 23] = [
     &MOVE,
     &KILL,
     &ERASE,
+    &UNBLOCK,
     &PRUNE,
     &STEP,
     &IMPORT,
@@ -157,6 +159,7 @@ mod tests {
             include_str!("move.lua"),
             include_str!("kill.lua"),
             include_str!("erase.lua"),
+            include_str!("unblock.lua"),
             include_str!("prune.lua"),
             include_str!("step.lua"),
             include_str!("import.lua"),

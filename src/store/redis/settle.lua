@@ -10,11 +10,11 @@ local now, attempts_kept_max = time(), tonumber(ARGV[1])
 
 local function settle(id, token, verdict, due, died, attempt, err)
   local key = base .. 'd' .. id
-  local kept = call('HMGET', key, 'k', 's', 'e', 'h', 'src', 'w', 't')
+  local kept = call('HMGET', key, 'k', 's', 'e', 'h', 'src', 'w', 't', 'o')
   local state, event, handler, source = kept[2], kept[3], kept[4], kept[5]
   if kept[1] ~= token then return 'L' end
   if state ~= 'l' then -- this very settlement, sent again
-    if state ~= 'q' then put_away(id, event, handler, state, kept[7]) end
+    if state ~= 'q' then put_away(id, event, handler, state, kept[7], kept[8]) end
     return 'K'
   end
   note_attempt(id, token, attempt, attempts_kept_max)
@@ -29,7 +29,7 @@ local function settle(id, token, verdict, due, died, attempt, err)
   end
   if verdict == 'x' then count('dead_now', source, handler, 1) end
   count(verdict == 'd' and 'done' or 'dead', source, handler, 1)
-  put_away(id, event, handler, verdict, now)
+  put_away(id, event, handler, verdict, now, kept[8])
   return 'K'
 end
 

@@ -11,6 +11,7 @@ use super::{
     connection::{Connection, Session},
     erase,
     keys::Bucket,
+    line,
     scripts::{self, Call},
     work::{delivery_id, refused},
 };
@@ -137,6 +138,10 @@ async fn grant_in(
         }
         // It is about one event, wherever that is: `grant` has seen to it.
         Wish::Erase { .. } => Err(unexpected()),
+        Wish::Unblock { which } => {
+            let meant = meant(connection, bucket, which, &[Place::Dead]).await?;
+            change(&scripts::UNBLOCK, Vec::new()).apply(meant).await
+        }
     }
 }
 
@@ -149,6 +154,7 @@ async fn route(
     call.arg(session.to_server(not_after)).arg(wish).arg(event.as_bytes().as_slice());
     for delivery in deliveries {
         call.arg(delivery.id.as_bytes().as_slice()).arg(&*delivery.handler);
+        call.arg(delivery.order.map(line::text).unwrap_or_default());
     }
     let answer: Vec<u8> = session.call(&call).await?;
     match answer.as_slice() {

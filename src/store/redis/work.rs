@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     admit::{Meta, json, unexpected},
     connection::{Connection, Session, server_error},
+    line,
     scripts::{self, Call},
 };
 use crate::{
@@ -110,9 +111,14 @@ pub(super) async fn claim(
     Ok(Claimed {
         // What is gone, or is not ours to read, cannot be run: it is not handed out.
         deliveries: rows.into_iter().filter_map(|row| leased(row, &claim.handler)).collect(),
-        next_due_at: next.parse().ok().map(|next| session.to_ours(next)),
+        next_due_at: next.parse().ok().map(|next| session.to_ours(next)).filter(is_some_time),
         dead,
     })
+}
+
+/// What awaits its turn in line is due never.
+fn is_some_time(due_at: &Timestamp) -> bool {
+    *due_at < Timestamp::NEVER
 }
 
 /// What a bucket has for a claim.
@@ -141,7 +147,7 @@ pub(super) async fn look(session: &Session, claim: &Claim) -> Result<Seen, Store
     let ((seconds, micros), waiting, last_claim): ((i64, i64), Vec<Scored>, Option<Vec<u8>>) =
         session.pipeline(&commands).await?;
     let now = seconds * 1000 + micros / 1000;
-    let next = waiting.first().map(|(_, due)| session.to_ours(*due));
+    let next = waiting.first().map(|(_, due)| session.to_ours(*due)).filter(is_some_time);
     let due = waiting.into_iter().filter(|(_, due)| *due <= now);
     let due = due.filter_map(|(id, due)| Some((due, delivery_id(&id)?)));
     let due = due.take(claim.deliveries_max).collect();
@@ -164,8 +170,8 @@ pub(super) fn refused(word: &[u8]) -> StoreError {
     }
 }
 
-/// Delivery, token, attempt, attempts before redrive, replay of, deaths in a row; then the event: id,
-/// meta, headers, body, resent.
+/// Delivery, token, attempt, attempts before redrive, replay of, deaths in a row, order; then the event:
+/// id, meta, headers, body, resent.
 type Row = (
     Vec<u8>,
     u64,
@@ -173,6 +179,7 @@ type Row = (
     u32,
     Vec<u8>,
     u32,
+    Vec<u8>,
     Vec<u8>,
     Option<Vec<u8>>,
     Option<Vec<u8>>,
@@ -188,6 +195,7 @@ fn leased(row: Row, handler: &Arc<str>) -> Option<Leased> {
         attempts_before_redrive,
         replay_of,
         deaths,
+        order,
         id,
         meta,
         headers,
@@ -201,6 +209,7 @@ fn leased(row: Row, handler: &Arc<str>) -> Option<Leased> {
         attempts_before_redrive,
         replay_of: delivery_id(&replay_of),
         deaths_in_a_row: deaths,
+        order_key: line::order(&order).map(|order| order.key),
         event: Arc::new(event(&id, &meta?, &headers?, body?, resent.as_deref())?.0),
     })
 }

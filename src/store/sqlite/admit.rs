@@ -194,7 +194,7 @@ impl Work<'_> {
         due_at: Timestamp,
     ) -> rusqlite::Result<()> {
         for new in deliveries {
-            self.queue(&Kept::new(new, event, source, due_at))?;
+            self.queue(Kept::new(new, event, source, due_at))?;
             self.counted.of_deliveries(source, &new.handler).events += 1;
         }
         Ok(())

@@ -91,7 +91,7 @@ impl Work<'_> {
                  WHERE state = 1 AND handler = ?1)",
         )?;
         let next: Option<i64> = select.query_row([handler], |row| row.get(0))?;
-        Ok(next.map(Timestamp::from_millis))
+        Ok(next.map(Timestamp::from_millis).filter(|next| *next < Timestamp::NEVER))
     }
 
     /// A due delivery that is leased was held by somebody who died: that attempt is over.

@@ -7,6 +7,7 @@ use crate::{
     clock::Timestamp,
     delivery::{AttemptOutcome, DeliveryId, State},
     event::{EventId, EventState},
+    order::{OnDead, Order, OrderKey},
 };
 
 /// The kinds of what is carried from another store.
@@ -95,6 +96,14 @@ pub(super) fn some_delivery_id(
     column: usize,
 ) -> rusqlite::Result<Option<DeliveryId>> {
     Ok(row.get::<_, Option<[u8; 16]>>(column)?.map(DeliveryId::from_bytes))
+}
+
+/// The order in a column and the one behind it, which may be empty.
+pub(super) fn order(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Order>> {
+    let Some(key) = row.get::<_, Option<_>>(column)? else { return Ok(None) };
+    let skips = row.get::<_, Option<bool>>(column + 1)?.unwrap_or(false);
+    let on_dead = if skips { OnDead::Skip } else { OnDead::Block };
+    Ok(Some(Order { key: OrderKey::from_bytes(key), on_dead }))
 }
 
 /// The UUID in a column that may be empty.

@@ -11,6 +11,7 @@ use crate::{
     delivery::{Attempt, DeliveryId, Lease, State},
     event::{EventId, NewDelivery},
     limits,
+    order::{OnDead, Order},
 };
 
 /// All of a delivery's row.
@@ -30,12 +31,16 @@ pub(super) struct Kept {
     pub(super) replay_of: Option<DeliveryId>,
     pub(super) redriven_by: Option<Uuid>,
     pub(super) last_error: Option<String>,
+    pub(super) order: Option<Order>,
+    /// Its place in line, while it stands there. It is written by `line.rs`, whenever it changes.
+    pub(super) place: Option<u64>,
 }
 
 impl Kept {
     /// The columns in the order of [`Kept::read`], which is that of the table.
     pub(super) const COLUMNS: &str = "id, event, source, handler, state, due_at, token, attempts,
-        attempts_before_redrive, deaths_in_a_row, leased_at, replay_of, redriven_by, last_error";
+        attempts_before_redrive, deaths_in_a_row, leased_at, replay_of, redriven_by, last_error,
+        order_key, skips, place";
 
     /// A delivery that has just been queued.
     pub(super) fn new(
@@ -59,6 +64,8 @@ impl Kept {
             replay_of: None,
             redriven_by: None,
             last_error: None,
+            order: new.order,
+            place: None,
         }
     }
 
@@ -79,6 +86,8 @@ impl Kept {
             replay_of: codes::some_delivery_id(row, 11)?,
             redriven_by: codes::some_uuid(row, 12)?,
             last_error: row.get(13)?,
+            order: codes::order(row, 14)?,
+            place: row.get(16)?,
         })
     }
 
@@ -117,8 +126,9 @@ impl Work<'_> {
     }
 
     /// Inserts a new delivery, and counts it.
-    pub(super) fn queue(&mut self, kept: &Kept) -> rusqlite::Result<()> {
-        self.insert_row(kept)?;
+    pub(super) fn queue(&mut self, mut kept: Kept) -> rusqlite::Result<()> {
+        self.find_place(&mut kept)?;
+        self.insert_row(&kept)?;
         *self.counted.of_deliveries(&kept.source, &kept.handler).gauge(kept.state) += 1;
         Ok(())
     }
@@ -128,7 +138,7 @@ impl Work<'_> {
         self.connection
             .prepare_cached(
                 "INSERT INTO deliveries VALUES
-                 (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?8, NULL, NULL)",
+                 (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, 0, ?7, ?8, NULL, NULL, ?9, ?10, ?11)",
             )?
             .execute(params![
                 kept.id.as_bytes(),
@@ -139,6 +149,9 @@ impl Work<'_> {
                 kept.due_at.as_millis(),
                 kept.leased_at.as_millis(),
                 kept.replay_of.as_ref().map(DeliveryId::as_bytes),
+                kept.order.as_ref().map(|order| order.key.as_bytes()),
+                kept.order.map(|order| order.on_dead == OnDead::Skip),
+                kept.place,
             ])?;
         Ok(())
     }
@@ -162,10 +175,10 @@ impl Work<'_> {
         let open = |state| i64::from(matches!(state, State::Queued | State::Leased));
         let dead = |state| i64::from(state == State::Dead);
         let (open, dead) = (open(to) - open(from), dead(to) - dead(from));
-        if (open, dead) == (0, 0) {
-            return Ok(());
+        if (open, dead) != (0, 0) {
+            self.change_event(kept.event, open, dead, due_at)?;
         }
-        self.change_event(kept.event, open, dead, due_at)
+        self.change_line(kept, from, due_at)
     }
 
     /// Moves an event whose number of open and dead deliveries has changed at `now`.

@@ -14,7 +14,7 @@ use crate::{
     limits,
     store::{
         mark::{MARK_KEY_BYTES, MarkKey},
-        moving::{Cursor, DeliveryCopy, EventCopy, MarkCopy, Record},
+        moving::{Cursor, DeliveryCopy, EventCopy, MarkCopy, OrderCopy, Record},
     },
 };
 
@@ -116,6 +116,7 @@ fn delivery_copy(connection: &Connection, kept: Kept) -> rusqlite::Result<Delive
         replay_of: kept.replay_of,
         redriven_by: kept.redriven_by,
         last_error: kept.last_error,
+        order: kept.order.map(|order| OrderCopy::of(order, kept.place)),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::{
         Counts, StoreError,
         encrypted::plain_bytes,
         mark::MarkKey,
-        moving::{DeliveryCopy, EventCopy, MarkCopy, Record},
+        moving::{DeliveryCopy, EventCopy, MarkCopy, OrderCopy, Record},
     },
 };
 
@@ -176,6 +176,8 @@ impl Work<'_> {
             replay_of: delivery.replay_of,
             redriven_by: delivery.redriven_by,
             last_error: None,
+            order: delivery.order.map(OrderCopy::order),
+            place: delivery.order.and_then(|order| order.place),
         };
         self.insert_row(&kept)?;
         for attempt in &delivery.attempts_kept {

@@ -18,6 +18,7 @@ mod export;
 mod generation;
 mod import;
 mod keyed;
+mod line;
 mod moving;
 mod prune;
 mod read;

@@ -1,10 +1,8 @@
 //! Pruning, in small lots: one more call in the writer's queue, between the others.
 
-use std::sync::Arc;
-
 use rusqlite::{OptionalExtension, params};
 
-use super::{codes, writer::Work};
+use super::{codes, delivery::Kept, writer::Work};
 use crate::{
     clock::Timestamp,
     delivery::State,
@@ -23,7 +21,7 @@ impl Work<'_> {
             (EventState::Held, prune.held_before),
         ] {
             for id in self.over(state, before, prune.lot - events)? {
-                self.forget(id)?;
+                self.forget(id, prune.now)?;
                 events += 1;
             }
         }
@@ -52,8 +50,8 @@ impl Work<'_> {
     }
 
     /// Takes an event away with all that is about it, but for its marks, whose time begins to run.
-    fn forget(&mut self, id: EventId) -> rusqlite::Result<()> {
-        self.forget_deliveries(id)?;
+    fn forget(&mut self, id: EventId, now: Timestamp) -> rusqlite::Result<()> {
+        self.forget_deliveries(id, now)?;
         for sql in [
             "UPDATE marks SET expires_at = events.mark_until, digest = events.digest FROM events
              WHERE events.id = ?1 AND marks.source = events.source
@@ -92,22 +90,21 @@ impl Work<'_> {
         delete.execute([id]).map(drop)
     }
 
-    fn forget_deliveries(&mut self, event: EventId) -> rusqlite::Result<()> {
-        let mut delete = self.connection.prepare_cached(
-            "DELETE FROM deliveries WHERE event = ?1 RETURNING id, source, handler, state",
-        )?;
+    fn forget_deliveries(&mut self, event: EventId, now: Timestamp) -> rusqlite::Result<()> {
+        let sql = format!("DELETE FROM deliveries WHERE event = ?1 RETURNING {}", Kept::COLUMNS);
+        let mut delete = self.connection.prepare_cached(&sql)?;
         let gone = delete
-            .query_map([event.as_bytes()], |row| {
-                let (source, handler): (Arc<str>, Arc<str>) = (row.get(1)?, row.get(2)?);
-                Ok((codes::delivery_id(row, 0)?, source, handler, codes::state(row, 3)?))
-            })?
+            .query_map([event.as_bytes()], Kept::read)?
             .collect::<rusqlite::Result<Vec<_>>>()?;
-        for (id, source, handler, state) in gone {
+        for kept in gone {
             self.connection
                 .prepare_cached("DELETE FROM attempts WHERE delivery = ?1")?
-                .execute([id.as_bytes()])?;
-            if state == State::Dead {
-                self.counted.of_deliveries(&source, &handler).dead_now -= 1;
+                .execute([kept.id.as_bytes()])?;
+            if kept.state == State::Dead {
+                self.counted.of_deliveries(&kept.source, &kept.handler).dead_now -= 1;
+            }
+            if kept.place.is_some() {
+                self.call_up(&kept, now)?; // it was in the way of others to the very end
             }
         }
         Ok(())

@@ -132,7 +132,7 @@ pub(super) fn waiting_since(
              WHERE handler = ?1 AND state = 0",
         )?
         .query_row([handler], |row| row.get(0))?;
-    Ok(since.map(Timestamp::from_millis))
+    Ok(since.map(Timestamp::from_millis).filter(|since| *since < Timestamp::NEVER))
 }
 
 /// What sorts after every id of 16 bytes.
@@ -151,6 +151,8 @@ fn shown(kept: Kept) -> Delivery {
         due_at: kept.due_at,
         replay_of: kept.replay_of,
         last_error: kept.last_error,
+        order_key: kept.order.map(|order| order.key),
+        in_line: kept.place.is_some(),
     }
 }
 
@@ -242,6 +244,7 @@ pub(super) fn leased(connection: &Connection, kept: &Kept) -> rusqlite::Result<O
         attempts_before_redrive: kept.attempts_before_redrive,
         replay_of: kept.replay_of,
         deaths_in_a_row: kept.deaths_in_a_row,
+        order_key: kept.order.map(|order| order.key),
         event: Arc::new(event),
     }))
 }

@@ -29,9 +29,10 @@ impl Work<'_> {
             Wish::Replay { event, deliveries } => self.replay(*event, deliveries, now)?,
             Wish::AdmitHeld { event, deliveries } => self.admit_held(*event, deliveries, now)?,
             Wish::Redrive { id, which } => self.redrive(*id, which, now)?,
-            Wish::Move { which, to } => self.reroute(which, to)?,
+            Wish::Move { which, to } => self.reroute(which, to, now)?,
             Wish::Kill { which } => self.kill(which, now)?,
             Wish::Erase { event } => self.erase(*event, now)?,
+            Wish::Unblock { which } => self.unblock(which, now)?,
         };
         Ok(Ok(granted))
     }
@@ -55,7 +56,7 @@ impl Work<'_> {
             if self.delivery(delivery.id)?.is_none() {
                 let replay_of = self.first_for(event, &delivery.handler)?;
                 let kept = Kept::new(delivery, event, &source, now);
-                self.queue(&Kept { replay_of, ..kept })?;
+                self.queue(Kept { replay_of, ..kept })?;
                 self.change_event(event, 1, 0, now)?;
             }
         }
@@ -149,7 +150,12 @@ impl Work<'_> {
         Ok(Granted::Deliveries(ids))
     }
 
-    fn reroute(&mut self, which: &Which, to: &Arc<str>) -> rusqlite::Result<Granted> {
+    fn reroute(
+        &mut self,
+        which: &Which,
+        to: &Arc<str>,
+        now: Timestamp,
+    ) -> rusqlite::Result<Granted> {
         let meant = match which {
             Which::Ids(ids) => ids.clone(),
             Which::Handler(handler) => self.ids(
@@ -162,12 +168,19 @@ impl Work<'_> {
                 params![handler, limits::WISH_ROWS_MAX],
             )?,
         };
-        let moved = self.those(meant, |kept| matches!(kept.state, State::Queued | State::Dead))?;
+        let mut moved =
+            self.those(meant, |kept| matches!(kept.state, State::Queued | State::Dead))?;
         let ids = moved.iter().map(|kept| kept.id).collect();
-        for mut kept in moved {
+        // Those that stand in line go first, as they stand.
+        moved.sort_by_key(|kept| kept.place.unwrap_or(u64::MAX));
+        for mut kept in moved.into_iter().filter(|kept| kept.handler != *to) {
             *self.counted.of_deliveries(&kept.source, &kept.handler).gauge(kept.state) -= 1;
             *self.counted.of_deliveries(&kept.source, to).gauge(kept.state) += 1;
+            let was_in_line = self.leave_line(&mut kept, now)?;
             kept.handler = Arc::clone(to);
+            if was_in_line {
+                self.join_line(&mut kept, now)?;
+            }
             self.write(&kept)?;
         }
         Ok(Granted::Deliveries(ids))
@@ -190,6 +203,24 @@ impl Work<'_> {
             self.write(&kept)?;
         }
         Ok(Granted::Deliveries(ids))
+    }
+
+    fn unblock(&mut self, which: &Which, now: Timestamp) -> rusqlite::Result<Granted> {
+        let meant = match which {
+            Which::Ids(ids) => ids.clone(),
+            Which::Handler(handler) => self.ids(
+                "SELECT id FROM deliveries INDEXED BY deliveries_dead
+                 WHERE state = 3 AND handler = ?1 AND order_key IS NOT NULL
+                 ORDER BY id LIMIT ?2",
+                params![handler, limits::WISH_ROWS_MAX],
+            )?,
+        };
+        let applies = |kept: &Kept| kept.state == State::Dead && kept.order.is_some();
+        let mut unblocked = self.those(meant, applies)?;
+        for kept in &mut unblocked {
+            self.leave_line(kept, now)?;
+        }
+        Ok(Granted::Deliveries(unblocked.iter().map(|kept| kept.id).collect()))
     }
 
     /// Of the deliveries meant those that the wish applies to, oldest first.

@@ -200,6 +200,7 @@ fn what_is_left_out_is_as_the_limits_say() {
     assert_eq!(config.handlers[0].concurrency, limits::CONCURRENCY);
     assert_eq!(config.handlers[0].retry, Retry::default());
     assert_eq!(config.handlers[0].events, ["*"]);
+    assert_eq!(config.handlers[0].order, None);
     let config = parse("[handlers.a]\nlog = true\nretry.max = '1s'").unwrap();
     assert_eq!(config.handlers[0].retry.first, Duration::from_secs(1));
 }

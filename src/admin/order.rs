@@ -1,0 +1,47 @@
+//! What concerns lines: deliveries of a handler that run one after another.
+
+use std::sync::Arc;
+
+use super::{Admin, AdminError, Changed, Selection, which};
+use crate::{
+    delivery::DeliveryId,
+    event::NewDelivery,
+    store::{EventRecord, Wish},
+};
+
+impl Admin {
+    /// Takes dead deliveries out of their lines, so that those behind them go on.
+    pub async fn unblock(&self, selection: Selection) -> Result<Changed, AdminError> {
+        let which = which(selection.ids, selection.handler)?;
+        let changed = self.grant(Wish::Unblock { which }, "these deliveries").await?;
+        let count = changed.deliveries.len();
+        tracing::info!(count, "a person unblocked what waited behind dead deliveries");
+        Ok(changed)
+    }
+
+    /// Takes one dead delivery out of its line.
+    pub async fn unblock_one(&self, id: DeliveryId) -> Result<Changed, AdminError> {
+        let changed = self.unblock(Selection { ids: vec![id], handler: None }).await?;
+        if changed.deliveries.is_empty() {
+            return Err(AdminError::NotFound(format!(
+                "there is no delivery {id} that is dead and stands in order"
+            )));
+        }
+        Ok(changed)
+    }
+
+    /// New deliveries of an event, in the order that their handlers ask for now.
+    pub(super) fn new_deliveries(
+        &self,
+        record: &EventRecord,
+        handlers: Vec<Arc<str>>,
+    ) -> Vec<NewDelivery> {
+        let (now, setup, event) = (self.app.clock.now(), self.app.setup(), &record.event);
+        let new = |handler| {
+            let rule = setup.handlers.get(&handler).and_then(|known| known.order.as_ref());
+            let order = rule.and_then(|rule| rule.of(&event.headers, &event.body));
+            NewDelivery { id: DeliveryId::new(now), handler, order }
+        };
+        handlers.into_iter().map(new).collect()
+    }
+}
