@@ -25,7 +25,7 @@ use crate::{
     shutdown::Tasks,
     source::Source,
     store::Store,
-    telemetry::{history::History, log::Throttle, metrics::Metrics, tail::Tail},
+    telemetry::{history::History, log::Throttle, metrics::Metrics, tail::Tail, trace::Traces},
 };
 
 /// One configured hookonce. It holds no state that it cannot lose: that is all in the store.
@@ -41,6 +41,8 @@ pub struct App {
     pub history: History,
     /// What happens now, for those who watch.
     pub tail: Tail,
+    /// What became of each event, for a collector.
+    pub traces: Traces,
     /// How the outside sees us, and how long things may take.
     pub server: Server,
     /// From the last byte of a body to its answer.
@@ -163,6 +165,7 @@ impl App {
             metrics,
             history: History::default(),
             tail: Tail::default(),
+            traces: Traces::default(),
             server: Server::default(),
             answer_within: limits::ANSWER_DEADLINE,
             lease: limits::LEASE,

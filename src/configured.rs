@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::{
     clock::Clock,
-    config::{HandlerConfig, HandlerKind},
+    config::{HandlerConfig, HandlerKind, Telemetry},
     handler::{CommandHandler, Configured, Handler, HttpHandler, LogHandler, SigningKey},
+    telemetry::trace::Traces,
 };
 
 /// The handlers of a configuration, ready to run.
@@ -23,6 +24,20 @@ pub(crate) fn handlers(
         retry: handler.retry,
     };
     handlers.iter().map(configured).collect()
+}
+
+/// The traces of a configuration. Events are not refused because nobody can be told of them: what the
+/// environment says wrong about a collector is logged.
+pub(crate) fn traces(telemetry: &Telemetry) -> Traces {
+    let Some(endpoint) = &telemetry.otlp else { return Traces::default() };
+    #[cfg(feature = "otlp")]
+    match crate::telemetry::otlp::Otlp::to(endpoint, crate::handler::http_client()) {
+        Ok(otlp) => return Traces::to(Arc::new(otlp), telemetry.traces_one_in),
+        Err(error) => tracing::error!(%error, "nothing is traced"),
+    }
+    #[cfg(not(feature = "otlp"))]
+    tracing::error!(%endpoint, "nothing is traced: this program was built without `otlp`");
+    Traces::default()
 }
 
 fn runs(kind: &HandlerKind, client: &reqwest::Client, clock: &Arc<dyn Clock>) -> Arc<dyn Handler> {

@@ -18,13 +18,14 @@
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::{clock::Timestamp, request::Headers};
 
 /// What a key counts within: another API, method, path or principal makes another key of the same text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyScope {
     /// The name of the API.
     pub api: String,
@@ -59,12 +60,14 @@ impl KeyScope {
 }
 
 /// The id of a key: SHA-256 of its scope, as text in hex.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId([u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(transparent)]
+pub struct KeyId(#[schemars(with = "String")] [u8; 32]);
 
 /// SHA-256 of all that must be the same when a key is sent again: another one is refused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
+#[schemars(transparent)]
+pub struct Fingerprint(#[schemars(with = "String")] [u8; 32]);
 
 impl Fingerprint {
     /// The fingerprint of `parts`, each with its length, so that no two lists of parts look alike.
@@ -93,7 +96,7 @@ impl SavedResponse {
 }
 
 /// How a key stands that is not free. The drawing above says who moves it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyState {
     /// Its owner is at work, and its lease lasts.
@@ -116,7 +119,7 @@ impl KeyState {
 }
 
 /// A key as the store has it, for operators: all but its answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyRecord {
     /// Its id.
     pub id: KeyId,

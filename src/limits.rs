@@ -419,6 +419,10 @@ pub const REFUSAL_PAGE_ROWS_MAX: usize = 100;
 /// a stranger may have written it to take as long as can be.
 pub const RESPELLED_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// How long a batch of spans is tried to be sent, and how long a server that stops waits for the last one
+/// to be gone.
+pub const SPANS_TIMEOUT: Duration = Duration::from_secs(5);
+
 const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_KEPT_BYTES_MAX, "one must fit in");
 const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_WAITING_BYTES_MAX, "one must fit in");
 const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);

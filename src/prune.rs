@@ -36,7 +36,8 @@ impl Retention {
 /// Prunes every now and then until it is told to stop.
 pub async fn run(app: Arc<App>, retention: Retention, tasks: Tasks) {
     while !tasks.is_stopping() {
-        let pause = match app.store.prune(&retention.lot(app.clock.now())).await {
+        let lot = retention.lot(app.clock.now());
+        let pause = match app.metrics.store_call("prune", app.store.prune(&lot)).await {
             Ok(pruned) if pruned >= limits::PRUNE_LOT => limits::PRUNE_PAUSE,
             Ok(_) => limits::PRUNE_INTERVAL,
             Err(error) => {

@@ -25,6 +25,17 @@ pub enum Admission {
     Held,
 }
 
+impl Admission {
+    /// Its word, as in the header `Hookonce-Status`.
+    pub fn status(self) -> &'static str {
+        match self {
+            Self::Fresh => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Held => "held",
+        }
+    }
+}
+
 impl Receipt {
     /// Its word in the header `Hookonce-Status`. A batch is accepted if anything in it was fresh.
     pub fn status(&self) -> &'static str {

@@ -21,7 +21,7 @@ use crate::{
     secret::Secret,
     source::{OnDeadDuplicate, Proof, Source},
     store::{StoreError, Which, Wish},
-    telemetry::tail::Happening,
+    telemetry::{tail::Happening, trace::Received},
 };
 
 /// Why a request was not received: whose fault it is decides the answer.
@@ -51,7 +51,7 @@ pub async fn receive(
     source: &Source,
     request: Unverified,
 ) -> Result<Receipt, NotReceived> {
-    let now = app.clock.now();
+    let (now, begun) = (app.clock.now(), app.clock.monotonic());
     let (events, confirmation, problem) = match examine(source, request, now)? {
         Examined::Handshake { reply, handed_over } => {
             if let Some(secret) = handed_over {
@@ -67,8 +67,11 @@ pub async fn receive(
         Examined::Shadow(events, problem) => (events, None, Some(problem)), // the same, marked
     };
     let names = names(app, &events);
+    let trace = Trace::begin(app, &events, now, begun);
     // One step per event: remembered and queued, or neither. A duplicate gets the same yes, and nothing more.
-    let admissions = admit(app, source, events, now).await?;
+    let admitted = admit(app, source, events, now).await;
+    trace.end(app, source, &admitted);
+    let admissions = admitted?;
     let redrives = source.on_dead_duplicate == OnDeadDuplicate::Redrive;
     if redrives || admissions.iter().any(|(_, admission)| *admission == Admission::Fresh) {
         app.wake(source);
@@ -226,7 +229,8 @@ async fn admit(
     let patience = app.answer_within.saturating_sub(limits::ANSWER_MARGIN);
     let not_after = now.plus(patience);
     let work = async {
-        let admitted = app.store.admit(events, not_after).await;
+        let admitted = app.store.admit(events, not_after);
+        let admitted = app.metrics.store_call("admit", admitted).await;
         let admissions: Vec<_> = admitted.into_iter().collect::<Result<_, _>>()?;
         if source.on_dead_duplicate == OnDeadDuplicate::Redrive {
             redrive_the_dead(app, &admissions, not_after).await?;
@@ -260,6 +264,41 @@ async fn redrive_the_dead(
     Ok(())
 }
 
+/// What is kept of a request until the store has answered, if it is traced.
+struct Trace {
+    events: Vec<EventId>,
+    at: Timestamp,
+    begun: Duration,
+    verified_after: Duration,
+}
+
+impl Trace {
+    /// The request is verified, and its events have their ids.
+    fn begin(app: &App, events: &[NewEvent], at: Timestamp, begun: Duration) -> Self {
+        let kept = if app.traces.are_kept() { events } else { &[] };
+        let events = kept.iter().map(|event| event.id).collect();
+        let verified_after = app.clock.monotonic().saturating_sub(begun);
+        Self { events, at, begun, verified_after }
+    }
+
+    /// The store has answered.
+    fn end(
+        &self,
+        app: &App,
+        source: &Source,
+        admitted: &Result<Vec<(EventId, Admission)>, StoreError>,
+    ) {
+        app.traces.received(&Received {
+            source: &source.name,
+            at: self.at,
+            verified_after: self.verified_after,
+            admitted_after: app.clock.monotonic().saturating_sub(self.begun),
+            events: &self.events,
+            admitted: admitted.as_deref(),
+        });
+    }
+}
+
 /// The provider's id and type of each event, if anybody watches: the events themselves are given away.
 fn names(app: &App, events: &[NewEvent]) -> Vec<(Option<String>, Option<String>)> {
     let name = |event: &NewEvent| (event.named.event_id.clone(), event.named.event_type.clone());
@@ -276,7 +315,7 @@ fn tell_watchers(
         app.tail.tell(|| Happening::Received {
             at: app.clock.now(),
             source: Arc::clone(&source.name),
-            status: Receipt::Events(vec![(*id, *admission)]).status().to_owned(),
+            status: admission.status().to_owned(),
             id: *id,
             event_id,
             event_type,

@@ -14,6 +14,7 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     schedule,
     shutdown::Tasks,
     store::{Claimed, Hold, Release, StoreError},
-    telemetry::tail::Happening,
+    telemetry::{tail::Happening, trace::Attempted},
 };
 
 /// Serves one handler with as many attempts at once as it allows.
@@ -160,10 +161,17 @@ impl Worker {
             let (worker, handler) = (Arc::clone(self), handler.clone());
             let slot = Slot::take(&self.running);
             let holding = self.leases.hold(leased.lease, claimed_at + self.app.lease);
-            self.tasks.spawn(async move {
+            // On every line of the attempt, also on those of a handler in Rust, and at every level.
+            let span = tracing::error_span!(
+                "attempt",
+                handler.name = %self.handler_name, event.id = %leased.event.id,
+                delivery.id = %leased.lease.delivery, attempt.number = leased.attempt,
+            );
+            let attempt = async move {
                 worker.attempt_and_settle(&handler, leased, holding).await;
                 drop(slot);
-            });
+            };
+            self.tasks.spawn(attempt.instrument(span));
         }
         if count + claimed.dead == deliveries_max {
             return Ok(Step::Busy);
@@ -232,6 +240,7 @@ impl Worker {
         let patience = (self.app.lease / 2).min(Duration::from_secs(5));
         let not_after = self.app.clock.now().plus(patience);
         let asked = self.app.store.claim(&claim, not_after);
+        let asked = self.app.metrics.store_call("claim", asked);
         let answer = tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| {
             Err(StoreError::Unavailable(format!("no answer to a claim within {patience:?}")))
         });
@@ -275,11 +284,8 @@ impl Worker {
             }
             Ended::LeaseLost => {
                 // The next claim writes this attempt down as died; there is nothing for us to say.
-                tracing::warn!(
-                    handler.name = %self.handler_name, event.id = %leased.event.id,
-                    delivery.id = %leased.lease.delivery, attempt.number = leased.attempt,
-                    "attempt cancelled: its lease could not be extended in time"
-                );
+                tracing::warn!("attempt cancelled: its lease could not be extended in time");
+                self.trace(&leased, &Attempt::died(leased.attempt, started_at), took);
             }
             Ended::ShutDown => self.release(leased.lease).await,
         }
@@ -293,6 +299,7 @@ impl Worker {
             token: leased.lease.token,
             replay_of: leased.replay_of,
             timeout: handler.timeout,
+            traceparent: self.app.traces.traceparent(leased),
         };
         let run = handler.handler.handle(Arc::clone(&leased.event), attempt);
         let run = AssertUnwindSafe(run).catch_unwind();
@@ -314,17 +321,17 @@ impl Worker {
     async fn settle(&self, settlement: Settlement) {
         let mut pause = Duration::from_millis(20);
         loop {
-            match self.app.store.settle(vec![settlement.clone()]).await.pop() {
+            let asked = self.app.store.settle(vec![settlement.clone()]);
+            match self.app.metrics.store_call("settle", asked).await.pop() {
                 Some(Ok(Hold::Kept)) => break,
                 Some(Ok(Hold::Lost)) | None => {
                     tracing::warn!(
-                        handler.name = %self.handler_name, delivery.id = %settlement.lease.delivery,
                         "an attempt ended after its lease was lost: somebody else has the delivery now"
                     );
                     break;
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(handler.name = %self.handler_name, %error, "cannot settle yet");
+                    tracing::debug!(%error, "cannot settle yet");
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = self.tasks.grace_is_over() => break,
@@ -342,10 +349,7 @@ impl Worker {
     /// is not counted. The token rises, so that a handler that goes on all the same is fenced off.
     async fn release(&self, lease: Lease) {
         if let Err(error) = self.app.store.release(&Release::Leases(vec![lease])).await {
-            tracing::warn!(
-                handler.name = %self.handler_name, delivery.id = %lease.delivery, %error,
-                "cannot give a delivery back; it falls due when its lease ends"
-            );
+            tracing::warn!(%error, "cannot give a delivery back; it falls due when its lease ends");
         }
     }
 
@@ -358,7 +362,8 @@ impl Worker {
                 continue;
             }
             let asked_at = Instant::now();
-            match self.app.store.extend(&held, self.app.lease).await {
+            let asked = self.app.store.extend(&held, self.app.lease);
+            match self.app.metrics.store_call("extend", asked).await {
                 Ok(answers) => {
                     for (lease, answer) in held.iter().zip(answers) {
                         let end = match answer {
@@ -387,6 +392,7 @@ impl Worker {
     /// Tells metrics and log how an attempt went: a failure where people see it, success only when asked.
     fn tell(&self, leased: &Leased, attempt: &Attempt, took: Duration) {
         self.app.metrics.attempted(&self.handler_name, attempt.outcome.name(), took);
+        self.trace(leased, attempt, took);
         self.app.tail.tell(|| Happening::Attempted {
             at: self.app.clock.now(),
             source: Arc::clone(&leased.event.source),
@@ -399,20 +405,24 @@ impl Worker {
             error: attempt.error.clone(),
         });
         if attempt.outcome == AttemptOutcome::Done {
-            tracing::debug!(
-                handler.name = %self.handler_name, event.id = %leased.event.id,
-                delivery.id = %leased.lease.delivery, attempt.number = attempt.number,
-                "attempt done"
-            );
+            tracing::debug!("attempt done");
         } else {
             tracing::warn!(
-                handler.name = %self.handler_name, event.id = %leased.event.id,
-                delivery.id = %leased.lease.delivery, attempt.number = attempt.number,
                 attempt.outcome = attempt.outcome.name(),
                 error = attempt.error.as_deref().unwrap_or_default(),
                 "attempt failed"
             );
         }
+    }
+
+    fn trace(&self, leased: &Leased, attempt: &Attempt, took: Duration) {
+        self.app.traces.attempted(&Attempted {
+            leased,
+            at: attempt.started_at,
+            took,
+            outcome: attempt.outcome,
+            error: attempt.error.as_deref(),
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{Admin, AdminError, WISH_DEADLINE, page_rows};
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// Which keys to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyQuery {
     /// Only of this API.
@@ -28,7 +29,7 @@ pub struct KeyQuery {
 }
 
 /// A page of keys.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct KeyPage {
     /// The rows, those begun last first.
     pub keys: Vec<KeyRecord>,
@@ -37,14 +38,15 @@ pub struct KeyPage {
 }
 
 /// A place in the list of keys, as text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(from = "String", into = "String")]
 pub struct KeyCursor {
     begun_at: Timestamp,
     id: KeyId,
 }
 
 /// How an unknown outcome ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ResolveRequest {
     /// The work was not done: the next request with the key is sent on.
@@ -63,7 +65,7 @@ pub enum ResolveRequest {
 }
 
 /// A key that was resolved.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ResolvedKey {
     /// The key.
     pub id: KeyId,

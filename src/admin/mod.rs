@@ -6,11 +6,13 @@ pub mod keys;
 mod overview;
 mod redrives;
 mod refusals;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -36,6 +38,7 @@ pub use self::redrives::{RedriveProgress, RedriveState, SlowRedrive};
 pub use self::refusals::{
     Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
+pub use self::store::Accepted;
 
 /// Answers a person's questions about one app, and does what they wish.
 #[derive(Debug)]
@@ -65,7 +68,7 @@ pub enum AdminError {
 }
 
 /// Which events to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventQuery {
     /// Only of this source.
@@ -87,7 +90,7 @@ pub struct EventQuery {
 }
 
 /// Which deliveries to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryQuery {
     /// Only of this handler.
@@ -101,7 +104,7 @@ pub struct DeliveryQuery {
 }
 
 /// A page of events.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventPage {
     /// The rows, newest first.
     pub events: Vec<EventRow>,
@@ -110,7 +113,7 @@ pub struct EventPage {
 }
 
 /// A page of deliveries.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryPage {
     /// The rows, newest first.
     pub deliveries: Vec<Delivery>,
@@ -119,7 +122,7 @@ pub struct DeliveryPage {
 }
 
 /// Everything about one event.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Its line in the list.
     #[serde(flatten)]
@@ -148,7 +151,7 @@ pub struct EventView {
 }
 
 /// A delivery with its attempts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryView {
     /// Its line in the list.
     #[serde(flatten)]
@@ -158,7 +161,7 @@ pub struct DeliveryView {
 }
 
 /// Which deliveries a wish is about: exactly one of the two.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
     /// These.
@@ -169,7 +172,7 @@ pub struct Selection {
 }
 
 /// Which deliveries to move, and where to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// These.
@@ -182,7 +185,7 @@ pub struct MoveRequest {
 }
 
 /// What to replay of an event.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayRequest {
     /// Only for this handler. None: for every handler that wants the event now.
@@ -192,14 +195,14 @@ pub struct ReplayRequest {
 }
 
 /// The deliveries a wish made or changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Their ids.
     pub deliveries: Vec<DeliveryId>,
 }
 
 /// Whether all is well, and what to look at.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Readiness {
     /// Whether requests can be accepted now.
     pub ready: bool,

@@ -12,7 +12,10 @@ use crate::{
     shutdown::Tasks,
     source::Source,
     store::Stats,
-    telemetry::{history::Point, metrics::Totals},
+    telemetry::{
+        history::Point,
+        metrics::{StoreNow, Totals},
+    },
 };
 
 /// How everything stands.
@@ -51,6 +54,20 @@ impl Admin {
         };
         let totals = self.app.metrics.totals();
         Ok(Overview { now, readiness, stats, waiting_since, totals, points })
+    }
+
+    /// The metrics, as Prometheus reads them. A store that does not answer in time is told as one that is
+    /// down.
+    pub async fn metrics(&self) -> String {
+        let asked = async {
+            let (stats, keys) = (self.stats().await?, self.key_counts().await?);
+            let now = self.app.clock.now();
+            let waiting = self.waiting_since(&stats, now).await?;
+            let waiting = waiting.into_iter().map(|(handler, since)| (handler, now.since(since)));
+            Ok::<_, AdminError>(StoreNow { stats, keys, waiting: waiting.collect() })
+        };
+        let now = tokio::time::timeout(limits::ANSWER_DEADLINE, asked).await;
+        self.app.metrics.text(now.ok().and_then(Result::ok).as_ref(), &*self.app.store)
     }
 
     async fn waiting_since(

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, AdminError, Selection};
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// What to redrive, and how fast.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlowRedrive {
     /// All dead letters of this handler.
@@ -30,7 +31,7 @@ pub struct SlowRedrive {
 }
 
 /// How far one has come.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RedriveProgress {
     /// The handler whose dead letters it is about.
     pub handler: String,
@@ -49,7 +50,7 @@ pub struct RedriveProgress {
 }
 
 /// How a redrive at a rate stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RedriveState {
     /// It goes on.

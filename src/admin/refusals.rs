@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, AdminError, page_rows, shown_body, shown_headers};
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Which refused requests to list.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefusalQuery {
     /// Only of this source.
@@ -32,7 +33,7 @@ pub struct RefusalQuery {
 }
 
 /// A page of refused requests.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RefusalPage {
     /// The rows, newest first.
     pub refusals: Vec<RefusalView>,
@@ -41,7 +42,7 @@ pub struct RefusalPage {
 }
 
 /// A refused request and what was found out about it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RefusalView {
     /// Its line in the list.
     #[serde(flatten)]
@@ -51,7 +52,7 @@ pub struct RefusalView {
 }
 
 /// Everything about one refused request but its credentials.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RefusalRecord {
     /// Its line in the list, and the finding.
     #[serde(flatten)]
@@ -67,7 +68,7 @@ pub struct RefusalRecord {
 }
 
 /// What came of admitting a refused request after all.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Readmitted {
     /// The refused request.
     pub id: RefusalId,
@@ -82,7 +83,7 @@ pub struct Readmitted {
 }
 
 /// What became of a request that was to be admitted after all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadmittedStatus {
     /// Its events are stored and queued.

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
-        Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView, HandlerList,
-        HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery, RefusalRecord,
-        ReplayRequest, Selection,
+        Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView,
+        HandlerList, HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery,
+        RefusalRecord, ReplayRequest, Selection,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     config::Config,
@@ -22,6 +22,7 @@ use hookonce::{
     setup::Reloaded,
     store::{Stats, snapshot::Snapshot},
 };
+use reqwest::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Everywhere, serve::scheme, trust};
@@ -79,13 +80,17 @@ pub(crate) enum Unreachable {
 impl Asker {
     /// The server that was named, or the one of the configuration if it runs, or its store.
     pub(crate) async fn find(everywhere: &Everywhere) -> anyhow::Result<Self> {
+        if let Some(url) = &everywhere.server {
+            let client = Client::named(url, everywhere)?;
+            return match client.is_there().await? {
+                true => Ok(Self::Server(client)),
+                false => Err(Unreachable::Admin(url.clone()).into()),
+            };
+        }
         let config = everywhere.load_config()?;
-        let client = Client::of(everywhere, &config)?;
+        let client = Client::configured(&config, everywhere)?;
         if client.is_there().await? {
             return Ok(Self::Server(client));
-        }
-        if let Some(url) = &everywhere.server {
-            return Err(Unreachable::Admin(url.clone()).into());
         }
         let hookonce = Hookonce::open(config).await.context("no server runs, and its store")?;
         Ok(Self::Store(hookonce.admin()))
@@ -93,7 +98,10 @@ impl Asker {
 
     /// The server that was named, or the one of the configuration: what only a server can do.
     pub(crate) fn server(everywhere: &Everywhere) -> anyhow::Result<Client> {
-        Client::of(everywhere, &everywhere.load_config()?)
+        match &everywhere.server {
+            Some(url) => Client::named(url, everywhere),
+            None => Client::configured(&everywhere.load_config()?, everywhere),
+        }
     }
 
     pub(crate) async fn stats(&self) -> anyhow::Result<Stats> {
@@ -282,15 +290,24 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Talks to the server that was named, or to the one of the configuration.
-    pub(crate) fn of(everywhere: &Everywhere, config: &Config) -> anyhow::Result<Self> {
-        let (url, own) = match &everywhere.server {
-            Some(url) => (url.clone(), None),
-            None => (admin_url(config), config.server.admin_tls.as_ref()),
+    /// Talks to the server at `url`. It may be far from its configuration, so one is looked at only where
+    /// there is a file, and only for a token that was not given.
+    fn named(url: &str, everywhere: &Everywhere) -> anyhow::Result<Self> {
+        let settled = everywhere.settled();
+        let token = match (&everywhere.token, &settled.config) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(_)) => settled.load_config()?.server.admin_token,
+            (None, None) => None,
         };
-        let http = trust::client(everywhere, &url, own)?;
-        let (base, token) =
-            (url.trim_end_matches('/').to_owned(), config.server.admin_token.clone());
+        let http = trust::client(everywhere, url, None)?;
+        Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token })
+    }
+
+    /// Talks to the server of this configuration.
+    pub(crate) fn configured(config: &Config, everywhere: &Everywhere) -> anyhow::Result<Self> {
+        let token = everywhere.token.clone().or_else(|| config.server.admin_token.clone());
+        let base = admin_url(config);
+        let http = trust::client(everywhere, &base, config.server.admin_tls.as_ref())?;
         Ok(Self { http, base, token })
     }
 
@@ -298,8 +315,12 @@ impl Client {
         self.post("reload", &()).await
     }
 
+    pub(crate) async fn accept(&self) -> anyhow::Result<Accepted> {
+        self.post("store/accept", &()).await
+    }
+
     /// Whether a server answers.
-    async fn is_there(&self) -> Result<bool, Unreachable> {
+    pub(crate) async fn is_there(&self) -> Result<bool, Unreachable> {
         let asked = self.http.get(format!("{}/healthz", self.base)).timeout(Duration::from_secs(2));
         match asked.send().await {
             Ok(answer) => Ok(answer.status().is_success()),
@@ -380,6 +401,11 @@ impl Client {
             let status = answer.status();
             let problem: Problem = answer.json().await.unwrap_or_default();
             let said = problem.detail.or(problem.code).unwrap_or_default();
+            if status == StatusCode::UNAUTHORIZED {
+                anyhow::bail!(
+                    "the server says {status}: give its token in HOOKONCE_TOKEN or with --token"
+                );
+            }
             anyhow::bail!("the server says {status}: {said}");
         }
         Ok(answer)

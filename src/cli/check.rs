@@ -67,7 +67,7 @@ pub(super) async fn check(everywhere: &Everywhere) -> Report {
         let error = Some(unusable.to_string());
         return Report { ok: false, mistakes: Vec::new(), warnings, survives: None, error };
     }
-    let asked = async { Client::of(everywhere, &config)?.text("/readyz").await };
+    let asked = async { Client::configured(&config, everywhere)?.text("/readyz").await };
     let readiness = match asked.await {
         // A running server holds the store, and knows best; but it may run with an older configuration.
         Ok((_, text)) => serde_json::from_str(&text).map_err(|error| error.to_string()),

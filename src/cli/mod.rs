@@ -30,12 +30,16 @@ mod trust;
 mod verify;
 
 use std::{
+    convert::Infallible,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hookonce::config::{Config, DEFAULT_FILE, Mistakes, process_environment};
+use hookonce::{
+    config::{Config, DEFAULT_FILE, Mistakes, process_environment},
+    secret::Secret,
+};
 
 use self::output::Output;
 
@@ -61,6 +65,16 @@ pub(crate) struct Everywhere {
     /// A PEM file with authorities to believe besides the system's, for a server at https://
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// The token of that server [default: the one in the configuration]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "HOOKONCE_TOKEN",
+        hide_env_values = true,
+        value_parser = secret
+    )]
+    token: Option<Secret>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -196,6 +210,10 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
 }
 
 impl Everywhere {

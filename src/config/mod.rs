@@ -20,6 +20,7 @@ mod section;
 mod server;
 mod sources;
 mod store;
+mod telemetry;
 mod values;
 mod without_file;
 mod workers;
@@ -33,6 +34,7 @@ pub use reference::{EXAMPLE, reference};
 pub use restart::UntilRestart;
 pub use server::Server;
 pub use store::{Store, store_url};
+pub use telemetry::Telemetry;
 pub use workers::Workers;
 
 use self::{mistakes::Findings, raw::Table, section::Section};
@@ -66,6 +68,8 @@ pub struct Config {
     pub apis: Vec<Api>,
     /// What the operator reads.
     pub log: Log,
+    /// Where traces go.
+    pub telemetry: Telemetry,
     /// What is odd but no mistake: worth a line when the server starts.
     pub warnings: Vec<Remark>,
 }
@@ -141,10 +145,12 @@ fn resolve(root: &Table, around: &Surroundings<'_>, found: &mut Findings) -> Con
     let sources = sources::resolve(root, &handlers, around, found);
     let apis = apis::resolve(root, &sources, around, found);
     let log = log::resolve(&Section::top(root, "log", found), found);
+    let telemetry = telemetry::resolve(&Section::top(root, "telemetry", found), found);
     if sources::names(root).is_empty() && apis.is_empty() {
         found.warning(None, "sources", "there is none: every webhook will be answered 404");
     }
-    Config { server, store, workers, sources, handlers, apis, log, warnings: Vec::new() }
+    let warnings = Vec::new();
+    Config { server, store, workers, sources, handlers, apis, log, telemetry, warnings }
 }
 
 fn refuse_unknown_sections(root: &Table, found: &mut Findings) {

@@ -1,6 +1,6 @@
 //! What takes a restart to change: a reload names it and leaves it as it is.
 
-use super::{Config, Log, Server, Store, Workers};
+use super::{Config, Log, Server, Store, Telemetry, Workers};
 use crate::secret::Secret;
 
 /// The sections that a server is started with and keeps until its end.
@@ -10,6 +10,7 @@ pub struct UntilRestart {
     store: Store,
     workers: Workers,
     log: Log,
+    telemetry: Telemetry,
 }
 
 impl Config {
@@ -20,6 +21,7 @@ impl Config {
             store: self.store.clone(),
             workers: self.workers,
             log: self.log.clone(),
+            telemetry: self.telemetry.clone(),
         }
     }
 }
@@ -46,6 +48,7 @@ impl UntilRestart {
             &self.store;
         let Workers { lease } = &self.workers;
         let Log { format, level } = &self.log;
+        let Telemetry { otlp, traces_one_in } = &self.telemetry;
         let keys = [
             ("server.listen", *listen != new.server.listen),
             ("server.admin_listen", *admin_listen != new.server.admin_listen),
@@ -71,6 +74,8 @@ impl UntilRestart {
             ("workers.lease", *lease != new.workers.lease),
             ("log.format", *format != new.log.format),
             ("log.level", *level != new.log.level),
+            ("telemetry.otlp", *otlp != new.telemetry.otlp),
+            ("telemetry.traces_one_in", *traces_one_in != new.telemetry.traces_one_in),
         ];
         keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()).collect()
     }

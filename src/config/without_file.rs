@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Config, Environment, HandlerConfig, Log, Mistakes, Server, mistakes::Findings, raw::Table,
-    section::Section, server, store, workers,
+    section::Section, server, store, telemetry, workers,
 };
 use crate::{
     provider::{Provider, Settings},
@@ -56,6 +56,7 @@ pub(super) fn config(
     let server = server::resolve(&absent("server", &mut found), Path::new(""), &mut found);
     let store = store::resolve(&absent("store", &mut found), data_dir, &mut found);
     let workers = workers::resolve(&absent("workers", &mut found), &mut found);
+    let telemetry = telemetry::resolve(&absent("telemetry", &mut found), &mut found);
     let warnings = found.finish()?;
     Ok(Config {
         server: Server { data_dir: data_dir.to_owned(), ..server },
@@ -65,6 +66,7 @@ pub(super) fn config(
         handlers: vec![log],
         apis: Vec::new(),
         log: Log::default(),
+        telemetry,
         warnings,
     })
 }

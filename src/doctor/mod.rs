@@ -13,6 +13,7 @@ mod urls;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::time::tell_skew;
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// What was found out about a refused request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// The step at which it was refused.
     pub step: Step,
@@ -49,8 +50,11 @@ pub struct Finding {
 }
 
 /// The kinds of causes. A closed set: scripts may rely on the words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "FindingKind")]
 pub enum Kind {
     /// With today's configuration it is accepted.
     Mended,

@@ -103,6 +103,7 @@ impl CommandHandler {
         tell("HOOKONCE_IDEMPOTENCY_KEY", Some(&attempt.delivery.to_string()));
         tell("HOOKONCE_CONTENT_TYPE", event.headers.first("content-type"));
         tell("HOOKONCE_QUERY", Some(&event.query));
+        tell("TRACEPARENT", attempt.traceparent.as_deref()); // the name that others read, too
         command
     }
 }

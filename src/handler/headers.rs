@@ -27,6 +27,10 @@ const ABOUT_THE_CONNECTION: [&str; 11] = [
 /// Headers that only we may send to a handler, besides everything that begins with `hookonce-`.
 const OURS: [&str; 4] = ["idempotency-key", "webhook-id", "webhook-signature", "webhook-timestamp"];
 
+/// What a sender says of a trace of its own. Passed on, it would decide what our handlers record, and
+/// anybody may be the sender.
+const ABOUT_A_TRACE: [&str; 3] = ["baggage", "traceparent", "tracestate"];
+
 /// Endings of names whose value alone opens a door: `X-Gitlab-Token`,
 /// `X-Telegram-Bot-Api-Secret-Token`, `X-Hook-Secret`, `X-Api-Key`.
 const CREDENTIAL_ENDINGS: [&str; 5] = ["token", "secret", "password", "api-key", "apikey"];
@@ -78,6 +82,7 @@ pub(super) fn forwarded(headers: &Headers) -> HeaderMap {
 fn stays_here(name: &str) -> bool {
     ABOUT_THE_CONNECTION.contains(&name)
         || OURS.contains(&name)
+        || ABOUT_A_TRACE.contains(&name)
         || name.starts_with("hookonce-")
         || is_credential(name)
 }
@@ -153,7 +158,14 @@ mod tests {
 
     #[test]
     fn a_sender_cannot_forge_what_only_we_say() {
-        let names = ["Idempotency-Key", "webhook-id", "WEBHOOK_SIGNATURE", "Hookonce_Source"];
+        let names = [
+            "Idempotency-Key",
+            "webhook-id",
+            "WEBHOOK_SIGNATURE",
+            "Hookonce_Source",
+            "Traceparent",
+            "tracestate",
+        ];
         let headers: Headers = names.into_iter().map(|name| (name, "forged")).collect();
         assert_eq!(forwarded(&headers), HeaderMap::new());
     }

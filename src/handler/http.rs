@@ -152,6 +152,7 @@ impl HttpHandler {
         set(&mut headers, "idempotency-key", Some(&key));
         set(&mut headers, "webhook-id", Some(&key));
         set(&mut headers, "webhook-timestamp", Some(&now.as_seconds().to_string()));
+        set(&mut headers, "traceparent", attempt.traceparent.as_deref());
         if let Some(signing_key) = &self.signing_key {
             for name in HIDE_OUR_SIGNATURE {
                 headers.remove(name);

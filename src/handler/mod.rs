@@ -54,6 +54,9 @@ pub struct Attempt {
     pub replay_of: Option<DeliveryId>,
     /// How long this attempt may take.
     pub timeout: Duration,
+    /// The span of this attempt, as <https://www.w3.org/TR/trace-context/> writes it: the parent of what the
+    /// handler does. `None`: nothing is traced.
+    pub traceparent: Option<String>,
 }
 
 impl Attempt {
@@ -173,6 +176,7 @@ mod tests {
             token: 7,
             replay_of: None,
             timeout: Duration::from_secs(30),
+            traceparent: None,
         }
     }
 

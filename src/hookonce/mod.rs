@@ -28,6 +28,7 @@ use crate::{
     shutdown::Tasks,
     source::{Route, Source},
     store::{self, Durability, Store, StoreError},
+    telemetry::trace::Traces,
     work::{self, Worker},
 };
 
@@ -79,6 +80,7 @@ impl Hookonce {
         };
         app.handed_over = Keeper::below(Some(config.server.data_dir.clone()));
         app.refusals = app.refusals.sealed_by(Seal::kept_in(&config.server.data_dir));
+        app.traces = configured::traces(&config.telemetry);
         app.answer_within = config.server.answer_within;
         app.lease = config.workers.lease;
         let retention = prune::Retention {
@@ -152,7 +154,7 @@ impl Hookonce {
             let (store, clock) = (Arc::clone(&app.store), Arc::clone(&app.clock));
             app.refusals.run(store, clock, tasks).await;
         });
-        Workers { tasks: self.tasks.clone() }
+        Workers { tasks: self.tasks.clone(), traces: self.app.traces.clone() }
     }
 }
 
@@ -195,13 +197,18 @@ async fn take_over_orphans(app: &App, tasks: &Tasks) {
 #[derive(Clone, Debug)]
 pub struct Workers {
     tasks: Tasks,
+    traces: Traces,
 }
 
 impl Workers {
     /// Stops claiming, waits for running attempts at most for `grace`, then gives back what still
-    /// runs. Says whether everything had ended in time.
+    /// runs. Says whether everything had ended in time. What was traced until then is sent.
     pub async fn shut_down(&self, grace: Duration) -> bool {
-        self.tasks.shut_down(grace).await
+        let all_ended = self.tasks.shut_down(grace).await;
+        let traces = self.traces.clone();
+        let last = tokio::task::spawn_blocking(move || traces.shut_down(limits::SPANS_TIMEOUT));
+        drop(last.await); // whatever it came to, it is over
+        all_ended
     }
 }
 

@@ -1,4 +1,7 @@
-//! The admin API: each route asks [`Admin`] and writes down what it says.
+//! The admin API: each route asks [`Admin`] and writes down what it says. What
+//! stands in the list is what is served, and what `/openapi.json` says.
+
+use std::sync::LazyLock;
 
 use actix_web::{
     HttpResponse,
@@ -6,57 +9,136 @@ use actix_web::{
     web,
 };
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{answer, backup::backup, tail};
+use super::{
+    answer,
+    backup::backup,
+    openapi::{self, Operation, get, post},
+    tail::{self, TailQuery},
+};
 use crate::{
     admin::{
-        Admin, AdminError, DeliveryQuery, EventQuery, MoveRequest, RefusalQuery, ReplayRequest,
-        Selection, SlowRedrive,
-        keys::{KeyQuery, ResolveRequest},
+        Accepted, Admin, AdminError, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery,
+        EventView, HandlerList, HandlerView, MoveRequest, Readiness, Readmitted, RedriveProgress,
+        RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection, SlowRedrive,
+        keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     control::Limits,
-    delivery::DeliveryId,
+    delivery::{Attempt, DeliveryId},
     event::EventId,
-    key::KeyId,
+    key::{KeyId, KeyRecord},
     refusal::RefusalId,
-    store::StoreError,
+    setup::Reloaded,
+    store::{Stats, StoreError},
+    telemetry::tail::Happening,
 };
 
-/// The routes, grouped by who calls them.
+/// The routes and the document about them.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
-    config
-        // Machines
-        .route("/healthz", web::get().to(healthz))
-        .route("/readyz", web::get().to(readyz))
-        .route("/metrics", web::get().to(metrics))
-        // People and the commands
-        .route("/api/v1/reload", web::post().to(reload))
-        .route("/api/v1/store/backup", web::post().to(backup))
-        .route("/api/v1/stats", web::get().to(stats))
-        .route("/api/v1/tail", web::get().to(tail::tail))
-        .route("/api/v1/events", web::get().to(events))
-        .route("/api/v1/events/{id}", web::get().to(event))
-        .route("/api/v1/events/{id}/request", web::get().to(request))
-        .route("/api/v1/events/{id}/replay", web::post().to(replay))
-        .route("/api/v1/events/{id}/admit", web::post().to(admit))
-        .route("/api/v1/refusals", web::get().to(refusals))
-        .route("/api/v1/refusals/{id}", web::get().to(refusal))
-        .route("/api/v1/refusals/{id}/readmit", web::post().to(readmit))
-        .route("/api/v1/handlers", web::get().to(handlers))
-        .route("/api/v1/handlers/{name}/pause", web::post().to(pause))
-        .route("/api/v1/handlers/{name}/resume", web::post().to(resume))
-        .route("/api/v1/handlers/{name}/limits", web::post().to(limit))
-        .route("/api/v1/deliveries", web::get().to(deliveries))
-        .route("/api/v1/deliveries/redrive", web::post().to(redrive))
-        .route("/api/v1/redrives", web::get().to(redrives))
-        .route("/api/v1/redrives", web::post().to(begin_redrive))
-        .route("/api/v1/redrives/{handler}/stop", web::post().to(stop_redrive))
-        .route("/api/v1/deliveries/move", web::post().to(move_to))
-        .route("/api/v1/deliveries/kill", web::post().to(kill))
-        .route("/api/v1/deliveries/{id}/attempts", web::get().to(attempts))
-        .route("/api/v1/keys", web::get().to(keys))
-        .route("/api/v1/keys/{id}", web::get().to(key))
-        .route("/api/v1/keys/{id}/resolve", web::post().to(resolve_key));
+    openapi::serve(operations(), config);
+}
+
+/// All there is, grouped by who calls it.
+fn operations() -> Vec<Operation> {
+    let mut all = for_machines();
+    all.extend(about_events());
+    all.extend(about_deliveries());
+    all.extend(about_the_rest());
+    all
+}
+
+fn for_machines() -> Vec<Operation> {
+    vec![
+        get("/healthz", healthz, "Whether the process lives").open(),
+        get("/readyz", readyz, "Whether requests can be accepted, and what to look at")
+            .gives::<Readiness>()
+            .or(StatusCode::SERVICE_UNAVAILABLE)
+            .open(),
+        get("/metrics", metrics, "The metrics, for Prometheus"),
+        get("/openapi.json", document, "This document").gives_text("application/json"),
+    ]
+}
+
+fn about_events() -> Vec<Operation> {
+    vec![
+        get("/api/v1/events", events, "One page of events, newest first")
+            .with_query::<EventQuery>()
+            .gives::<EventPage>(),
+        get("/api/v1/events/{id}", event, "Everything about one event").gives::<EventView>(),
+        get("/api/v1/events/{id}/request", request, "The body of its request, byte for byte")
+            .gives_text("application/octet-stream"),
+        post("/api/v1/events/{id}/replay", replay, "Delivers an event again, as a new delivery")
+            .with_body::<ReplayRequest>()
+            .gives::<Changed>(),
+        post("/api/v1/events/{id}/admit", admit, "Routes a held event").gives::<Changed>(),
+        get("/api/v1/refusals", refusals, "One page of refused requests, newest first")
+            .with_query::<RefusalQuery>()
+            .gives::<RefusalPage>(),
+        get("/api/v1/refusals/{id}", refusal, "Everything about one, but its credentials")
+            .gives::<RefusalRecord>(),
+        post("/api/v1/refusals/{id}/readmit", readmit, "Verifies it again, and admits it then")
+            .gives::<Readmitted>(),
+    ]
+}
+
+fn about_deliveries() -> Vec<Operation> {
+    vec![
+        get("/api/v1/deliveries", deliveries, "One page of deliveries, newest first")
+            .with_query::<DeliveryQuery>()
+            .gives::<DeliveryPage>(),
+        get("/api/v1/deliveries/{id}/attempts", attempts, "Its attempts, oldest first")
+            .gives::<Vec<Attempt>>(),
+        post("/api/v1/deliveries/redrive", redrive, "Queues dead letters, with a fresh budget")
+            .with_body::<Selection>()
+            .gives::<Changed>(),
+        post("/api/v1/deliveries/move", move_to, "Gives queued and dead ones to another handler")
+            .with_body::<MoveRequest>()
+            .gives::<Changed>(),
+        post("/api/v1/deliveries/kill", kill, "Makes queued ones dead letters")
+            .with_body::<Selection>()
+            .gives::<Changed>(),
+        get("/api/v1/redrives", redrives, "The last redrive at a rate of each handler")
+            .gives::<Vec<RedriveProgress>>(),
+        post("/api/v1/redrives", begin_redrive, "Redrives all of a handler, at a rate")
+            .with_body::<SlowRedrive>()
+            .gives::<RedriveProgress>(),
+        post("/api/v1/redrives/{handler}/stop", stop_redrive, "Stops that")
+            .gives::<RedriveProgress>(),
+    ]
+}
+
+fn about_the_rest() -> Vec<Operation> {
+    vec![
+        get("/api/v1/stats", stats, "What was counted, and what waits now").gives::<Stats>(),
+        get("/api/v1/tail", tail::tail, "What happens, as it happens")
+            .with_query::<TailQuery>()
+            .gives_stream_of::<Happening>(),
+        post(
+            "/api/v1/store/backup",
+            backup,
+            "A copy of an SQLite store, which is a database itself",
+        )
+        .gives_text("application/vnd.sqlite3"),
+        post("/api/v1/store/accept", accept_store, "Goes on with a store that lost what it held")
+            .gives::<Accepted>(),
+        post("/api/v1/reload", reload, "Reads the configuration again").gives::<Reloaded>(),
+        get("/api/v1/handlers", handlers, "How every handler runs").gives::<HandlerList>(),
+        post("/api/v1/handlers/{name}/pause", pause, "Begins no attempt of it any more")
+            .gives::<HandlerView>(),
+        post("/api/v1/handlers/{name}/resume", resume, "Goes on with what waits")
+            .gives::<HandlerView>(),
+        post("/api/v1/handlers/{name}/limits", limit, "Sets what stands over its configuration")
+            .with_body::<Limits>()
+            .gives::<HandlerView>(),
+        get("/api/v1/keys", keys, "One page of keys, those begun last first")
+            .with_query::<KeyQuery>()
+            .gives::<KeyPage>(),
+        get("/api/v1/keys/{id}", key, "Everything about one but its answer").gives::<KeyRecord>(),
+        post("/api/v1/keys/{id}/resolve", resolve_key, "Says how an unknown outcome ended")
+            .with_body::<ResolveRequest>()
+            .gives::<ResolvedKey>(),
+    ]
 }
 
 type Asked = web::Data<Admin>;
@@ -74,19 +156,21 @@ async fn readyz(admin: Asked) -> HttpResponse {
 }
 
 async fn metrics(admin: Asked) -> HttpResponse {
-    let asked = async { Ok::<_, AdminError>((admin.stats().await?, admin.key_counts().await?)) };
-    let told = tokio::time::timeout(crate::limits::ANSWER_DEADLINE, asked).await;
-    let told = told.ok().and_then(Result::ok);
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(
-        admin
-            .app
-            .metrics
-            .text(told.as_ref().map(|(stats, keys)| (stats, keys)), admin.app.store.cache()),
-    )
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(admin.metrics().await)
+}
+
+/// Made once: it is the same for as long as the process lives.
+async fn document() -> HttpResponse {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi::document(&operations()));
+    HttpResponse::Ok().json(&*DOCUMENT)
 }
 
 async fn reload(admin: Asked) -> HttpResponse {
     told(admin.reload())
+}
+
+async fn accept_store(admin: Asked) -> HttpResponse {
+    told(admin.accept_store().await)
 }
 
 async fn stats(admin: Asked) -> HttpResponse {
@@ -115,13 +199,17 @@ async fn request(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
     }
 }
 
-async fn replay(
-    admin: Asked,
-    id: web::Path<EventId>,
-    ask: Option<web::Json<ReplayRequest>>,
-) -> HttpResponse {
-    let ask = ask.map(web::Json::into_inner).unwrap_or_default();
-    told(admin.replay(id.into_inner(), ask).await)
+/// The body may be left out. One that cannot be read is refused: it may have named the one handler that
+/// was meant.
+async fn replay(admin: Asked, id: web::Path<EventId>, body: web::Bytes) -> HttpResponse {
+    let ask = match body.as_ref() {
+        [] => Ok(ReplayRequest::default()),
+        text => serde_json::from_slice(text),
+    };
+    match ask {
+        Ok(ask) => told(admin.replay(id.into_inner(), ask).await),
+        Err(error) => not_told(&AdminError::Invalid(error.to_string())),
+    }
 }
 
 async fn admit(admin: Asked, id: web::Path<EventId>) -> HttpResponse {

@@ -11,6 +11,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -149,7 +150,7 @@ pub(super) fn problem_with(status: StatusCode, code: &str, detail: &str) -> Http
     HttpResponse::build(status).content_type(PROBLEM).body(document(status, code, Some(detail)))
 }
 
-const PROBLEM: &str = "application/problem+json";
+pub(super) const PROBLEM: &str = "application/problem+json";
 
 fn document(status: StatusCode, code: &str, detail: Option<&str>) -> String {
     let document = Problem {
@@ -162,12 +163,16 @@ fn document(status: StatusCode, code: &str, detail: Option<&str>) -> String {
     serde_json::to_string(&document).expect("plain data is always JSON")
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// A problem document.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Problem<'a> {
     r#type: &'a str,
     title: &'a str,
+    /// The status of the answer.
     status: u16,
+    /// What it is, in one word that stays.
     code: &'a str,
+    /// What it is, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
 }

@@ -8,6 +8,7 @@ mod body;
 mod dashboard;
 mod guard;
 mod idempotency;
+mod openapi;
 mod sessions;
 mod tail;
 mod webhook;
@@ -94,7 +95,7 @@ async fn endpoint(
     }
 }
 
-/// The admin routes: the dashboard, `/api/v1`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
+/// The admin routes: the dashboard, `/api/v1`, `/openapi.json`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
 pub fn admin_routes(admin: Arc<Admin>) -> impl FnOnce(&mut web::ServiceConfig) + Clone {
     let guard = Arc::new(guard::Guard::new(Arc::clone(&admin.app)));
     move |config| {

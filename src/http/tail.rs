@@ -9,6 +9,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::answer;
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// What to tell.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TailQuery {
     /// Only what is about this source.

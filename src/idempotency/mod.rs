@@ -190,8 +190,9 @@ async fn begin_in_time(app: &App, begin: &Begin) -> Result<Begun, StoreError> {
     let patience = app.answer_within.saturating_sub(limits::ANSWER_MARGIN);
     let not_after = app.clock.now().plus(patience);
     let asked = async {
-        match app.store.begin(begin, not_after).await {
-            Err(StoreError::Unavailable(_)) => app.store.begin(begin, not_after).await,
+        let begin = || app.metrics.store_call("begin", app.store.begin(begin, not_after));
+        match begin().await {
+            Err(StoreError::Unavailable(_)) => begin().await,
             begun => begun,
         }
     };

@@ -120,7 +120,8 @@ impl Write {
         let (id, owner) = (self.begin.scope.id(), self.begin.owner);
         match &self.ending {
             Ending::Complete(response) => {
-                app.store.complete(id, owner, response, self.retention).await
+                let asked = app.store.complete(id, owner, response, self.retention);
+                app.metrics.store_call("complete", asked).await
             }
             Ending::Free => app.store.abandon(id, owner).await,
             Ending::Unknown(why) => app.store.mark_unknown(id, owner, why).await,

@@ -95,9 +95,7 @@ impl Provider for DocuSign {
     }
 
     fn retry_marker(&self, request: &Verified) -> Option<String> {
-        let message: Message<'_> = serde_json::from_slice(&request.body).ok()?;
-        let count = message.retry_count.usable().filter(|count| count != "0")?;
-        naming::usable(format!("retryCount: {count}"))
+        naming::attempt_in_body(&request.body, "retryCount", "0")
     }
 }
 
@@ -153,8 +151,6 @@ struct Message<'a> {
     configuration_id: Scalar<'a>,
     #[serde(borrow, default, rename = "generatedDateTime")]
     generated_at: Scalar<'a>,
-    #[serde(borrow, default, rename = "retryCount")]
-    retry_count: Scalar<'a>,
     #[serde(borrow, default)]
     data: Option<Data<'a>>,
 }

@@ -135,9 +135,7 @@ impl Provider for GooglePubSub {
     }
 
     fn retry_marker(&self, request: &Verified) -> Option<String> {
-        let envelope: Envelope<'_> = serde_json::from_slice(&request.body).ok()?;
-        let attempt = envelope.delivery_attempt.usable().filter(|attempt| attempt != "1")?;
-        naming::usable(format!("deliveryAttempt: {attempt}"))
+        naming::attempt_in_body(&request.body, "deliveryAttempt", "1")
     }
 }
 
@@ -212,8 +210,6 @@ struct Envelope<'a> {
     message: Option<Message<'a>>,
     #[serde(borrow, default)]
     subscription: Scalar<'a>,
-    #[serde(borrow, default, rename = "deliveryAttempt")]
-    delivery_attempt: Scalar<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -84,9 +84,7 @@ impl Provider for Intercom {
     }
 
     fn retry_marker(&self, request: &Verified) -> Option<String> {
-        let attempt: Attempt<'_> = serde_json::from_slice(&request.body).ok()?;
-        let number = attempt.number.usable().filter(|number| number != "1")?;
-        naming::usable(format!("delivery_attempts: {number}"))
+        naming::attempt_in_body(&request.body, "delivery_attempts", "1")
     }
 }
 
@@ -96,10 +94,4 @@ struct Event<'a> {
     id: Scalar<'a>,
     #[serde(borrow, default)]
     topic: Scalar<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Attempt<'a> {
-    #[serde(borrow, default, rename = "delivery_attempts")]
-    number: Scalar<'a>,
 }

@@ -4,7 +4,7 @@
 //! documented: where an id is missing or of the wrong type, the digest of the content takes its
 //! place.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 use bytes::Bytes;
 use serde::{
@@ -91,6 +91,14 @@ pub fn usable<'a>(text: impl Into<Cow<'a, str>>) -> Option<String> {
     let text = text.into();
     let fits = !text.is_empty() && text.len() <= limits::EVENT_ID_BYTES_MAX;
     (fits && !text.contains(char::is_control)).then(|| text.into_owned())
+}
+
+/// The retry marker of a provider that counts its attempts in a field of the body, from `first` on:
+/// nothing at the first one.
+pub fn attempt_in_body(body: &[u8], field: &str, first: &str) -> Option<String> {
+    let mut fields: HashMap<Cow<'_, str>, Scalar<'_>> = serde_json::from_slice(body).ok()?;
+    let number = fields.remove(field)?.usable().filter(|number| number != first)?;
+    usable(format!("{field}: {number}"))
 }
 
 /// A JSON text, or a whole number as text. Anything else reads as if it were not there, so that one

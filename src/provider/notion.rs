@@ -98,9 +98,7 @@ impl Provider for Notion {
     }
 
     fn retry_marker(&self, request: &Verified) -> Option<String> {
-        let attempt: Attempt<'_> = serde_json::from_slice(&request.body).ok()?;
-        let number = attempt.number.usable().filter(|number| number != "1")?;
-        naming::usable(format!("attempt_number: {number}"))
+        naming::attempt_in_body(&request.body, "attempt_number", "1")
     }
 }
 
@@ -110,12 +108,6 @@ struct Event<'a> {
     id: Scalar<'a>,
     #[serde(borrow, default, rename = "type")]
     event_type: Scalar<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Attempt<'a> {
-    #[serde(borrow, default, rename = "attempt_number")]
-    number: Scalar<'a>,
 }
 
 /// The token that a new subscription sends.

@@ -10,7 +10,10 @@ use std::{
     fmt,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +40,7 @@ pub struct Generation {
 pub struct Seen {
     file: Option<PathBuf>,
     parts: Mutex<Parts>,
+    steps_back: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +52,7 @@ struct Parts {
 impl Seen {
     /// Remembers as long as this process lives.
     pub fn in_memory() -> Arc<Self> {
-        Arc::new(Self { file: None, parts: Mutex::default() })
+        Arc::new(Self { file: None, parts: Mutex::default(), steps_back: AtomicU64::default() })
     }
 
     /// Remembers in a file in `folder`, which is made where it is missing. `address` names the store,
@@ -73,7 +77,7 @@ impl Seen {
             Err(error) => return Err(unreadable(&error)),
         };
         let parts = Mutex::new(Parts { last, written_at: None });
-        Ok(Arc::new(Self { file: Some(file), parts }))
+        Ok(Arc::new(Self { file: Some(file), parts, steps_back: AtomicU64::default() }))
     }
 
     /// What was last seen of a part.
@@ -94,6 +98,16 @@ impl Seen {
             parts.written_at = Some(now);
         }
         is_due
+    }
+
+    /// The store went back by less than its durability may lose.
+    pub fn stepped_back(&self) {
+        self.steps_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it did so, as this process saw it.
+    pub fn steps_back(&self) -> u64 {
+        self.steps_back.load(Ordering::Relaxed)
     }
 
     /// Forgets what was seen, so that whatever is there next is taken as it is. Says whether anything was

@@ -37,6 +37,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -103,26 +104,6 @@ pub fn with_cache(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(cached::CachedStore::new(store, url, cache, Arc::clone(clock))?))
-}
-
-/// A person accepts that the store has lost what it held: whatever is there now is used. Says how many
-/// parts of the store that was about; none where nothing was lost.
-///
-/// # Errors
-/// As [`connect`]. An SQLite store cannot be open meanwhile; the processes on a shared one follow.
-pub async fn accept(
-    url: &str,
-    durability: Durability,
-    data_dir: &Path,
-    clock: &Arc<dyn Clock>,
-) -> Result<usize, StoreError> {
-    match url.split_once(':') {
-        #[cfg(feature = "sqlite")]
-        Some(("sqlite", file)) => {
-            sqlite::SqliteStore::accept(file.as_ref(), data_dir, Arc::clone(clock)).map(usize::from)
-        }
-        _ => connect(url, durability, Some(data_dir), clock).await?.accept().await,
-    }
 }
 
 /// What a yes survives, on a store that has a choice.
@@ -254,6 +235,12 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// What was cached of the one before is void then.
     fn generation(&self) -> Option<String> {
         None
+    }
+
+    /// How often the store went back by less than its durability may lose, as this process saw it: what
+    /// was answered in that time may be lost.
+    fn steps_back(&self) -> u64 {
+        0
     }
 
     /// A person accepts that the store has lost what it held: whatever is there now is used, also by the
@@ -396,7 +383,7 @@ pub enum Granted {
 }
 
 /// A line in the list of events.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventRow {
     /// Our id.
     pub id: EventId,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::State;
 
 /// Counted since the store began, and as it is now: in all, per source, per handler.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stats {
     /// Over everything.
     #[serde(flatten)]
@@ -20,7 +21,7 @@ pub struct Stats {
 
 /// Counters and gauges. Under a source they are about its events and their deliveries; under a handler,
 /// `events` is how many were routed to it, and what is about events only reads 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Events admitted: fresh and held.
     pub events: u64,

@@ -34,7 +34,7 @@ pub fn start(format: Format, level: &str) {
         .with_target(false);
     let set = match format {
         Format::Pretty => subscriber.try_init(),
-        Format::Json => subscriber.json().flatten_event(true).try_init(),
+        Format::Json => subscriber.json().flatten_event(true).with_span_list(false).try_init(),
     };
     drop(set); // an embedding program's own subscriber stays
 }

@@ -4,15 +4,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector, proto::Metric,
+    Encoder as _, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector, proto::Metric,
 };
 
 use crate::{
     control::Controls,
     delivery::State,
     key::KeyState,
-    store::{CacheCounts, Stats, keys::KeyCounts},
+    store::{Stats, Store, keys::KeyCounts},
 };
 
 /// The metrics of one hookonce. Clones share them.
@@ -26,7 +26,10 @@ pub struct Metrics {
     deliveries_total: IntCounterVec,
     deliveries: IntGaugeVec,
     events_held: IntGauge,
+    oldest_due_seconds: GaugeVec,
     store_up: IntGauge,
+    store_seconds: HistogramVec,
+    store_steps_back: IntCounter,
     cache: IntCounterVec,
     ack_seconds: HistogramVec,
     attempt_seconds: HistogramVec,
@@ -47,6 +50,11 @@ impl Default for Metrics {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             register(&registry, HistogramVec::new(options, labels))
         };
+        let build_info = register(
+            &registry,
+            IntGaugeVec::new(Opts::new("hookonce_build_info", "1, with what runs."), &["version"]),
+        );
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
             requests: counter(
                 "hookonce_requests_total",
@@ -87,6 +95,29 @@ impl Default for Metrics {
             store_up: register(
                 &registry,
                 IntGauge::new("hookonce_store_up", "1 when the store can be written to, else 0."),
+            ),
+            oldest_due_seconds: register(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "hookonce_oldest_due_seconds",
+                        "For how long the delivery waits that is due longest; 0 when none waits.",
+                    ),
+                    &["handler"],
+                ),
+            ),
+            store_seconds: seconds(
+                "hookonce_store_seconds",
+                "How long calls of the store took, also those that were given up.",
+                &["verb"],
+                &ACK_SECONDS,
+            ),
+            store_steps_back: register(
+                &registry,
+                IntCounter::new(
+                    "hookonce_store_steps_back_total",
+                    "How often the store went back by less than its durability may lose.",
+                ),
             ),
             cache: counter(
                 "hookonce_cache_total",
@@ -163,6 +194,17 @@ fn register<C: Collector + Clone + 'static>(
     metric
 }
 
+/// What the store says now, for the gauges.
+#[derive(Clone, Debug, Default)]
+pub struct StoreNow {
+    /// Its counters and gauges.
+    pub stats: Stats,
+    /// Its keys, by their API.
+    pub keys: BTreeMap<String, KeyCounts>,
+    /// For how long the delivery of each handler waits that is due longest. Not there: none waits.
+    pub waiting: BTreeMap<String, Duration>,
+}
+
 impl Metrics {
     /// A webhook request was answered, with a yes or a 503: its status word, and how long after its
     /// last byte.
@@ -197,6 +239,12 @@ impl Metrics {
     pub fn attempted(&self, handler: &str, outcome: &str, took: Duration) {
         self.deliveries_total.with_label_values(&[handler, outcome]).inc();
         self.attempt_seconds.with_label_values(&[handler]).observe(took.as_secs_f64());
+    }
+
+    /// Measures a call of the store until it is over, or given up.
+    pub async fn store_call<T>(&self, verb: &str, call: impl Future<Output = T>) -> T {
+        let _until_dropped = self.store_seconds.with_label_values(&[verb]).start_timer();
+        call.await
     }
 
     /// A request to an API was looked at: how its key stood.
@@ -248,43 +296,48 @@ impl Metrics {
 
     /// Everything in Prometheus' text form, with the gauges as the store says now. `None`: it could
     /// not be asked; its gauges are left out rather than told wrong.
-    pub fn text(
-        &self,
-        now: Option<(&Stats, &BTreeMap<String, KeyCounts>)>,
-        cache: Option<CacheCounts>,
-    ) -> String {
-        if let Some(cache) = cache {
-            self.cache.reset(); // the cache counts by itself
+    pub fn text(&self, now: Option<&StoreNow>, store: &dyn Store) -> String {
+        // The store counts these by itself.
+        self.store_steps_back.reset();
+        self.store_steps_back.inc_by(store.steps_back());
+        if let Some(cache) = store.cache() {
+            self.cache.reset();
             for (outcome, count) in cache.by_outcome() {
                 self.cache.with_label_values(&[outcome]).inc_by(count);
             }
         }
         self.deliveries.reset();
+        self.oldest_due_seconds.reset();
         self.keys_now.reset();
         self.store_up.set(i64::from(now.is_some()));
-        if let Some((stats, keys)) = now {
-            self.events_held.set(gauge(stats.total.held_now));
-            for (handler, counts) in &stats.handlers {
-                let mut counts = *counts;
-                for state in [State::Queued, State::Leased, State::Dead] {
-                    let now = gauge(*counts.gauge(state));
-                    self.deliveries.with_label_values(&[handler, state.name()]).set(now);
-                }
-            }
-            for (api, counts) in keys {
-                for (state, count) in [
-                    (KeyState::InProgress, counts.in_progress),
-                    (KeyState::Unknown, counts.unknown),
-                ] {
-                    self.keys_now.with_label_values(&[api, state.name()]).set(gauge(count));
-                }
-            }
+        if let Some(now) = now {
+            self.set_gauges(now);
         }
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
             .expect("writing to memory does not fail");
         String::from_utf8(text).unwrap_or_default()
+    }
+
+    fn set_gauges(&self, now: &StoreNow) {
+        self.events_held.set(gauge(now.stats.total.held_now));
+        for (handler, counts) in &now.stats.handlers {
+            let mut counts = *counts;
+            for state in [State::Queued, State::Leased, State::Dead] {
+                let now = gauge(*counts.gauge(state));
+                self.deliveries.with_label_values(&[handler, state.name()]).set(now);
+            }
+            let waiting = now.waiting.get(handler).copied().unwrap_or_default();
+            self.oldest_due_seconds.with_label_values(&[handler]).set(waiting.as_secs_f64());
+        }
+        for (api, counts) in &now.keys {
+            for (state, count) in
+                [(KeyState::InProgress, counts.in_progress), (KeyState::Unknown, counts.unknown)]
+            {
+                self.keys_now.with_label_values(&[api, state.name()]).set(gauge(count));
+            }
+        }
     }
 }
 
@@ -317,6 +370,7 @@ fn gauge(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{clock::SystemClock, store::memory::MemoryStore};
 
     #[test]
     fn totals_tell_what_was_counted() {
@@ -332,18 +386,20 @@ mod tests {
         assert_eq!(totals.acks, [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     }
 
-    #[test]
-    fn the_fixed_names_are_there() {
+    #[tokio::test]
+    async fn the_fixed_names_are_there() {
         let metrics = Metrics::default();
         metrics.answered("stripe", "accepted", Duration::from_millis(2));
         metrics.attempted("billing", "done", Duration::from_millis(2));
-        let mut stats = Stats::default();
-        stats.handlers.entry("billing".to_owned()).or_default().queued = 3;
         metrics.key_begun("payments", "begun");
         metrics.key_ended("payments", "completed");
-        let keys =
-            BTreeMap::from([("payments".to_owned(), KeyCounts { in_progress: 0, unknown: 2 })]);
-        let text = metrics.text(Some((&stats, &keys)), None);
+        let mut now = StoreNow::default();
+        now.stats.handlers.entry("billing".to_owned()).or_default().queued = 3;
+        now.waiting.insert("billing".to_owned(), Duration::from_millis(2500));
+        now.keys.insert("payments".to_owned(), KeyCounts { in_progress: 0, unknown: 2 });
+        let store = MemoryStore::new(SystemClock::start());
+        metrics.store_call("admit", async {}).await;
+        let text = metrics.text(Some(&now), &store);
         for line in [
             "hookonce_requests_total{source=\"stripe\",status=\"accepted\"} 1",
             "hookonce_deliveries_total{handler=\"billing\",outcome=\"done\"} 1",
@@ -353,6 +409,10 @@ mod tests {
             "hookonce_keys_total{api=\"payments\",outcome=\"begun\"} 1",
             "hookonce_key_calls_total{api=\"payments\",outcome=\"completed\"} 1",
             "hookonce_keys{api=\"payments\",state=\"unknown\"} 2",
+            "hookonce_oldest_due_seconds{handler=\"billing\"} 2.5",
+            "hookonce_store_seconds_count{verb=\"admit\"} 1",
+            "hookonce_store_steps_back_total 0",
+            concat!("hookonce_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");
         }

@@ -123,3 +123,55 @@ async fn a_store_of_a_newer_version_is_refused_with_a_clear_word() {
     assert_eq!(status.code(), Some(69));
     assert!(log.contains("the store was written by a newer hookonce (schema 9999"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_of_the_store_is_not_used_until_a_person_accepts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::start();
+    let setup = Setup::new(folder.path(), &config("billing", &sink));
+    let parts = ["hookonce.db", "hookonce.db-wal", "hookonce.db-shm"];
+    let (data_dir, copy) = (setup.data_dir(), tempfile::tempdir().unwrap());
+    let send = |id| {
+        let (request, port) = (Sender::new().request(id), setup.port);
+        async move { Connection::to(port).send(&request).await.unwrap() }
+    };
+    for id in ["evt_1", "evt_2"] {
+        let program = setup.start().await;
+        assert_eq!(send(id).await.status, 200);
+        until("it is done", Duration::from_secs(10), || async {
+            program.stats().await.total.done == sink.count() as u64
+                && sink.per_event().contains_key(id)
+        })
+        .await;
+        assert!(program.terminate().success());
+        for part in parts.iter().filter(|part| id == "evt_1" && data_dir.join(part).exists()) {
+            std::fs::copy(data_dir.join(part), copy.path().join(part)).unwrap();
+        }
+    }
+    for part in parts {
+        drop(std::fs::remove_file(data_dir.join(part)));
+        drop(std::fs::copy(copy.path().join(part), data_dir.join(part)));
+    }
+
+    let program = setup.spawn();
+    until("it listens", Duration::from_secs(10), || async {
+        program.ask("GET", "/healthz", None).await.is_some()
+    })
+    .await;
+    let (status, readiness) = program.ask("GET", "/readyz", None).await.unwrap();
+    assert_eq!(status, 503);
+    assert!(readiness.contains("the file is older than when it was last seen"), "{readiness}");
+    assert!(readiness.contains("hookonce store accept"), "{readiness}");
+    for id in ["evt_1", "evt_2"] {
+        let answer = send(id).await;
+        assert_eq!((answer.status, answer.word.as_str()), (503, "unavailable"));
+    }
+    assert_eq!(sink.count(), 2, "what it has forgotten did not run again");
+
+    let accepted = setup.command(&program, &["store", "accept", "--json"]);
+    assert!(accepted.status.success(), "{accepted:?}");
+    assert!(String::from_utf8_lossy(&accepted.stdout).contains(r#""accepted": 1"#), "{accepted:?}");
+    program.ready_within(Duration::from_secs(5)).await;
+    assert_eq!(send("evt_1").await.word, "duplicate");
+    assert_eq!(send("evt_2").await.word, "accepted", "that is what was accepted");
+}

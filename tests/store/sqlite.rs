@@ -357,17 +357,37 @@ async fn a_file_of_version_1_gets_what_is_new_and_keeps_what_it_has() {
 async fn an_older_copy_put_back_is_refused_until_a_person_accepts_it() {
     let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (file, copy) = (folder.path().join("store.db"), folder.path().join("copy.db"));
-    let open = || SqliteStore::open_in(&file, data.path(), SystemClock::start());
-    drop(open().expect("nobody has seen it before"));
+    let open = || {
+        let clock = SystemClock::start();
+        let store = SqliteStore::open_in(&file, data.path(), clock.clone()).expect("it opens");
+        Bench::own(Arc::new(store), clock, ())
+    };
+    let is_forgotten = |ready| matches!(ready, Err(StoreError::Forgotten(_)));
+    let before = open();
+    before.admit(&before.event("before")).await;
+    drop(before);
     std::fs::copy(&file, &copy).unwrap();
-    drop(open().expect("it is what it was"));
+    let after = open();
+    after.admit(&after.event("after")).await;
+    drop(after);
+
     std::fs::copy(&copy, &file).unwrap();
-    let refused = open().expect_err("it went back");
-    assert!(matches!(refused, StoreError::Forgotten(_)), "{refused}");
-    let accept = || SqliteStore::accept(&file, data.path(), SystemClock::start());
-    assert_eq!(accept(), Ok(true));
-    assert_eq!(accept(), Ok(false), "there is nothing left to accept");
-    drop(open().expect("it is used as it is"));
+    let old = open();
+    let event = old.event("after");
+    assert!(is_forgotten(old.store.ready().await));
+    assert!(is_forgotten(old.try_admit(&event, old.in_time()).await.map(drop)));
+    assert_eq!(
+        old.store.stats().await.map(|stats| stats.total.events),
+        Ok(1),
+        "it can be looked at"
+    );
+    assert_eq!(old.store.accept().await, Ok(1));
+    assert_eq!(old.store.accept().await, Ok(0), "there is nothing left to accept");
+    assert_eq!(old.admit(&event).await.1, Admission::Fresh, "that is what was accepted");
+    drop(old);
+    assert_eq!(open().store.ready().await, Ok(()), "it is known again");
+
     std::fs::remove_file(&file).unwrap();
-    assert!(matches!(open(), Err(StoreError::Forgotten(_))), "another file is in its place");
+    assert!(is_forgotten(open().store.ready().await), "another file is in its place");
+    assert!(is_forgotten(open().store.ready().await), "and is not taken for the known one later");
 }

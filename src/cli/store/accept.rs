@@ -2,27 +2,28 @@
 
 use std::process::ExitCode;
 
-use hookonce::{clock::SystemClock, store};
-use serde::Serialize;
+use hookonce::{admin::Accepted, clock::SystemClock, store};
 
-use crate::cli::Everywhere;
+use crate::cli::{Everywhere, asker::Asker};
 
 /// Go on with a store that has lost what it held.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Accept {}
 
-#[derive(Debug, Serialize)]
-struct Accepted {
-    accepted: usize,
-}
-
 impl Accept {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let config = everywhere.load_config()?;
-        let clock = SystemClock::start();
-        let (url, data_dir) = (config.store.url.expose(), config.server.data_dir.as_path());
-        let accepted = store::accept(url, config.store.durability, data_dir, &clock).await?;
-        everywhere.output().show(&Accepted { accepted }, text)?;
+        let server = Asker::server(everywhere)?;
+        let accepted = if everywhere.server.is_some() || server.is_there().await? {
+            server.accept().await?
+        } else {
+            let config = everywhere.load_config()?;
+            let (url, durability) = (config.store.url.expose(), config.store.durability);
+            let data_dir = Some(config.server.data_dir.as_path());
+            let store =
+                store::connect(url, durability, data_dir, &(SystemClock::start() as _)).await?;
+            Accepted { accepted: store.accept().await? }
+        };
+        everywhere.output().show(&accepted, text)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -45,9 +45,8 @@ enum What {
     ///
     /// After FLUSHALL, a lost node or an old backup the store is not what it was, and every event is answered
     /// 503: what it has forgotten would be run again. Bring the data back, or accept the loss with this
-    /// command. Run it with the configuration, and on the machine, of one of the servers: it knows there
-    /// what was last seen. On a shared store all running servers follow by themselves; on SQLite stop the
-    /// server first.
+    /// command. It tells the running server, and all others on the same store follow. Where none runs, run it
+    /// with the configuration, and on the machine, of one of them: it is known there what was last seen.
     Accept(accept::Accept),
 }
 

@@ -345,6 +345,20 @@ pub static KEYS: &[Key] = &[
         "`error`, `warn`, `info`, `debug` or `trace`, also by module: `info,hookonce::work=debug`.",
     ),
     key(
+        "telemetry",
+        "otlp",
+        Kind::Url,
+        Fallback::Unset,
+        "The OpenTelemetry collector that traces are sent to by OTLP over HTTP, such as `http://127.0.0.1:4318`; `/v1/traces` is appended. The program must have been built with `--features otlp`.",
+    ),
+    key(
+        "telemetry",
+        "traces_one_in",
+        Kind::Integer { least: 1, most: 1_000_000 },
+        Fallback::Integer(1),
+        "Of so many events one is traced. Which one follows from its id: write the same in every process.",
+    ),
+    key(
         "apis.NAME",
         "path",
         Kind::Path,

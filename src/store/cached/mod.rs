@@ -42,7 +42,7 @@ pub struct CachedStore {
     clock: Arc<dyn Clock>,
     notes: Notes,
     counts: Counts,
-    /// Whether the store failed when it was last asked.
+    /// Whether the store failed when it was last asked, or was not asked yet.
     is_doubted: Arc<AtomicBool>,
     /// Until when the cache is not asked, on the monotonic clock: it did not answer just now.
     passed_over_until_ms: AtomicU64,
@@ -68,7 +68,7 @@ impl CachedStore {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         let cache = MarkCache::at(cache, Digest::of([url.as_bytes()]).short())?;
-        let is_doubted = Arc::default();
+        let is_doubted = Arc::new(AtomicBool::new(true));
         let notes = Notes::to(Arc::clone(&store), Arc::clone(&is_doubted));
         let passed_over_until_ms = AtomicU64::default();
         let counts = Counts::default();

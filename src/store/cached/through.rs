@@ -42,6 +42,10 @@ impl Store for CachedStore {
         self.store.generation()
     }
 
+    fn steps_back(&self) -> u64 {
+        self.store.steps_back()
+    }
+
     async fn accept(&self) -> Result<usize, StoreError> {
         self.store.accept().await
     }

@@ -9,6 +9,8 @@
 //! [`OnUnknown::Retry`] says that doing it twice is harmless. On a store that takes one process at a
 //! time, the leases of the process before have run out when it is opened.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod calls;
 mod model;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -17,6 +19,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(super) use self::calls::{KeyedAnswer, KeyedCall};
 pub(super) use self::model::KeyModel;
 use super::{Hold, StoreError};
 use crate::{

@@ -48,7 +48,6 @@ use self::{
     admit::Asked,
     claim::Horizons,
     connection::{Lane, Way},
-    keyed::KeyedCall,
     serve::Answer,
     target::Target,
 };
@@ -57,6 +56,7 @@ use super::{
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish,
     batch::{self, Calls},
     generation::Seen,
+    keys::KeyedCall,
 };
 use crate::{
     clock::{Clock, Timestamp},

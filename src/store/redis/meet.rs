@@ -55,6 +55,9 @@ pub(super) async fn meet(way: &Connection, open: &Open) -> Result<Arc<str>, Stor
         _ => return Err(unexpected()),
     };
     say(way, word, back);
+    if word == &"slipped" {
+        way.seen.stepped_back();
+    }
     let generation = Generation { id: id.to_owned(), counter };
     if way.seen.note(part, generation, way.clock.monotonic()) {
         let seen = Arc::clone(&way.seen);

@@ -74,6 +74,7 @@ pub struct RedisStore {
     durability: Durability,
     buckets: Vec<Served>,
     homes: Homes,
+    seen: Arc<Seen>,
     /// Where the next claim begins, so that no bucket is always the last.
     turn: AtomicUsize,
     /// Two claims of a handler at once would each look at the same deliveries and get half of them.
@@ -130,6 +131,7 @@ impl RedisStore {
             durability,
             buckets,
             homes: Homes::default(),
+            seen,
             turn,
             claiming: Mutex::default(),
         })
@@ -229,6 +231,10 @@ impl Store for RedisStore {
             accepted += usize::from(served.connection.accept().await?);
         }
         Ok(accepted)
+    }
+
+    fn steps_back(&self) -> u64 {
+        self.seen.steps_back()
     }
 
     async fn wish(&self, wish: &Wish, not_after: Timestamp) -> Result<Granted, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use crate::{
@@ -22,24 +22,22 @@ pub(super) fn address(path: &Path) -> String {
     format!("sqlite:{}", path.display())
 }
 
-/// Makes the file another one than it was: somebody accepted that it has forgotten something.
-pub(super) fn renew(connection: &Connection) -> Result<(), StoreError> {
-    connection.execute("UPDATE generation SET id = ?1", [Uuid::now_v7().simple().to_string()])?;
-    Ok(())
+/// Makes a file another one than it was: what others remember of it is not known of it any more.
+pub(super) fn renew(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("UPDATE generation SET id = ?1", [new_generation().id]).map(drop)
 }
 
-/// Lets the counter of a file rise, and remembers it.
+/// Looks whether the file is what it was when it was last seen, and lets its counter rise.
+#[derive(Debug)]
 pub(super) struct Riser {
     seen: Arc<Seen>,
     generation: Generation,
     risen_at: Duration,
+    forgotten: Option<StoreError>,
 }
 
 impl Riser {
-    /// Looks whether the file is what it was when it was last seen.
-    ///
-    /// # Errors
-    /// [`StoreError::Forgotten`] when it is not.
+    /// Looks at the file. One that nobody has seen yet is taken as it is.
     pub(super) fn meet(
         connection: &Connection,
         seen: Arc<Seen>,
@@ -49,32 +47,53 @@ impl Riser {
             |row: &rusqlite::Row<'_>| Ok(Generation { id: row.get(0)?, counter: row.get(1)? });
         let sql = "SELECT id, counter FROM generation";
         let found = connection.query_row(sql, [], read).optional()?;
-        let forgotten = |what: &str| {
-            Err(StoreError::Forgotten(format!("the file {what} when it was last seen")))
+        let what = match (&found, seen.of("")) {
+            (None, Some(_)) => Some("is new, and was not"),
+            (Some(found), Some(last)) if found.id != last.id => Some("is another one than"),
+            (Some(found), Some(last)) if found.counter < last.counter => Some("is older than"),
+            _ => None,
         };
-        let generation = match (found, seen.of("")) {
-            (None, Some(_)) => return forgotten("is new, and was not"),
-            (Some(found), Some(last)) if found.id != last.id => {
-                return forgotten("is another one than");
+        let forgotten = what
+            .map(|what| StoreError::Forgotten(format!("the file {what} when it was last seen")));
+        let is_new = found.is_none();
+        let generation = found.unwrap_or_else(new_generation);
+        let mut riser = Self { seen, generation, risen_at: clock.monotonic(), forgotten };
+        if riser.forgotten.is_none() {
+            if is_new {
+                write(connection, &riser.generation)?;
             }
-            (Some(found), Some(last)) if found.counter < last.counter => {
-                return forgotten("is older than");
-            }
-            (Some(found), _) => found,
-            (None, None) => {
-                let id = Uuid::now_v7().simple().to_string();
-                connection.execute("INSERT INTO generation VALUES (?1, 0)", [&id])?;
-                Generation { id, counter: 0 }
-            }
-        };
-        let mut riser = Self { seen, generation, risen_at: clock.monotonic() };
-        riser.rise_or_say(connection, clock); // a full disk is told by whoever writes
+            riser.rise_or_say(connection, clock); // a full disk is told by whoever writes
+        }
         Ok(riser)
+    }
+
+    /// Why nothing may be asked of the file before a person has accepted what it is now.
+    pub(super) fn forgotten(&self) -> Option<&StoreError> {
+        self.forgotten.as_ref()
+    }
+
+    /// A person accepts what the file is now: it becomes another one than it was. Says whether there was
+    /// anything to accept.
+    pub(super) fn accept(
+        &mut self,
+        connection: &Connection,
+        clock: &dyn Clock,
+    ) -> Result<bool, StoreError> {
+        if self.forgotten.is_none() {
+            return Ok(false);
+        }
+        let generation = new_generation();
+        write(connection, &generation)?;
+        (self.generation, self.forgotten) = (generation, None);
+        self.rise_or_say(connection, clock);
+        Ok(true)
     }
 
     /// Lets the counter rise where it is time to.
     pub(super) fn rise_in_time(&mut self, connection: &Connection, clock: &dyn Clock) {
-        if clock.monotonic().saturating_sub(self.risen_at) < RISE_INTERVAL {
+        if self.forgotten.is_some()
+            || clock.monotonic().saturating_sub(self.risen_at) < RISE_INTERVAL
+        {
             return;
         }
         self.risen_at = clock.monotonic();
@@ -96,4 +115,16 @@ impl Riser {
         }
         Ok(())
     }
+}
+
+fn new_generation() -> Generation {
+    Generation { id: Uuid::now_v7().simple().to_string(), counter: 0 }
+}
+
+fn write(connection: &Connection, generation: &Generation) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute("DELETE FROM generation", [])?;
+    let Generation { id, counter } = generation;
+    transaction.execute("INSERT INTO generation VALUES (?1, ?2)", params![id, counter])?;
+    transaction.commit()
 }

@@ -94,35 +94,17 @@ impl SqliteStore {
     }
 
     /// The same, and looks whether the file is what it was: what was last seen of it is in `data_dir`.
+    /// Where an older copy or another file is in its place, whatever would write is
+    /// [`Forgotten`](StoreError::Forgotten) until a person [accepts](Store::accept) it.
     ///
     /// # Errors
-    /// As [`SqliteStore::open`], and [`Forgotten`](StoreError::Forgotten) when an older copy or another
-    /// file is in its place.
+    /// As [`SqliteStore::open`].
     pub fn open_in(
         path: &Path,
         data_dir: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         Self::open_seen(path, Seen::in_folder(data_dir, &generation::address(path))?, clock)
-    }
-
-    /// A person accepts that the file is not what it was. Says whether it had been seen before.
-    ///
-    /// # Errors
-    /// As [`SqliteStore::open`]: nothing is accepted while another process has it open.
-    pub fn accept(path: &Path, data_dir: &Path, clock: Arc<dyn Clock>) -> Result<bool, StoreError> {
-        match Self::open_in(path, data_dir, Arc::clone(&clock)) {
-            Ok(_) => return Ok(false),
-            Err(StoreError::Forgotten(_)) => {}
-            Err(error) => return Err(error),
-        }
-        let seen = Seen::in_folder(data_dir, &generation::address(path))?;
-        let was_known = seen.forget();
-        {
-            let _lock = lock(path)?;
-            generation::renew(&schema::open_writer(path)?)?;
-        }
-        Self::open_seen(path, seen, clock).map(|_| was_known)
     }
 
     /// Puts a copy of the file `from`, a backup, in the place of the store at `path`, and tells how much
@@ -153,10 +135,16 @@ impl SqliteStore {
     fn open_seen(path: &Path, seen: Arc<Seen>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         make_folder(path)?;
         let lock = lock(path)?;
+        if let Err(error) = backup::remove_leftovers(path) {
+            tracing::warn!(%error, "what is left of a backup cannot be taken away");
+        }
         let connection = schema::open_writer(path)?;
         let riser = Riser::meet(&connection, Arc::clone(&seen), clock.as_ref())?;
         let orphans = read::leases(&connection)?;
-        keyed::void_leases(&connection)?;
+        match riser.forgotten() {
+            Some(problem) => tracing::error!(%problem, "the store cannot be used"),
+            None => keyed::void_leases(&connection)?,
+        }
         let writer = Writer::start(connection, riser, Arc::clone(&clock))?;
         let readers = Readers::new(path.to_owned());
         let snapshots = Arc::new(Semaphore::new(1));
@@ -187,6 +175,13 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn generation(&self) -> Option<String> {
         self.seen.of("").map(|seen| seen.id)
+    }
+
+    async fn accept(&self) -> Result<usize, StoreError> {
+        match self.writer.call(Call::Accept, CALL_BYTES).await? {
+            Answer::Accepted(had_forgotten) => Ok(usize::from(had_forgotten)),
+            _ => Err(mixed_up()),
+        }
     }
 
     fn survives(&self) -> String {

@@ -9,12 +9,7 @@ use std::{slice, sync::Arc, thread, time::Duration};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{
-    count::Counted,
-    error,
-    generation::Riser,
-    keyed::{KeyedAnswer, KeyedCall},
-};
+use super::{count::Counted, error, generation::Riser, keyed};
 use crate::{
     clock::{Clock, Timestamp},
     control::Setting,
@@ -25,6 +20,7 @@ use crate::{
     store::{
         Claimed, Granted, Hold, Prune, Readmission, Refused, Release, StoreError, Wish,
         batch::{self, Batches, Calls},
+        keys::{KeyedAnswer, KeyedCall},
         moving::{Record, Standing, Step},
     },
 };
@@ -44,6 +40,7 @@ pub(super) enum Call {
     NoteReadmitted(RefusalId, Readmission),
     Keyed(Box<KeyedCall>),
     Probe,
+    Accept,
     Step(Step),
     Import(Uuid, Vec<Record>),
 }
@@ -57,6 +54,7 @@ pub(super) enum Answer {
     Settled(Hold),
     Granted(Granted),
     Pruned(usize),
+    Accepted(bool),
     Standing(Standing),
     Keyed(KeyedAnswer),
     Done,
@@ -113,12 +111,33 @@ fn write(
     while let Some(batch) = batches.blocking_next() {
         let (calls, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.call, waiting.reply)).unzip();
-        let answers = answer(connection, clock, &calls);
+        let answers = match riser.forgotten().cloned() {
+            Some(problem) => refuse_or_accept(connection, &mut riser, clock, &calls, &problem),
+            None => answer(connection, clock, &calls),
+        };
         for (reply, answer) in replies.into_iter().zip(answers) {
             reply.send(answer);
         }
         riser.rise_in_time(connection, clock);
     }
+}
+
+/// The same as long as the file is not what it was: nothing is done but what a person accepts.
+fn refuse_or_accept(
+    connection: &Connection,
+    riser: &mut Riser,
+    clock: &dyn Clock,
+    calls: &[Call],
+    problem: &StoreError,
+) -> Vec<Result<Answer, StoreError>> {
+    let mut run = |call: &Call| match call {
+        Call::Accept => {
+            keyed::void_leases(connection)?;
+            Ok(Answer::Accepted(riser.accept(connection, clock)?))
+        }
+        _ => Err(problem.clone()),
+    };
+    calls.iter().map(&mut run).collect()
 }
 
 /// One answer per call, in order.
@@ -234,6 +253,7 @@ impl Work<'_> {
                 self.probe()?;
                 Ok(Answer::Done)
             }
+            Call::Accept => Ok(Answer::Accepted(false)),
             Call::Step(step) => self.step(step)?.map(Answer::Standing),
             Call::Import(copy, records) => self.import(*copy, records)?.map(|()| Answer::Done),
         })
@@ -244,7 +264,7 @@ impl Work<'_> {
         let may = match call {
             Call::Step(_) | Call::Import(..) => true,
             // It is not copied, and who pauses a handler before a move must be able to.
-            Call::Control(..) => true,
+            Call::Control(..) | Call::Accept => true,
             Call::Extend(..) | Call::Settle(_) | Call::Release(_) => self.standing.lets_end(),
             Call::Keyed(keyed) if keyed.ends() => self.standing.lets_end(),
             Call::Keyed(_) => false,

@@ -49,6 +49,7 @@ mod given {
             token: 7,
             replay_of: None,
             timeout: Duration::from_secs(20),
+            traceparent: None,
         }
     }
 }

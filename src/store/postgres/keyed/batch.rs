@@ -4,10 +4,9 @@
 //! A key that is free has no row to lock. Of two processes that begin it at once one finds the other's
 //! row when it inserts its own: its batch is rolled back, and the call, run again alone, reads that row.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use tokio_postgres::types::ToSql;
-use uuid::Uuid;
 
 use super::{
     super::{
@@ -23,8 +22,8 @@ use crate::{
     clock::Timestamp,
     key::{KeyId, SavedResponse},
     store::{
-        Hold, StoreError,
-        keys::{Begin, Begun, Resolution, Resolved},
+        StoreError,
+        keys::{Begun, KeyedAnswer, KeyedCall},
     },
 };
 
@@ -59,25 +58,6 @@ const FORGET_RESPONSES: &str = "DELETE FROM saved_responses WHERE id = ANY($1)";
 const SAVE_RESPONSES: &str = "INSERT INTO saved_responses
     SELECT * FROM unnest($1::bytea[], $2::integer[], $3::bytea[], $4::bytea[])";
 
-/// What can be asked about a key.
-#[derive(Debug)]
-pub(in crate::store::postgres) enum KeyedCall {
-    Begin(Begin, Timestamp),
-    Extend { key: KeyId, owner: Uuid, lease: Duration },
-    Complete { key: KeyId, owner: Uuid, response: SavedResponse, retention: Duration },
-    Abandon { key: KeyId, owner: Uuid },
-    MarkUnknown { key: KeyId, owner: Uuid, note: String },
-    Resolve { key: KeyId, resolution: Resolution, not_after: Timestamp },
-}
-
-/// What is answered.
-#[derive(Debug)]
-pub(in crate::store::postgres) enum KeyedAnswer {
-    Begun(Begun),
-    Held(Hold),
-    Resolved(Resolved),
-}
-
 impl KeyedCall {
     fn key(&self) -> KeyId {
         match self {
@@ -98,17 +78,6 @@ impl KeyedCall {
             | Self::Complete { .. }
             | Self::Abandon { .. }
             | Self::MarkUnknown { .. } => None,
-        }
-    }
-
-    /// Whether it ends or keeps up what runs already.
-    fn ends(&self) -> bool {
-        match self {
-            Self::Begin(..) | Self::Resolve { .. } => false,
-            Self::Extend { .. }
-            | Self::Complete { .. }
-            | Self::Abandon { .. }
-            | Self::MarkUnknown { .. } => true,
         }
     }
 

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use self::{batch::KeyedAnswer, kept::Kept};
+use self::kept::Kept;
 pub(super) use self::{
-    batch::{KeyedCall, STATEMENTS},
+    batch::STATEMENTS,
     copy::{MOVING_STATEMENTS, export, import},
 };
 use super::{
@@ -26,7 +26,9 @@ use crate::{
     key::{KeyId, KeyRecord, KeyState, SavedResponse},
     store::{
         Hold, StoreError,
-        keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
+        keys::{
+            Begin, Begun, KeyCounts, KeyFilter, KeyedAnswer, KeyedCall, Keys, Resolution, Resolved,
+        },
     },
 };
 
@@ -48,31 +50,17 @@ const COUNTS: &str = "SELECT api,
         count(*) FILTER (WHERE stage = 1 OR lease_until <= now) AS unknown
     FROM keyed, now_ms() AS now WHERE stage < 2 GROUP BY api";
 
-/// About how many bytes a call takes in the queue, beside what it carries.
-const CALL_BYTES: usize = 512;
-
 impl PostgresStore {
-    async fn keyed(&self, call: KeyedCall, bytes: usize) -> Result<KeyedAnswer, StoreError> {
-        self.keyed.call(call, CALL_BYTES + bytes).await?
-    }
-
-    async fn hold(&self, call: KeyedCall, bytes: usize) -> Result<Hold, StoreError> {
-        match self.keyed(call, bytes).await? {
-            KeyedAnswer::Held(hold) => Ok(hold),
-            KeyedAnswer::Begun(_) | KeyedAnswer::Resolved(_) => Err(mixed_up()),
-        }
+    async fn keyed(&self, call: KeyedCall) -> Result<KeyedAnswer, StoreError> {
+        let bytes = call.bytes();
+        self.keyed.call(call, bytes).await?
     }
 }
 
 #[async_trait]
 impl Keys for PostgresStore {
     async fn begin(&self, begin: &Begin, not_after: Timestamp) -> Result<Begun, StoreError> {
-        let scope = &begin.scope;
-        let bytes = scope.api.len() + scope.method.len() + scope.path.len() + scope.key.len();
-        match self.keyed(KeyedCall::Begin(begin.clone(), not_after), bytes).await? {
-            KeyedAnswer::Begun(begun) => Ok(begun),
-            KeyedAnswer::Held(_) | KeyedAnswer::Resolved(_) => Err(mixed_up()),
-        }
+        self.keyed(KeyedCall::Begin(begin.clone(), not_after)).await?.begun()
     }
 
     async fn extend_key(
@@ -81,7 +69,7 @@ impl Keys for PostgresStore {
         owner: Uuid,
         lease: Duration,
     ) -> Result<Hold, StoreError> {
-        self.hold(KeyedCall::Extend { key, owner, lease }, 0).await
+        self.keyed(KeyedCall::Extend { key, owner, lease }).await?.held()
     }
 
     async fn complete(
@@ -91,18 +79,17 @@ impl Keys for PostgresStore {
         response: &SavedResponse,
         retention: Duration,
     ) -> Result<Hold, StoreError> {
-        let (response, bytes) = (response.clone(), response.bytes());
-        self.hold(KeyedCall::Complete { key, owner, response, retention }, bytes).await
+        let response = response.clone();
+        self.keyed(KeyedCall::Complete { key, owner, response, retention }).await?.held()
     }
 
     async fn abandon(&self, key: KeyId, owner: Uuid) -> Result<Hold, StoreError> {
-        self.hold(KeyedCall::Abandon { key, owner }, 0).await
+        self.keyed(KeyedCall::Abandon { key, owner }).await?.held()
     }
 
     async fn mark_unknown(&self, key: KeyId, owner: Uuid, note: &str) -> Result<Hold, StoreError> {
         let note = note.to_owned();
-        let bytes = note.len();
-        self.hold(KeyedCall::MarkUnknown { key, owner, note }, bytes).await
+        self.keyed(KeyedCall::MarkUnknown { key, owner, note }).await?.held()
     }
 
     async fn resolve(
@@ -111,15 +98,8 @@ impl Keys for PostgresStore {
         resolution: &Resolution,
         not_after: Timestamp,
     ) -> Result<Resolved, StoreError> {
-        let bytes = match resolution {
-            Resolution::Complete { response, .. } => response.bytes(),
-            Resolution::Free => 0,
-        };
         let resolution = resolution.clone();
-        match self.keyed(KeyedCall::Resolve { key, resolution, not_after }, bytes).await? {
-            KeyedAnswer::Resolved(resolved) => Ok(resolved),
-            KeyedAnswer::Begun(_) | KeyedAnswer::Held(_) => Err(mixed_up()),
-        }
+        self.keyed(KeyedCall::Resolve { key, resolution, not_after }).await?.resolved()
     }
 
     async fn keys(&self, filter: &KeyFilter) -> Result<Vec<KeyRecord>, StoreError> {
@@ -194,8 +174,4 @@ fn record(turn: &Turn<'_>, kept: Kept, now: Timestamp) -> KeyRecord {
         replays: kept.replays,
         note: kept.note,
     }
-}
-
-fn mixed_up() -> StoreError {
-    StoreError::Failed("its keys answered another question".to_owned())
 }

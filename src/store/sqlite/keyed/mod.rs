@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 pub(super) use self::{copy::export, verbs::void_leases};
 use super::{
-    CALL_BYTES, SqliteStore, mixed_up,
+    SqliteStore, mixed_up,
     writer::{Answer, Call},
 };
 use crate::{
@@ -19,7 +19,9 @@ use crate::{
     key::{KeyId, KeyRecord, KeyState, SavedResponse},
     store::{
         Hold, StoreError,
-        keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
+        keys::{
+            Begin, Begun, KeyCounts, KeyFilter, KeyedAnswer, KeyedCall, Keys, Resolution, Resolved,
+        },
     },
 };
 
@@ -32,47 +34,10 @@ mod stage {
     pub(super) const COMPLETED: i64 = 2;
 }
 
-/// What can be asked of the writer about a key.
-#[derive(Debug)]
-pub(super) enum KeyedCall {
-    Begin(Begin, Timestamp),
-    Extend { key: KeyId, owner: Uuid, lease: Duration },
-    Complete { key: KeyId, owner: Uuid, response: SavedResponse, retention: Duration },
-    Abandon { key: KeyId, owner: Uuid },
-    MarkUnknown { key: KeyId, owner: Uuid, note: String },
-    Resolve { key: KeyId, resolution: Resolution, not_after: Timestamp },
-}
-
-impl KeyedCall {
-    /// Whether it only lets end what was begun.
-    pub(super) fn ends(&self) -> bool {
-        match self {
-            Self::Extend { .. }
-            | Self::Complete { .. }
-            | Self::Abandon { .. }
-            | Self::MarkUnknown { .. } => true,
-            Self::Begin(..) | Self::Resolve { .. } => false,
-        }
-    }
-}
-
-/// What it answers.
-#[derive(Debug)]
-pub(super) enum KeyedAnswer {
-    Begun(Begun),
-    Held(Hold),
-    Resolved(Resolved),
-}
-
 #[async_trait]
 impl Keys for SqliteStore {
     async fn begin(&self, begin: &Begin, not_after: Timestamp) -> Result<Begun, StoreError> {
-        let scope = &begin.scope;
-        let bytes = scope.api.len() + scope.method.len() + scope.path.len() + scope.key.len();
-        match self.keyed(KeyedCall::Begin(begin.clone(), not_after), bytes).await? {
-            KeyedAnswer::Begun(begun) => Ok(begun),
-            KeyedAnswer::Held(_) | KeyedAnswer::Resolved(_) => Err(mixed_up()),
-        }
+        self.keyed(KeyedCall::Begin(begin.clone(), not_after)).await?.begun()
     }
 
     async fn extend_key(
@@ -81,7 +46,7 @@ impl Keys for SqliteStore {
         owner: Uuid,
         lease: Duration,
     ) -> Result<Hold, StoreError> {
-        self.hold(KeyedCall::Extend { key, owner, lease }, 0).await
+        self.keyed(KeyedCall::Extend { key, owner, lease }).await?.held()
     }
 
     async fn complete(
@@ -91,18 +56,17 @@ impl Keys for SqliteStore {
         response: &SavedResponse,
         retention: Duration,
     ) -> Result<Hold, StoreError> {
-        let (response, bytes) = (response.clone(), response.bytes());
-        self.hold(KeyedCall::Complete { key, owner, response, retention }, bytes).await
+        let response = response.clone();
+        self.keyed(KeyedCall::Complete { key, owner, response, retention }).await?.held()
     }
 
     async fn abandon(&self, key: KeyId, owner: Uuid) -> Result<Hold, StoreError> {
-        self.hold(KeyedCall::Abandon { key, owner }, 0).await
+        self.keyed(KeyedCall::Abandon { key, owner }).await?.held()
     }
 
     async fn mark_unknown(&self, key: KeyId, owner: Uuid, note: &str) -> Result<Hold, StoreError> {
         let note = note.to_owned();
-        let bytes = note.len();
-        self.hold(KeyedCall::MarkUnknown { key, owner, note }, bytes).await
+        self.keyed(KeyedCall::MarkUnknown { key, owner, note }).await?.held()
     }
 
     async fn resolve(
@@ -111,15 +75,8 @@ impl Keys for SqliteStore {
         resolution: &Resolution,
         not_after: Timestamp,
     ) -> Result<Resolved, StoreError> {
-        let bytes = match resolution {
-            Resolution::Complete { response, .. } => response.bytes(),
-            Resolution::Free => 0,
-        };
         let resolution = resolution.clone();
-        match self.keyed(KeyedCall::Resolve { key, resolution, not_after }, bytes).await? {
-            KeyedAnswer::Resolved(resolved) => Ok(resolved),
-            KeyedAnswer::Begun(_) | KeyedAnswer::Held(_) => Err(mixed_up()),
-        }
+        self.keyed(KeyedCall::Resolve { key, resolution, not_after }).await?.resolved()
     }
 
     async fn keys(&self, filter: &KeyFilter) -> Result<Vec<KeyRecord>, StoreError> {
@@ -139,17 +96,11 @@ impl Keys for SqliteStore {
 }
 
 impl SqliteStore {
-    async fn keyed(&self, call: KeyedCall, bytes: usize) -> Result<KeyedAnswer, StoreError> {
-        match self.writer.call(Call::Keyed(Box::new(call)), CALL_BYTES + bytes).await? {
+    async fn keyed(&self, call: KeyedCall) -> Result<KeyedAnswer, StoreError> {
+        let bytes = call.bytes();
+        match self.writer.call(Call::Keyed(Box::new(call)), bytes).await? {
             Answer::Keyed(answer) => Ok(answer),
             _ => Err(mixed_up()),
-        }
-    }
-
-    async fn hold(&self, call: KeyedCall, bytes: usize) -> Result<Hold, StoreError> {
-        match self.keyed(call, bytes).await? {
-            KeyedAnswer::Held(hold) => Ok(hold),
-            KeyedAnswer::Begun(_) | KeyedAnswer::Resolved(_) => Err(mixed_up()),
         }
     }
 }

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::{KeyedAnswer, KeyedCall, stage, state};
+use super::{stage, state};
 use crate::{
     clock::Timestamp,
     key::{Fingerprint, KeyId, KeyState, SavedResponse},
     request::Headers,
     store::{
         Hold, StoreError,
-        keys::{Begin, Begun, OnUnknown, Resolution, Resolved},
+        keys::{Begin, Begun, KeyedAnswer, KeyedCall, OnUnknown, Resolution, Resolved},
         sqlite::{codes, writer::Work},
     },
 };
