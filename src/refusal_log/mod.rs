@@ -272,7 +272,7 @@ const UNSEALED: &[u8] = b"-";
 mod tests {
     use super::*;
     use crate::{
-        clock::{ManualClock, Timestamp},
+        clock::{ManualClock, SystemClock, Timestamp},
         refusal::SignatureProblem,
         store::{RefusalFilter, Refusals as _, memory::MemoryStore},
     };
@@ -359,7 +359,7 @@ mod tests {
         let taken = limits::REFUSALS_WAITING_MAX - log.queue.capacity();
         assert!(taken * large.len() <= limits::REFUSALS_WAITING_BYTES_MAX, "{taken}");
         let left_out: usize = metrics
-            .text(None, None)
+            .text(None, &MemoryStore::new(SystemClock::start()))
             .lines()
             .filter(|line| line.contains("outcome=\"left_out\""))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
