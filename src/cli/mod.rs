@@ -62,9 +62,6 @@ pub(crate) struct Everywhere {
     /// The admin address of a running server [default: the one in the configuration]
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
-    /// A PEM file with authorities to believe besides the system's, for a server at https://
-    #[arg(long, global = true, value_name = "FILE")]
-    ca: Option<PathBuf>,
     /// The token of that server [default: the one in the configuration]
     #[arg(
         long,
@@ -75,6 +72,9 @@ pub(crate) struct Everywhere {
         value_parser = secret
     )]
     token: Option<Secret>,
+    /// A PEM file with authorities to believe besides the system's, for a server at https://
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
     json: bool,

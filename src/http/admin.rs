@@ -114,14 +114,10 @@ fn about_the_rest() -> Vec<Operation> {
         get("/api/v1/tail", tail::tail, "What happens, as it happens")
             .with_query::<TailQuery>()
             .gives_stream_of::<Happening>(),
-        post(
-            "/api/v1/store/backup",
-            backup,
-            "A copy of an SQLite store, which is a database itself",
-        )
-        .gives_text("application/vnd.sqlite3"),
         post("/api/v1/store/accept", accept_store, "Goes on with a store that lost what it held")
             .gives::<Accepted>(),
+        post("/api/v1/store/backup", backup, "A copy of an SQLite store as it is now")
+            .gives_text("application/vnd.sqlite3"),
         post("/api/v1/reload", reload, "Reads the configuration again").gives::<Reloaded>(),
         get("/api/v1/handlers", handlers, "How every handler runs").gives::<HandlerList>(),
         post("/api/v1/handlers/{name}/pause", pause, "Begins no attempt of it any more")

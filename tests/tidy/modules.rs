@@ -90,10 +90,13 @@ fn some_things_are_known_in_one_place_only() {
 }
 
 /// Files longer than a reader likes, each with its reason.
-const LONG: &[(&str, &str)] = &[(
-    "src/store/memory.rs",
-    "the reference model: all verbs beside each other, to be read against the trait",
-)];
+const LONG: &[(&str, &str)] = &[
+    (
+        "src/store/memory.rs",
+        "the reference model: all verbs beside each other, to be read against the trait",
+    ),
+    ("src/config/keys/list.rs", "a table: every key, in the order of the reference"),
+];
 
 #[test]
 fn no_file_is_too_long_to_be_read_at_once() {

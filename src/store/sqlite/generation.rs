@@ -22,9 +22,11 @@ pub(super) fn address(path: &Path) -> String {
     format!("sqlite:{}", path.display())
 }
 
-/// Makes a file another one than it was: what others remember of it is not known of it any more.
-pub(super) fn renew(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute("UPDATE generation SET id = ?1", [new_generation().id]).map(drop)
+/// Makes the file another one than it was.
+pub(super) fn renew(connection: &Connection) -> rusqlite::Result<Generation> {
+    let generation = new_generation();
+    write(connection, &generation)?;
+    Ok(generation)
 }
 
 /// Looks whether the file is what it was when it was last seen, and lets its counter rise.
@@ -82,9 +84,7 @@ impl Riser {
         if self.forgotten.is_none() {
             return Ok(false);
         }
-        let generation = new_generation();
-        write(connection, &generation)?;
-        (self.generation, self.forgotten) = (generation, None);
+        (self.generation, self.forgotten) = (renew(connection)?, None);
         self.rise_or_say(connection, clock);
         Ok(true)
     }
