@@ -122,12 +122,12 @@ async fn a_backup_under_load_has_all_that_was_acknowledged_and_serves_after_a_re
     assert!(restored.status.success(), "{}", said(&restored));
     assert!(said(&restored).contains("hookonce store accept"), "{}", said(&restored));
     assert!(setup.data_dir().join("hookonce.db.replaced").exists());
-    let (status, log) = setup.spawn().wait();
-    assert!(!status.success() && log.contains("is another one than"), "{log}");
-    let accepted = setup.command_alone(&["store", "accept"]);
+    let program = setup.spawn();
+    let waits = || async { program.log().contains("is another one than") };
+    until("it waits for a person", PATIENCE, waits).await;
+    let accepted = setup.command(&program, &["store", "accept"]);
     assert!(accepted.status.success(), "{}", said(&accepted));
-
-    let program = setup.start().await;
+    program.ready_within(PATIENCE).await;
     for id in &before {
         let answer = Connection::to(setup.port).send(&Sender::new().request(id)).await.unwrap();
         assert_eq!(answer.word, "duplicate", "{id} was acknowledged before the backup");

@@ -71,7 +71,7 @@ fn text(done: &Done<'_>) -> String {
         lines.push(format!("the one before is {}", aside.display()));
     }
     if done.is_to_be_accepted {
-        lines.push("accept that with `hookonce store accept`, and start the server".to_owned());
+        lines.push("start the server, and accept that with `hookonce store accept`".to_owned());
     } else {
         lines.push("start the server".to_owned());
     }

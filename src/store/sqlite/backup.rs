@@ -38,8 +38,8 @@ const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// Its pages are those of one read transaction, so writing goes on meanwhile: what is written waits in
 /// the log, which grows until the copy is made.
 pub(super) fn take(path: &Path, is_wanted: &AtomicBool) -> Result<(File, u64), StoreError> {
-    let copy = with_suffix(path, ".snapshot");
-    remove(&copy)?; // of a process that was killed: nobody else holds the store
+    remove_leftovers(path)?;
+    let copy = snapshot_of(path);
     let taken = copy_pages(path, &copy, is_wanted).and_then(|()| {
         let file = File::open(&copy).map_err(|error| unusable(&copy, &error))?;
         let bytes = file.metadata().map_err(|error| unusable(&copy, &error))?.len();
@@ -47,6 +47,11 @@ pub(super) fn take(path: &Path, is_wanted: &AtomicBool) -> Result<(File, u64), S
     });
     remove(&copy)?;
     taken
+}
+
+/// Takes away the snapshot that a process left when it was killed. Nobody else holds the store now.
+pub(super) fn remove_leftovers(path: &Path) -> Result<(), StoreError> {
+    remove(&snapshot_of(path))
 }
 
 /// Makes sure that a file is a whole store that this version can use, and says when it was last written to.
@@ -112,7 +117,7 @@ pub(super) fn restore(
         )));
     }
     let new = with_suffix(to, ".restoring");
-    let taken_at = bring(from, &new, tell)?;
+    let taken_at = bring(from, &new, tell).inspect_err(|_| drop(remove(&new)))?;
     for end in &old {
         let (from, to) = (with_suffix(to, end), with_suffix(&aside, end));
         fs::rename(&from, to).map_err(|error| unusable(&from, &error))?;
@@ -202,6 +207,10 @@ fn sync_folder(file: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+fn snapshot_of(path: &Path) -> PathBuf {
+    with_suffix(path, ".snapshot")
+}
+
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -214,4 +223,93 @@ fn with_suffix(path: &Path, ending: &str) -> PathBuf {
 
 fn unusable(path: &Path, error: &io::Error) -> StoreError {
     StoreError::Unavailable(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: &dyn Fn(u64, u64) = &|_, _| {};
+
+    /// A store in `folder` that has been used, at `name`.
+    fn used(folder: &Path, name: &str) -> PathBuf {
+        let path = folder.join(name);
+        let connection = schema::open_writer(&path).unwrap();
+        connection.execute("INSERT INTO generation VALUES ('first', 7)", []).unwrap();
+        path
+    }
+
+    fn id_of(path: &Path) -> String {
+        let connection = schema::open_reader(path).unwrap();
+        connection.query_row("SELECT id FROM generation", [], |row| row.get(0)).unwrap()
+    }
+
+    fn backup_of(path: &Path) -> PathBuf {
+        let (mut copy, bytes) = take(path, &AtomicBool::new(true)).unwrap();
+        let file = with_suffix(path, ".backup");
+        assert_eq!(io::copy(&mut copy, &mut private(&file).unwrap()).unwrap(), bytes);
+        assert_eq!(check(&file), Ok(Timestamp::from_millis(7)));
+        file
+    }
+
+    #[test]
+    fn a_copy_is_one_file_that_has_what_was_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = used(folder.path(), "store.db");
+        let writer = schema::open_writer(&path).unwrap();
+        writer.execute("UPDATE generation SET id = 'second'", []).unwrap();
+        writer.execute_batch("BEGIN IMMEDIATE; UPDATE generation SET id = 'third'").unwrap();
+        let file = backup_of(&path);
+        writer.execute_batch("COMMIT").unwrap();
+        assert_eq!(id_of(&file), "second");
+        assert!(!is_there(&with_suffix(&file, "-wal")) && !is_there(&snapshot_of(&path)));
+    }
+
+    #[test]
+    fn a_copy_that_nobody_waits_for_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = used(folder.path(), "store.db");
+        let writer = schema::open_writer(&path).unwrap();
+        writer
+            .execute_batch("CREATE TABLE filler AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 9000) SELECT randomblob(1000) FROM n")
+            .unwrap();
+        let given_up = take(&path, &AtomicBool::new(false)).unwrap_err();
+        assert!(given_up.to_string().contains("not wanted"), "{given_up}");
+        assert!(!is_there(&snapshot_of(&path)));
+    }
+
+    #[test]
+    fn a_restored_store_is_another_one_and_the_old_one_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = used(folder.path(), "store.db");
+        let (file, seen) = (backup_of(&path), Seen::in_memory());
+        assert!(restore(&file, &path, &seen, false, QUIET).is_err(), "the place is taken");
+        let restored = restore(&file, &path, &seen, true, QUIET).unwrap();
+        let aside = with_suffix(&path, ".replaced");
+        let expected = Restored {
+            taken_at: Timestamp::from_millis(7),
+            set_aside: Some(aside.clone()),
+            is_to_be_accepted: false,
+        };
+        assert_eq!(restored, expected);
+        assert_ne!(id_of(&path), "first", "a cache in front of it must not know it");
+        assert_eq!(id_of(&aside), "first");
+        let again = restore(&file, &path, &seen, true, QUIET).unwrap_err();
+        assert!(again.to_string().contains("move it away first"), "{again}");
+    }
+
+    #[test]
+    fn a_restore_that_was_killed_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = used(folder.path(), "store.db");
+        let (file, seen) = (backup_of(&path), Seen::in_memory());
+        let aside = with_suffix(&path, ".replaced");
+        // Half of the old store was set aside, and half of the new one was there.
+        fs::write(with_suffix(&path, "-wal"), "a log").unwrap();
+        fs::rename(&path, &aside).unwrap();
+        fs::write(with_suffix(&path, ".restoring"), "half").unwrap();
+        restore(&file, &path, &seen, true, QUIET).unwrap();
+        assert!(check(&path).is_ok() && is_there(&with_suffix(&aside, "-wal")));
+        assert!(!is_there(&with_suffix(&path, "-wal")));
+    }
 }

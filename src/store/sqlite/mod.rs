@@ -138,6 +138,9 @@ impl SqliteStore {
     fn open_seen(path: &Path, seen: Arc<Seen>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         make_folder(path)?;
         let lock = lock(path)?;
+        if let Err(error) = backup::remove_leftovers(path) {
+            tracing::warn!(%error, "what is left of a backup cannot be taken away");
+        }
         let connection = schema::open_writer(path)?;
         let riser = Riser::meet(&connection, Arc::clone(&seen), clock.as_ref())?;
         let orphans = read::leases(&connection)?;
