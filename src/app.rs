@@ -18,6 +18,7 @@ use crate::{
     handed_over::Keeper,
     handler::Configured,
     limits,
+    notice::Notices,
     refusal_log::RefusalLog,
     request::Headers,
     secret::Secret,
@@ -189,6 +190,13 @@ impl App {
         let apis = Setup::new(Vec::new(), Vec::new(), apis).apis;
         self.show_open(apis.values());
         self.setup.send_modify(|setup| Arc::make_mut(setup).apis = apis);
+        self
+    }
+
+    /// The same app that tells these people what happens.
+    #[must_use]
+    pub fn with_notices(self, notices: Arc<Notices>) -> Self {
+        self.setup.send_modify(|setup| Arc::make_mut(setup).notices = notices);
         self
     }
 

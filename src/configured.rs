@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use url::Url;
+
 use crate::{
     clock::Clock,
-    config::{HandlerConfig, HandlerKind, Telemetry},
+    config::{self, HandlerConfig, HandlerKind, Telemetry},
     handler::{CommandHandler, Configured, Handler, HttpHandler, LogHandler, SigningKey},
+    notice::{Channel, Notices},
+    secret::Secret,
     telemetry::trace::Traces,
 };
 #[cfg(feature = "otlp")]
@@ -51,15 +55,47 @@ pub(crate) fn traces(_: &Telemetry) -> Traces {
 fn runs(kind: &HandlerKind, client: &reqwest::Client, clock: &Arc<dyn Clock>) -> Arc<dyn Handler> {
     match kind {
         HandlerKind::Log => Arc::new(LogHandler),
-        HandlerKind::Command(command) => {
-            let (program, arguments) = command.split_first().expect("config refuses an empty one");
-            Arc::new(CommandHandler::new(program, arguments))
-        }
+        HandlerKind::Command(words) => Arc::new(command(words)),
         HandlerKind::Url { url, signing_secret } => {
-            let key = signing_secret.as_ref().map(SigningKey::parse);
-            let key = key.transpose().expect("config refuses a malformed one");
-            let handler = HttpHandler::new(client.clone(), url.clone(), key, Arc::clone(clock));
-            Arc::new(handler.expect("config refuses what cannot be called"))
+            Arc::new(posting(url, signing_secret.as_ref(), client, clock))
         }
     }
+}
+
+/// Who is told what happens, ready to be told.
+pub(crate) fn notices(
+    notices: &config::Notices,
+    client: &reqwest::Client,
+    clock: &Arc<dyn Clock>,
+) -> Arc<Notices> {
+    let channel = |kind: &HandlerKind| match kind {
+        HandlerKind::Command(words) => Some(Channel::Command(command(words))),
+        HandlerKind::Url { url, signing_secret } => {
+            let handler = posting(url, signing_secret.as_ref(), client, clock);
+            Some(Channel::Url(Arc::new(handler)))
+        }
+        HandlerKind::Log => None, // every notice is in the log as it is
+    };
+    Arc::new(Notices {
+        channels: notices.channels.iter().filter_map(channel).collect(),
+        every: notices.every,
+        silence_min: notices.silence_min,
+    })
+}
+
+fn command(words: &[String]) -> CommandHandler {
+    let (program, arguments) = words.split_first().expect("config refuses an empty one");
+    CommandHandler::new(program, arguments)
+}
+
+fn posting(
+    url: &Url,
+    signing_secret: Option<&Secret>,
+    client: &reqwest::Client,
+    clock: &Arc<dyn Clock>,
+) -> HttpHandler {
+    let key = signing_secret.map(SigningKey::parse);
+    let key = key.transpose().expect("config refuses a malformed one");
+    let handler = HttpHandler::new(client.clone(), url.clone(), key, Arc::clone(clock));
+    handler.expect("config refuses what cannot be called")
 }

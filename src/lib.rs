@@ -31,6 +31,7 @@ pub mod receive;
 pub mod work;
 
 // What is left to do after an answer.
+pub mod notifier;
 pub mod outbound;
 
 // What work stands on.
@@ -57,6 +58,7 @@ pub mod handed_over;
 pub mod handler;
 pub mod http;
 pub mod keyring;
+pub mod notice;
 pub mod provider;
 pub mod store;
 pub mod verify;

@@ -314,6 +314,36 @@ pub const SILENCE_INTERVALS: u32 = 3;
 /// See [`SILENCE_INTERVALS`].
 pub const SILENCE_MIN: Duration = Duration::from_mins(5);
 
+/// How often it is looked whether there is anything to tell a person.
+pub const NOTICES_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long there is no second notice of the same kind and subject: a person is told, not pestered.
+pub const NOTICES_EVERY: Duration = Duration::from_hours(1);
+/// See [`NOTICES_EVERY`].
+pub const NOTICES_EVERY_MAX: Duration = Duration::from_hours(24 * 30);
+
+/// How many notices may wait to be sent.
+pub const NOTICES_WAITING_MAX: usize = 256;
+
+/// How often a notice is tried, how long an attempt may take, and how long it waits in between.
+pub const NOTICE_ATTEMPTS: u32 = 4;
+/// See [`NOTICE_ATTEMPTS`].
+pub const NOTICE_TIMEOUT: Duration = Duration::from_secs(10);
+/// See [`NOTICE_ATTEMPTS`].
+pub const NOTICE_RETRY_FIRST: Duration = Duration::from_secs(2);
+/// See [`NOTICE_ATTEMPTS`].
+pub const NOTICE_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Refusals of a source are counted over this time, and compared with the mean of so many such times: an
+/// hour. More than three times that, and no fewer than this, is a jump.
+pub const REFUSALS_WINDOW: Duration = Duration::from_mins(1);
+/// See [`REFUSALS_WINDOW`].
+pub const REFUSALS_WINDOWS_KEPT: usize = 60;
+/// See [`REFUSALS_WINDOW`].
+pub const REFUSALS_JUMP_TIMES: u64 = 3;
+/// See [`REFUSALS_WINDOW`].
+pub const REFUSALS_JUMP_MIN: u64 = 20;
+
 /// Longest reason that a person may give for a replay.
 pub const REASON_BYTES_MAX: usize = 500;
 

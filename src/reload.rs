@@ -1,6 +1,6 @@
 //! Reloading: the configuration is loaded again, and what may change is put in place in one step.
 //!
-//! `[sources]`, `[handlers]` and `[apis]` may change, with the secrets in them. The rest is what a
+//! `[sources]`, `[handlers]`, `[apis]` and `[notices]` may change, with the secrets in them. The rest is what a
 //! server was started with; where the file says something else now, that is told and left alone.
 
 use std::{
@@ -72,7 +72,8 @@ impl Reloader {
                 source.keep_keys_of(old);
             }
         }
-        let new = Setup::new(config.sources, handlers, config.apis);
+        let notices = configured::notices(&config.notices, &self.client, &self.app.clock);
+        let new = Setup { notices, ..Setup::new(config.sources, handlers, config.apis) };
         let receives = |setup: &Setup| !setup.sources.is_empty() || !setup.apis.is_empty();
         if receives(&old) && !receives(&new) {
             // More likely the file is being written just now than that nobody is to be served.

@@ -1,4 +1,4 @@
-//! What a reload replaces: the sources, the handlers and the APIs, as one value.
+//! What a reload replaces: the sources, the handlers, the APIs and who is told, as one value.
 //!
 //! Whoever serves a request or begins an attempt takes the value once and keeps it to the end. So
 //! nobody sees half of an old configuration and half of a new one, and nobody waits for a reload.
@@ -12,6 +12,7 @@ use crate::{
     api::{Api, UpstreamUrl},
     control::{Control, Controls},
     handler::Configured,
+    notice::Notices,
     source::Source,
 };
 
@@ -24,6 +25,8 @@ pub struct Setup {
     pub handlers: BTreeMap<Arc<str>, Configured>,
     /// The APIs by name.
     pub apis: BTreeMap<Arc<str>, Arc<Api>>,
+    /// Who is told what happens, without asking.
+    pub notices: Arc<Notices>,
     /// What people have said about handlers; `None` until it was read. A reload does not touch it.
     pub controls: Option<Controls>,
 }
@@ -47,6 +50,7 @@ impl Setup {
             sources: sources.into_iter().map(source).collect(),
             handlers: handlers.into_iter().map(handler).collect(),
             apis: apis.into_iter().map(api).collect(),
+            notices: Arc::default(),
             controls: None,
         }
     }

@@ -24,6 +24,8 @@ mod store {
     #[cfg(feature = "redis")]
     mod cluster;
     pub(crate) mod control;
+    mod encrypted;
+    pub(crate) mod erase;
     pub(crate) mod key_model;
     pub(crate) mod keys;
     pub(crate) mod model;
@@ -51,6 +53,7 @@ mod store {
 macro_rules! conformance {
     ($($group:ident { $($test:ident)* })*) => {
         mod on_memory { conformance!(@on memory $($group { $($test)* })*); }
+        mod on_encrypted_memory { conformance!(@on encrypted_memory $($group { $($test)* })*); }
         #[cfg(feature = "postgres")]
         mod on_postgres { conformance!(@on postgres $($group { $($test)* })*); }
         #[cfg(feature = "redis")]
@@ -63,6 +66,8 @@ macro_rules! conformance {
         mod on_sqlite_behind_a_cache { conformance!(@on cached $($group { $($test)* })*); }
         #[cfg(feature = "sqlite")]
         mod on_sqlite { conformance!(@on sqlite $($group { $($test)* })*); }
+        #[cfg(feature = "sqlite")]
+        mod on_encrypted_sqlite { conformance!(@on encrypted_sqlite $($group { $($test)* })*); }
     };
     (@on $backend:ident $($group:ident { $($test:ident)* })*) => {
         $($(
@@ -200,9 +205,20 @@ conformance! {
         a_held_event_is_admitted_once
         a_late_wish_does_nothing
     }
+    erase {
+        an_erased_event_is_blank_and_stays_known
+        an_event_erased_again_gets_the_same_answer
+        an_event_whose_handler_runs_is_not_erased
+        a_lease_that_ran_out_does_not_keep_an_event_from_being_erased
+        an_erased_event_is_not_delivered_again
+        a_held_event_that_is_erased_stays_held_and_goes_nowhere
+        the_body_of_a_batch_goes_with_any_of_its_events
+        what_is_unknown_or_late_is_not_erased
+    }
     read {
         events_are_paged_newest_first
         events_are_filtered
+        events_are_found_by_the_providers_id_whatever_their_identity
         who_waits_longest_is_known
         deliveries_are_paged_and_filtered
         what_is_not_there_is_none

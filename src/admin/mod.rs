@@ -1,6 +1,7 @@
 //! What a person may see and ask for. The admin API answers with this, and so do the commands that
 //! open the store themselves when no server runs: one shape, whoever asks.
 
+mod erase;
 mod handlers;
 pub mod keys;
 mod overview;
@@ -16,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use self::redrives::Redrives;
+use self::{erase::reason, redrives::Redrives};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -32,6 +33,7 @@ use crate::{
     },
 };
 
+pub use self::erase::EraseRequest;
 pub use self::handlers::{HandlerList, HandlerView};
 pub use self::overview::{Overview, note_history};
 pub use self::redrives::{RedriveProgress, RedriveState, SlowRedrive};
@@ -56,6 +58,9 @@ pub enum AdminError {
     /// There is nothing of that name, or it is not in a state that allows it.
     #[error("{0}")]
     NotFound(String),
+    /// There is, and as it stands just now it does not allow that.
+    #[error("{0}")]
+    Conflict(String),
     /// The question makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -392,6 +397,8 @@ impl Admin {
                 }
                 Ok(Changed { deliveries })
             }
+            Granted::Running => Err(erase::running(about)),
+            Granted::Erased => Err(erase::erased(about)),
             Granted::NotFound => Err(AdminError::NotFound(format!(
                 "{about} cannot be found, or not in a state that allows this"
             ))),
@@ -437,16 +444,6 @@ fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
 
 fn page_rows(asked: Option<usize>) -> usize {
     asked.unwrap_or(limits::PAGE_ROWS).clamp(1, limits::PAGE_ROWS_MAX)
-}
-
-/// The reason that a person gives, if it is fit to be logged.
-fn reason(given: Option<String>) -> Result<String, AdminError> {
-    let reason = given.unwrap_or_default();
-    if reason.len() > limits::REASON_BYTES_MAX {
-        let max = limits::REASON_BYTES_MAX;
-        return Err(AdminError::Invalid(format!("the reason is longer than {max} bytes")));
-    }
-    Ok(reason.chars().filter(|letter| !letter.is_control()).collect())
 }
 
 fn no_event(id: EventId) -> AdminError {

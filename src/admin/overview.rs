@@ -121,7 +121,8 @@ impl Admin {
 
     /// Sources that nothing was heard of for longer than usual.
     pub(super) fn silent_sources(&self) -> Vec<String> {
-        let silent = self.app.history.silent(self.app.clock.now());
+        let silent =
+            self.app.history.silent(self.app.clock.now(), self.app.setup().notices.silence_min);
         let warning = |silent: crate::telemetry::history::Silent| {
             format!(
                 "nothing heard from source `{}` since {}, which is more than {} × its usual interval ({} s): \

@@ -163,8 +163,12 @@ impl Admin {
         let lot = self.app.store.deliveries(&dead).await?;
         let ids: Vec<_> = lot.iter().map(|delivery| delivery.id).collect();
         let Some(last) = ids.last().copied() else { return Ok((0, None)) };
-        let changed = self.redrive(Selection { ids, handler: None }).await?;
-        Ok((changed.deliveries.len(), Some(last)))
+        match self.redrive(Selection { ids, handler: None }).await {
+            Ok(changed) => Ok((changed.deliveries.len(), Some(last))),
+            // All of this lot was erased, which says nothing about the next.
+            Err(AdminError::Conflict(_)) => Ok((0, Some(last))),
+            Err(error) => Err(error),
+        }
     }
 }
 

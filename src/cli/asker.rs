@@ -7,9 +7,9 @@ use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
-        Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery, EventView,
-        HandlerList, HandlerView, MoveRequest, Readmitted, RefusalPage, RefusalQuery,
-        RefusalRecord, ReplayRequest, Selection,
+        Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EraseRequest, EventPage, EventQuery,
+        EventView, HandlerList, HandlerView, MoveRequest, Readmitted, RedriveProgress, RefusalPage,
+        RefusalQuery, RefusalRecord, ReplayRequest, Selection, SlowRedrive,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     config::Config,
@@ -163,6 +163,13 @@ impl Asker {
         }
     }
 
+    pub(crate) async fn erase(&self, id: EventId, ask: EraseRequest) -> anyhow::Result<Changed> {
+        match self {
+            Self::Server(client) => client.post(&format!("events/{id}/erase"), &ask).await,
+            Self::Store(admin) => Ok(admin.erase(id, ask).await?),
+        }
+    }
+
     pub(crate) async fn refusals(&self, query: RefusalQuery) -> anyhow::Result<RefusalPage> {
         match self {
             Self::Server(client) => client.get("refusals", &query).await,
@@ -230,6 +237,27 @@ impl Asker {
         match self {
             Self::Server(client) => client.post("deliveries/redrive", &ask).await,
             Self::Store(admin) => Ok(admin.redrive(ask).await?),
+        }
+    }
+
+    pub(crate) async fn begin_redrive(&self, ask: SlowRedrive) -> anyhow::Result<RedriveProgress> {
+        match self {
+            Self::Server(client) => client.post("redrives", &ask).await,
+            Self::Store(admin) => Ok(admin.begin_redrive(ask).await?),
+        }
+    }
+
+    pub(crate) async fn redrives(&self) -> anyhow::Result<Vec<RedriveProgress>> {
+        match self {
+            Self::Server(client) => client.get("redrives", &()).await,
+            Self::Store(admin) => Ok(admin.redrives()),
+        }
+    }
+
+    pub(crate) async fn stop_redrive(&self, handler: &str) -> anyhow::Result<RedriveProgress> {
+        match self {
+            Self::Server(client) => client.post(&format!("redrives/{handler}/stop"), &()).await,
+            Self::Store(admin) => Ok(admin.stop_redrive(handler)?),
         }
     }
 

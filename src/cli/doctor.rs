@@ -14,7 +14,6 @@ use super::{
     Everywhere,
     asker::Asker,
     check::{self, Report},
-    output::harmless,
 };
 
 /// Find out what is wrong: the configuration, the store, and why requests were refused.
@@ -142,10 +141,10 @@ fn text(diagnosis: &Diagnosis) -> String {
                 finding.step.name(),
                 group.newest_at
             ));
-            line(format!("    cause: {}", harmless(&finding.cause)));
-            line(format!("    fix:   {}", harmless(&finding.fix)));
+            line(format!("    cause: {}", finding.cause));
+            line(format!("    fix:   {}", finding.fix));
             for evidence in &finding.evidence {
-                line(format!("    found: {}", harmless(evidence)));
+                line(format!("    found: {evidence}"));
             }
             let shown: Vec<_> = group.ids.iter().take(IDS_SHOWN).map(ToString::to_string).collect();
             line(format!("    ids:   {}", shown.join(" ")));

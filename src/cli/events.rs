@@ -1,10 +1,10 @@
-//! `hookonce events`: list them, show one, admit a held one.
+//! `hookonce events`: list them, show one, admit a held one, erase one.
 
 use std::{fmt::Write as _, process::ExitCode};
 
 use clap::Subcommand;
 use hookonce::{
-    admin::{Changed, EventPage, EventQuery, EventView},
+    admin::{Changed, EraseRequest, EventPage, EventQuery, EventView},
     clock::Timestamp,
     event::{EventId, EventState},
     store::EventRow,
@@ -12,7 +12,7 @@ use hookonce::{
 
 use super::{Everywhere, asker::Asker, output::table};
 
-/// List events, show one, or admit a held one.
+/// List events, show one, admit a held one, or erase one.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Events {
@@ -36,6 +36,14 @@ enum What {
     Admit {
         /// Our id, as in the list
         id: EventId,
+    },
+    /// Erase the body, the headers and all else its sender has written, for good: its ids and its mark stay
+    Erase {
+        /// Our id, as in the list
+        id: EventId,
+        /// Why, for the server's log
+        #[arg(long)]
+        reason: String,
     },
 }
 
@@ -76,6 +84,9 @@ impl Events {
             Some(What::Show { id, request: true }) => output.raw(&asker.request(id).await?)?,
             Some(What::Show { id, request: false }) => output.show(&asker.event(id).await?, one)?,
             Some(What::Admit { id }) => output.show(&asker.admit(id).await?, changed)?,
+            Some(What::Erase { id, reason }) => {
+                output.show(&asker.erase(id, EraseRequest { reason }).await?, killed)?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -118,7 +129,8 @@ fn page(page: &EventPage) -> String {
 
 fn state(row: &EventRow) -> String {
     let shadow = if row.shadow { " SHADOW" } else { "" };
-    format!("{}{shadow}", word(row.state))
+    let erased = if row.erased_at.is_some() { " erased" } else { "" };
+    format!("{}{shadow}{erased}", word(row.state))
 }
 
 fn one(event: &EventView) -> String {
@@ -133,6 +145,9 @@ fn one(event: &EventView) -> String {
     fact("type", event.row.event_type.clone().unwrap_or_default());
     fact("event id", event.row.event_id.clone().unwrap_or_default());
     fact("state", word(event.row.state));
+    if let Some(erased_at) = event.row.erased_at {
+        fact("erased", format!("{erased_at}: body, headers and query are gone"));
+    }
     if event.row.shadow {
         let what = "SHADOW: its signature did not hold, so anybody may have sent it";
         fact("flag", what.to_owned());
@@ -166,6 +181,15 @@ fn one(event: &EventView) -> String {
     }
     let body = event.body.clone().or_else(|| event.body_base64.clone()).unwrap_or_default();
     format!("{text}\n{body}")
+}
+
+fn killed(changed: &Changed) -> String {
+    match changed.deliveries.len() {
+        0 => "erased".to_owned(),
+        killed => {
+            format!("erased; {killed} deliveries that were not at their end are dead letters")
+        }
+    }
 }
 
 pub(super) fn changed(changed: &Changed) -> String {

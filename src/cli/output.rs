@@ -17,7 +17,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints `data` as JSON, or else what `text` makes of it.
+    /// Prints `data` as JSON, or else what `text` makes of it. A stranger's text in it drives no terminal.
     pub(crate) fn show<T: Serialize + ?Sized>(
         self,
         data: &T,
@@ -28,7 +28,7 @@ impl Output {
             json.push(b'\n');
             self.raw(&json)
         } else {
-            self.line(text(data).trim_end())
+            self.line(harmless(&text(data)).trim_end())
         }
     }
 
@@ -107,7 +107,7 @@ const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// A stranger's text, with everything escaped that could make a terminal show something else than is
 /// there: control characters, and those that turn the direction of writing.
-pub(crate) fn harmless(text: &str) -> String {
+fn harmless(text: &str) -> String {
     let turns = |char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {

@@ -1,8 +1,8 @@
 //! `hookonce redrive`: queue dead letters again, with a fresh budget.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use hookonce::admin::Selection;
+use hookonce::admin::{RedriveProgress, RedriveState, Selection, SlowRedrive};
 
 use super::{Everywhere, asker::Asker, deliveries::Which, events::changed};
 
@@ -11,13 +11,66 @@ use super::{Everywhere, asker::Asker, deliveries::Which, events::changed};
 pub(crate) struct Redrive {
     #[command(flatten)]
     which: Which,
+    /// Queue so many a second, so that what comes in meanwhile is not drowned, and wait for the end
+    #[arg(long, value_name = "N", requires = "handler")]
+    per_second: Option<u32>,
+    /// Stop what is being redriven of the handler: the rest stays dead
+    #[arg(long, requires = "handler", conflicts_with = "per_second")]
+    stop: bool,
 }
 
 impl Redrive {
     pub(crate) async fn run(self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
         let Which { ids, handler } = self.which;
-        let asker = Asker::find(everywhere).await?;
-        everywhere.output().show(&asker.redrive(Selection { ids, handler }).await?, changed)?;
-        Ok(ExitCode::SUCCESS)
+        let (asker, output) = (Asker::find(everywhere).await?, everywhere.output());
+        let progress = match (handler, self.per_second) {
+            (Some(handler), Some(per_second)) => {
+                let begun = asker.begin_redrive(SlowRedrive { handler, per_second }).await?;
+                followed(&asker, begun, everywhere).await?
+            }
+            (Some(handler), None) if self.stop => asker.stop_redrive(&handler).await?,
+            (handler, _) => {
+                output.show(&asker.redrive(Selection { ids, handler }).await?, changed)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
+        output.show(&progress, text)?;
+        let failed = progress.state == RedriveState::Failed;
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+/// Waits for the end. Who does not wait for it stops nothing: it is the server that redrives.
+async fn followed(
+    asker: &Asker,
+    mut progress: RedriveProgress,
+    everywhere: &Everywhere,
+) -> anyhow::Result<RedriveProgress> {
+    let bar = everywhere.output().progress(progress.total);
+    while progress.state == RedriveState::Running {
+        tokio::time::sleep(ASKED_EVERY).await;
+        let found = asker.redrives().await?.into_iter().find(|one| one.handler == progress.handler);
+        progress = found.ok_or_else(|| anyhow::anyhow!(RESTARTED))?;
+        bar.stand_at("redriving", progress.redriven, progress.total);
+    }
+    bar.finish();
+    Ok(progress)
+}
+
+const ASKED_EVERY: Duration = Duration::from_millis(200);
+
+const RESTARTED: &str = "the server has started anew and redrives no more: what is left is dead still, so run this again";
+
+fn text(progress: &RedriveProgress) -> String {
+    let RedriveProgress { handler, redriven, total, .. } = progress;
+    let how = match (&progress.state, &progress.error) {
+        (RedriveState::Running, _) => "running",
+        (RedriveState::Done, _) => "all are queued again",
+        (RedriveState::Stopped, _) => "stopped",
+        (RedriveState::Failed, why) => {
+            let why = why.as_deref().unwrap_or("it failed");
+            return format!("{handler}: {redriven} of {total} redriven, then {why}");
+        }
+    };
+    format!("{handler}: {redriven} of {total} redriven: {how}")
 }

@@ -13,7 +13,7 @@ use super::{
     Everywhere,
     asker::Asker,
     events::{named, word},
-    output::{Output, harmless, table},
+    output::{Output, table},
 };
 
 /// List refused requests, show one, or admit some after all.
@@ -113,7 +113,7 @@ fn page(page: &RefusalPage) -> String {
             row.received_at.to_string(),
             row.source.to_string(),
             row.step.name().to_owned(),
-            harmless(&readmitted.unwrap_or_else(|| view.finding.cause.clone())),
+            readmitted.unwrap_or_else(|| view.finding.cause.clone()),
         ]);
     }
     let more = page.next.map(|next| format!("\nmore: --before {next}")).unwrap_or_default();
@@ -125,8 +125,7 @@ fn one(refusal: &RefusalRecord) -> String {
     let mut text = String::new();
     let mut fact = |name: &str, value: String| {
         if !value.is_empty() {
-            writeln!(text, "{name:<14} {}", harmless(&value))
-                .expect("writing to a String does not fail");
+            writeln!(text, "{name:<14} {value}").expect("writing to a String does not fail");
         }
     };
     fact("id", row.id.to_string());
@@ -155,7 +154,7 @@ fn one(refusal: &RefusalRecord) -> String {
         fact("body", "not kept: it cannot be readmitted".to_owned());
     }
     let body = refusal.body.clone().or_else(|| refusal.body_base64.clone()).unwrap_or_default();
-    format!("{text}\n{}", harmless(&body))
+    format!("{text}\n{body}")
 }
 
 fn outcome(one: &Readmitted) -> String {
@@ -165,5 +164,5 @@ fn outcome(one: &Readmitted) -> String {
 }
 
 fn because(finding: &Finding) -> String {
-    format!(": {}\n  fix: {}", harmless(&finding.cause), harmless(&finding.fix))
+    format!(": {}\n  fix: {}", finding.cause, finding.fix)
 }

@@ -209,7 +209,7 @@ fn kind(section: &Section<'_>, found: &mut Findings) -> Option<HandlerKind> {
 }
 
 /// The secret, if it is of the form that Standard Webhooks gives them.
-fn signing_secret(text: &str) -> Option<Secret> {
+pub(super) fn signing_secret(text: &str) -> Option<Secret> {
     let key = STANDARD.decode(text.strip_prefix("whsec_")?).ok()?;
     (24..=64).contains(&key.len()).then(|| Secret::new(text))
 }

@@ -13,6 +13,7 @@ mod handlers;
 mod keys;
 mod log;
 mod mistakes;
+mod notices;
 mod raw;
 mod reference;
 mod restart;
@@ -30,6 +31,7 @@ pub use handlers::{HandlerConfig, HandlerKind};
 pub use keys::{Fallback, KEYS, Key, Kind};
 pub use log::{Log, LogFormat};
 pub use mistakes::{Mistakes, Place, Remark};
+pub use notices::Notices;
 pub use reference::{EXAMPLE, reference};
 pub use restart::UntilRestart;
 pub use server::Server;
@@ -66,6 +68,8 @@ pub struct Config {
     pub handlers: Vec<HandlerConfig>,
     /// APIs with `Idempotency-Key` in front of them. No two of their paths meet, nor those of sources.
     pub apis: Vec<Api>,
+    /// Who is told what happens, without asking.
+    pub notices: Notices,
     /// What the operator reads.
     pub log: Log,
     /// Where traces go.
@@ -139,18 +143,20 @@ impl Config {
 fn resolve(root: &Table, around: &Surroundings<'_>, found: &mut Findings) -> Config {
     refuse_unknown_sections(root, found);
     let server = server::resolve(&Section::top(root, "server", found), around.folder, found);
-    let store = store::resolve(&Section::top(root, "store", found), &server.data_dir, found);
+    let store =
+        store::resolve(&Section::top(root, "store", found), &server.data_dir, around, found);
     let workers = workers::resolve(&Section::top(root, "workers", found), found);
     let handlers = handlers::resolve(root, &sources::names(root), found);
     let sources = sources::resolve(root, &handlers, around, found);
     let apis = apis::resolve(root, &sources, around, found);
+    let notices = notices::resolve(&Section::top(root, "notices", found), found);
     let log = log::resolve(&Section::top(root, "log", found), found);
     let telemetry = telemetry::resolve(&Section::top(root, "telemetry", found), found);
     if sources::names(root).is_empty() && apis.is_empty() {
         found.warning(None, "sources", "there is none: every webhook will be answered 404");
     }
     let warnings = Vec::new();
-    Config { server, store, workers, sources, handlers, apis, log, telemetry, warnings }
+    Config { server, store, workers, sources, handlers, apis, notices, log, telemetry, warnings }
 }
 
 fn refuse_unknown_sections(root: &Table, found: &mut Findings) {

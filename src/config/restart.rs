@@ -44,8 +44,15 @@ impl UntilRestart {
             body_within,
             shutdown_within,
         } = &self.server;
-        let Store { url, durability, cache, retention, retention_dead, retention_held } =
-            &self.store;
+        let Store {
+            url,
+            durability,
+            cache,
+            encryption_keys,
+            retention,
+            retention_dead,
+            retention_held,
+        } = &self.store;
         let Workers { lease } = &self.workers;
         let Log { format, level } = &self.log;
         let Telemetry { otlp, traces_one_in } = &self.telemetry;
@@ -68,6 +75,7 @@ impl UntilRestart {
             ("store.url", !same(Some(url), Some(&new.store.url))),
             ("store.durability", *durability != new.store.durability),
             ("store.cache", !same(cache.as_ref(), new.store.cache.as_ref())),
+            ("store.encryption_keys", *encryption_keys != new.store.encryption_keys),
             ("store.retention", *retention != new.store.retention),
             ("store.retention_dead", *retention_dead != new.store.retention_dead),
             ("store.retention_held", *retention_held != new.store.retention_held),

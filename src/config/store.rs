@@ -3,11 +3,16 @@
 use std::{path::Path, time::Duration};
 
 use super::{
+    Surroundings,
     environment::{Environment, fill_in},
     mistakes::Findings,
     section::Section,
+    sources::texts_or_files,
 };
-use crate::{secret::Secret, store::Durability};
+use crate::{
+    secret::Secret,
+    store::{Durability, encrypted::EncryptionKeys},
+};
 
 /// The store's settings.
 #[derive(Clone, Debug)]
@@ -19,6 +24,8 @@ pub struct Store {
     pub durability: Durability,
     /// The Redis that caches its marks. A secret, because it may have a password in it.
     pub cache: Option<Secret>,
+    /// What contents are encrypted with, if they are.
+    pub encryption_keys: EncryptionKeys,
     /// How long finished events are kept.
     pub retention: Duration,
     /// How long events with a dead delivery, and unrouted ones, are kept.
@@ -43,7 +50,12 @@ const STORES: [&str; 10] = [
     "postgresql://",
 ];
 
-pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findings) -> Store {
+pub(super) fn resolve(
+    section: &Section<'_>,
+    data_dir: &Path,
+    around: &Surroundings<'_>,
+    found: &mut Findings,
+) -> Store {
     section.refuse_unknown_keys(&[], found);
     let url = section.text("url", found).unwrap_or_default();
     let is_one_of = |stores: &[&str]| stores.iter().any(|store| url.starts_with(store));
@@ -72,10 +84,27 @@ pub(super) fn resolve(section: &Section<'_>, data_dir: &Path, found: &mut Findin
         url: Secret::new(inside(url, data_dir)),
         durability,
         cache,
+        encryption_keys: encryption_keys(section, around, found),
         retention: section.duration("retention", found),
         retention_dead: section.duration("retention_dead", found),
         retention_held: section.duration("retention_held", found),
     }
+}
+
+fn encryption_keys(
+    section: &Section<'_>,
+    around: &Surroundings<'_>,
+    found: &mut Findings,
+) -> EncryptionKeys {
+    let texts = texts_or_files(section, "encryption_keys", around, found);
+    EncryptionKeys::of(texts.iter().map(|(text, _)| text.as_str())).unwrap_or_else(|mistakes| {
+        for (at, message) in mistakes {
+            if let Some((_, place)) = texts.get(at) {
+                found.mistake(*place, section.key_of("encryption_keys"), message);
+            }
+        }
+        EncryptionKeys::default()
+    })
 }
 
 /// A store's URL as somebody names it elsewhere, ready to connect to, by the rules of `[store]`: with

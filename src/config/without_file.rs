@@ -11,8 +11,9 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::{
-    Config, Environment, HandlerConfig, Log, Mistakes, Server, mistakes::Findings, raw::Table,
-    section::Section, server, store, telemetry, workers,
+    Config, Environment, HandlerConfig, Log, Mistakes, Server, Surroundings, mistakes::Findings,
+    notices,
+    raw::Table, section::Section, server, store, telemetry, workers,
 };
 use crate::{
     provider::{Provider, Settings},
@@ -52,10 +53,12 @@ pub(super) fn config(
         all.extend(settings.and_then(|settings| source(provider, settings, &log, &mut found)));
     }
 
+    let around = Surroundings { environment, providers, folder: Path::new("") };
     let absent = |name, found: &mut Findings| Section::top(Table::EMPTY, name, found);
     let server = server::resolve(&absent("server", &mut found), Path::new(""), &mut found);
-    let store = store::resolve(&absent("store", &mut found), data_dir, &mut found);
+    let store = store::resolve(&absent("store", &mut found), data_dir, &around, &mut found);
     let workers = workers::resolve(&absent("workers", &mut found), &mut found);
+    let notices = notices::resolve(&absent("notices", &mut found), &mut found);
     let telemetry = telemetry::resolve(&absent("telemetry", &mut found), &mut found);
     let warnings = found.finish()?;
     Ok(Config {
@@ -65,6 +68,7 @@ pub(super) fn config(
         sources: all,
         handlers: vec![log],
         apis: Vec::new(),
+        notices,
         log: Log::default(),
         telemetry,
         warnings,

@@ -49,6 +49,7 @@ const EXIT_NOT_FOUND: i32 = 127;
 pub struct CommandHandler {
     program: OsString,
     arguments: Vec<OsString>,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl CommandHandler {
@@ -57,7 +58,14 @@ impl CommandHandler {
         program: impl Into<OsString>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
-        Self { program: program.into(), arguments: arguments.into_iter().map(Into::into).collect() }
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Self { program: program.into(), arguments, variables: Vec::new() }
+    }
+
+    /// The same with these variables besides.
+    #[must_use]
+    pub fn with_variables(&self, variables: Vec<(&'static str, String)>) -> Self {
+        Self { variables, ..self.clone() }
     }
 
     /// Runs the program to its end. Dropped before, it leaves nothing of its process group alive.
@@ -104,6 +112,9 @@ impl CommandHandler {
         tell("HOOKONCE_CONTENT_TYPE", event.headers.first("content-type"));
         tell("HOOKONCE_QUERY", Some(&event.query));
         tell("TRACEPARENT", attempt.traceparent.as_deref()); // the name that others read, too
+        for (name, value) in &self.variables {
+            tell(name, Some(value));
+        }
         command
     }
 }

@@ -21,13 +21,16 @@ use crate::{
     configured, controls,
     handed_over::Keeper,
     handler::{Configured, FunctionHandler, Handler, IntoOutcome, http_client},
-    http, limits, outbound, provider, prune,
+    http, limits, notifier, outbound, provider, prune,
     seal::Seal,
     secret::Secret,
     setup::Reload,
     shutdown::Tasks,
     source::{Route, Source},
-    store::{self, Durability, Store, StoreError},
+    store::{
+        self, Durability, Store, StoreError,
+        encrypted::{EncryptedStore, EncryptionKeys},
+    },
     telemetry::trace::Traces,
     work::{self, Worker},
 };
@@ -65,11 +68,17 @@ impl Hookonce {
         let data_dir = Some(config.server.data_dir.as_path());
         let mut store = store::connect(url.expose(), durability, data_dir, &clock).await?;
         refuse_moving(&*store).await?;
+        let encrypted = EncryptedStore::new(store, config.store.encryption_keys);
+        encrypted.look().await;
+        store = Arc::new(encrypted);
         if let Some(cache) = &config.store.cache {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }
-        let handlers = configured::handlers(&config.handlers, &http_client(), &clock);
-        let mut app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
+        let client = http_client();
+        let handlers = configured::handlers(&config.handlers, &client, &clock);
+        let notices = configured::notices(&config.notices, &client, &clock);
+        let app = App::new(config.sources, handlers, store, clock).with_apis(config.apis);
+        let mut app = app.with_notices(notices);
         app.server = app::Server {
             public_url: config.server.public_url,
             speaks_tls: config.server.tls.is_some(),
@@ -147,6 +156,7 @@ impl Hookonce {
         });
         self.tasks.spawn(admin::note_history(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(controls::follow(Arc::clone(&self.app), self.tasks.clone()));
+        self.tasks.spawn(notifier::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(outbound::run(Arc::clone(&self.app), self.tasks.clone()));
         self.tasks.spawn(prune::run(Arc::clone(&self.app), self.retention, self.tasks.clone()));
         let (app, tasks) = (Arc::clone(&self.app), self.tasks.clone());
@@ -221,6 +231,7 @@ pub struct Builder {
     apis: Vec<Api>,
     public_url: Option<String>,
     data_dir: Option<PathBuf>,
+    encryption_keys: EncryptionKeys,
 }
 
 #[derive(Debug, Default)]
@@ -302,6 +313,14 @@ impl Builder {
         self
     }
 
+    /// Encrypts what senders and handlers have written before it goes into the store. Without keys it is
+    /// kept in plain; what was sealed before needs its key all the same.
+    #[must_use]
+    pub fn encryption_keys(mut self, keys: EncryptionKeys) -> Self {
+        self.encryption_keys = keys;
+        self
+    }
+
     /// Opens the store and puts everything together.
     ///
     /// # Errors
@@ -312,7 +331,9 @@ impl Builder {
         let sources = self.resolve_sources(&mut mistakes);
         let handlers = self.handlers.iter().map(|(handler, _)| handler.clone()).collect();
         let store = match open(self.store, &clock).await {
-            Ok(store) if mistakes.is_empty() => store,
+            Ok(store) if mistakes.is_empty() => {
+                Arc::new(EncryptedStore::new(store, self.encryption_keys))
+            }
             Ok(_) => return Err(BuildError(mistakes)),
             Err(error) => {
                 mistakes.push(error.to_string());

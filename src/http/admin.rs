@@ -19,9 +19,10 @@ use super::{
 };
 use crate::{
     admin::{
-        Accepted, Admin, AdminError, Changed, DeliveryPage, DeliveryQuery, EventPage, EventQuery,
-        EventView, HandlerList, HandlerView, MoveRequest, Readiness, Readmitted, RedriveProgress,
-        RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection, SlowRedrive,
+        Accepted, Admin, AdminError, Changed, DeliveryPage, DeliveryQuery, EraseRequest, EventPage,
+        EventQuery, EventView, HandlerList, HandlerView, MoveRequest, Readiness, Readmitted,
+        RedriveProgress, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
+        SlowRedrive,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     control::Limits,
@@ -72,6 +73,9 @@ fn about_events() -> Vec<Operation> {
             .with_body::<ReplayRequest>()
             .gives::<Changed>(),
         post("/api/v1/events/{id}/admit", admit, "Routes a held event").gives::<Changed>(),
+        post("/api/v1/events/{id}/erase", erase, "Erases what its sender has written, for good")
+            .with_body::<EraseRequest>()
+            .gives::<Changed>(),
         get("/api/v1/refusals", refusals, "One page of refused requests, newest first")
             .with_query::<RefusalQuery>()
             .gives::<RefusalPage>(),
@@ -212,6 +216,10 @@ async fn admit(admin: Asked, id: web::Path<EventId>) -> HttpResponse {
     told(admin.admit(id.into_inner()).await)
 }
 
+async fn erase(admin: Asked, id: web::Path<EventId>, ask: web::Json<EraseRequest>) -> HttpResponse {
+    told(admin.erase(id.into_inner(), ask.into_inner()).await)
+}
+
 async fn refusals(admin: Asked, query: web::Query<RefusalQuery>) -> HttpResponse {
     told(admin.refusals(query.into_inner()).await)
 }
@@ -300,6 +308,7 @@ fn told<T: Serialize>(answer: Result<T, AdminError>) -> HttpResponse {
 pub(super) fn not_told(error: &AdminError) -> HttpResponse {
     let (status, code) = match error {
         AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+        AdminError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
         AdminError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
         AdminError::NotReloaded(_) => (StatusCode::UNPROCESSABLE_ENTITY, "not_reloaded"),
         AdminError::Store(StoreError::Full(_)) => (StatusCode::SERVICE_UNAVAILABLE, "full"),

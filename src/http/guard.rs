@@ -154,7 +154,8 @@ pub(super) async fn check<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
     let text = |name: header::HeaderName| request.headers().get(name)?.to_str().ok();
-    let path = request.path();
+    // As the router reads it: of `/%61pi/` it makes `/api/`.
+    let path = request.match_info().as_str();
     let asked = Asked {
         host: text(header::HOST).or_else(|| request.uri().host()),
         origin: text(header::ORIGIN),

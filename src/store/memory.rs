@@ -9,12 +9,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    Claimed, Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune,
-    Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError,
-    Which, Wish, keys::KeyModel, mark::MarkKey, moving::Standing, refusals,
+    Claimed, Counts, DeliveryFilter, ERASED, EventFilter, EventRecord, EventRow, Granted, Hold,
+    Prune, Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store,
+    StoreError, Which, Wish, encrypted::plain_bytes, keys::KeyModel, mark::MarkKey,
+    moving::Standing, refusals,
 };
 use crate::{
     clock::{Clock, Timestamp},
@@ -30,6 +32,7 @@ use crate::{
     limits,
     receipt::Admission,
     refusal::RefusalId,
+    request::Headers,
 };
 
 /// A store in this process's memory.
@@ -163,6 +166,7 @@ impl Store for MemoryStore {
             Wish::Redrive { id, which } => tables.redrive(*id, which, now),
             Wish::Move { which, to } => tables.reroute(which, to),
             Wish::Kill { which } => tables.kill(which, now),
+            Wish::Erase { event } => tables.erase(*event, now),
         })
     }
 
@@ -274,6 +278,7 @@ pub(super) struct KeptEvent {
     pub(super) duplicate_count: u64,
     pub(super) deliveries: Vec<DeliveryId>,
     pub(super) ended_at: Option<Timestamp>,
+    pub(super) erased_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -391,6 +396,7 @@ impl Tables {
             duplicate_count: 0,
             deliveries: Vec::new(),
             ended_at: (held || unrouted).then_some(new.received_at),
+            erased_at: None,
             event: Event {
                 id: new.id,
                 source: new.source,
@@ -609,6 +615,7 @@ impl Tables {
 
     fn replay(&mut self, event: EventId, new: &[NewDelivery], now: Timestamp) -> Granted {
         match self.events.get(&event) {
+            Some(kept) if kept.erased_at.is_some() => return Granted::Erased,
             Some(kept) if !kept.held => {}
             _ => return Granted::NotFound,
         }
@@ -636,6 +643,9 @@ impl Tables {
             let again = !ids.is_empty() && ids.iter().all(|id| kept.deliveries.contains(id));
             return if again { Granted::Deliveries(ids) } else { Granted::NotFound };
         }
+        if kept.erased_at.is_some() {
+            return Granted::Erased;
+        }
         kept.held = false;
         let source = Arc::clone(&kept.event.source);
         let counts = self.counts(&source, "");
@@ -649,7 +659,12 @@ impl Tables {
         // What this wish has redriven before is meant again, also where it was moved since.
         let again = self.deliveries.values().filter(|known| known.redriven_by == Some(wish));
         let mut redriven: BTreeSet<DeliveryId> = again.map(|known| known.id).collect();
-        redriven.extend(self.which(which, |delivery| delivery.state == State::Dead));
+        let dead = self.which(which, |delivery| delivery.state == State::Dead);
+        let (erased, dead): (Vec<_>, Vec<_>) = dead.into_iter().partition(|id| self.is_erased(id));
+        redriven.extend(dead);
+        if redriven.is_empty() && !erased.is_empty() {
+            return Granted::Erased;
+        }
         for id in &redriven {
             let Some(delivery) = self.deliveries.get_mut(id) else { continue };
             if delivery.redriven_by != Some(wish) {
@@ -681,6 +696,58 @@ impl Tables {
             self.change(*id, State::Dead, now);
         }
         Granted::Deliveries(killed)
+    }
+
+    fn is_erased(&self, delivery: &DeliveryId) -> bool {
+        let event = self.deliveries.get(delivery).and_then(|kept| self.events.get(&kept.event));
+        event.is_some_and(|kept| kept.erased_at.is_some())
+    }
+
+    fn erase(&mut self, event: EventId, now: Timestamp) -> Granted {
+        let Some(kept) = self.events.get(&event) else { return Granted::NotFound };
+        let ids = kept.deliveries.clone();
+        let of_event = || ids.iter().filter_map(|id| self.deliveries.get(id));
+        if of_event().any(|kept| kept.state == State::Leased && kept.due_at > now) {
+            return Granted::Running;
+        }
+        let request = kept.request.as_ref().map(|request| request.id);
+        for id in &ids {
+            self.erase_delivery(*id, now);
+        }
+        for kept in self.events.values_mut() {
+            // Its bytes are in there too.
+            kept.request.take_if(|kept| Some(kept.id) == request);
+        }
+        if let Some(kept) = self.events.get_mut(&event) {
+            kept.erased_at.get_or_insert(now);
+            kept.event.body = Bytes::new();
+            kept.event.headers = Headers::default();
+            kept.event.query.clear();
+            kept.event.retry_marker = None;
+            kept.duplicates.iter_mut().for_each(|duplicate| duplicate.retry_marker = None);
+        }
+        let is_killed = |id: &DeliveryId| {
+            let error = self.deliveries.get(id).and_then(|kept| kept.last_error.as_deref());
+            error == Some(ERASED)
+        };
+        let mut killed: Vec<_> = ids.into_iter().filter(is_killed).collect();
+        killed.sort_unstable();
+        Granted::Deliveries(killed)
+    }
+
+    fn erase_delivery(&mut self, id: DeliveryId, now: Timestamp) {
+        let Some(delivery) = self.deliveries.get_mut(&id) else { return };
+        // What is written down of one that died is in our own words.
+        let ended = |attempt: &&mut Attempt| attempt.outcome != AttemptOutcome::Died;
+        for attempt in delivery.attempts_kept.iter_mut().filter(ended) {
+            (attempt.error, attempt.excerpt) = (None, None);
+        }
+        delivery.last_error.take_if(|error| error != ERASED);
+        if matches!(delivery.state, State::Queued | State::Leased) {
+            delivery.last_error = Some(ERASED.to_owned());
+            delivery.token += 1; // whoever held it until its lease ran out may not settle it any more
+            self.change(id, State::Dead, now);
+        }
     }
 
     /// The deliveries meant that the wish applies to, oldest first.
@@ -760,7 +827,8 @@ impl Tables {
             duplicates: kept.duplicate_count,
             shadow: kept.event.shadow,
             resent_under_new_id: kept.event.resent_under_new_id,
-            body_bytes: kept.event.body.len(),
+            body_bytes: plain_bytes(&kept.event.headers, &kept.event.body),
+            erased_at: kept.erased_at,
         }
     }
 

@@ -17,6 +17,7 @@
 pub mod batch;
 #[cfg(feature = "redis")]
 pub mod cached;
+pub mod encrypted;
 mod filter;
 pub mod generation;
 pub mod keys;
@@ -328,21 +329,22 @@ pub enum Release {
 #[derive(Clone, Debug)]
 pub enum Wish {
     /// New deliveries of an event, marked as a replay of the one of the same handler, or of none.
-    /// They are made also when the event was unrouted. A held event is not replayed.
+    /// They are made also when the event was unrouted. A held event is not replayed, nor an erased one.
     Replay {
         /// The event.
         event: EventId,
         /// The deliveries to make.
         deliveries: Vec<NewDelivery>,
     },
-    /// Dead deliveries are queued again, due now, with a fresh budget; attempt numbers go on.
+    /// Dead deliveries are queued again, due now, with a fresh budget; attempt numbers go on. Those of
+    /// erased events stay dead.
     Redrive {
         /// The wish's own id: sent again, it does not renew a budget twice.
         id: Uuid,
         /// Which.
         which: Which,
     },
-    /// A held event is routed.
+    /// A held event is routed, unless it was erased.
     AdmitHeld {
         /// The event.
         event: EventId,
@@ -361,7 +363,20 @@ pub enum Wish {
         /// Which.
         which: Which,
     },
+    /// Everything that the sender has written goes: body, headers, query, retry markers, what attempts
+    /// kept of answers and errors, and the body of the request it came in, whatever else was in that.
+    ///
+    /// The event itself stays, with its ids, its type, its times and its mark: a copy is a duplicate
+    /// still. What is queued of it is dead, with [`ERASED`] as its last error. While an attempt holds a
+    /// lease nothing is done: that attempt has the body in its hands.
+    Erase {
+        /// The event.
+        event: EventId,
+    },
 }
+
+/// What the last error of a delivery says that was killed because its event was erased.
+pub const ERASED: &str = "erased";
 
 /// Which deliveries a wish is about: these ids, or all of one handler. Never more than
 /// [`WISH_ROWS_MAX`](crate::limits::WISH_ROWS_MAX) in one call; call again for the rest.
@@ -380,6 +395,10 @@ pub enum Granted {
     Deliveries(Vec<DeliveryId>),
     /// There is no such event, or not in a state the wish applies to.
     NotFound,
+    /// An attempt at a delivery of the event is running. Nothing was done.
+    Running,
+    /// The event was erased, so there is nothing left to deliver. Nothing was done.
+    Erased,
 }
 
 /// A line in the list of events.
@@ -406,6 +425,9 @@ pub struct EventRow {
     pub resent_under_new_id: bool,
     /// How long its body is.
     pub body_bytes: usize,
+    /// When a person erased what the sender has written, if one did.
+    #[serde(default)]
+    pub erased_at: Option<Timestamp>,
 }
 
 /// Everything known about one event.

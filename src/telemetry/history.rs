@@ -87,13 +87,14 @@ impl History {
         inner.points.iter().filter(|point| point.ended_at > since).cloned().collect()
     }
 
-    /// Sources that were heard often enough to know how often, and not since three times as long.
-    pub fn silent(&self, now: Timestamp) -> Vec<Silent> {
+    /// Sources that were heard often enough to know how often, and not since three times as long, nor for
+    /// `at_least` as long.
+    pub fn silent(&self, now: Timestamp, at_least: Duration) -> Vec<Silent> {
         let inner = self.lock();
         let silent = |(source, heard): (&String, &Heard)| {
             let intervals = u32::try_from(heard.requests.saturating_sub(1)).unwrap_or(u32::MAX);
             let usual = heard.last_at.since(heard.first_at).checked_div(intervals)?;
-            let patience = (usual * limits::SILENCE_INTERVALS).max(limits::SILENCE_MIN);
+            let patience = (usual * limits::SILENCE_INTERVALS).max(at_least);
             let is_silent = heard.requests >= limits::SILENCE_REQUESTS_MIN
                 && now.since(heard.last_at) > patience;
             let silent = Silent { source: source.clone(), last_at: heard.last_at, usual };
@@ -227,8 +228,8 @@ mod tests {
             let count = round.try_into().unwrap();
             history.note(minutes(round * 10), requests("stripe", "accepted", count), None);
         }
-        assert_eq!(history.silent(minutes(130)), []);
-        let silent = history.silent(minutes(131));
+        assert_eq!(history.silent(minutes(130), limits::SILENCE_MIN), []);
+        let silent = history.silent(minutes(131), limits::SILENCE_MIN);
         assert_eq!((&*silent[0].source, silent[0].usual), ("stripe", Duration::from_mins(10)));
     }
 
@@ -236,7 +237,7 @@ mod tests {
     fn who_is_only_refused_is_not_heard() {
         let history = History::default();
         history.note(Timestamp::from_seconds(15), requests("stripe", "refused", 99), None);
-        assert_eq!(history.silent(Timestamp::from_seconds(1_000_000)), []);
+        assert_eq!(history.silent(Timestamp::from_seconds(1_000_000), Duration::ZERO), []);
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub struct Metrics {
     keys: IntCounterVec,
     key_calls: IntCounterVec,
     reloads: IntCounterVec,
+    notices: IntCounterVec,
     handler_paused: IntGaugeVec,
     keys_now: IntGaugeVec,
 }
@@ -153,6 +154,11 @@ impl Default for Metrics {
                 &["api", "outcome"],
             ),
             reloads,
+            notices: counter(
+                "hookonce_notices_total",
+                "Notices by what they are about and whether somebody was told.",
+                &["kind", "outcome"],
+            ),
             handler_paused: register(
                 &registry,
                 IntGaugeVec::new(
@@ -185,6 +191,16 @@ pub struct Totals {
     pub attempts: BTreeMap<(String, String), u64>,
     /// Answers by the first of [`ACK_SECONDS`] that they were within; the last is beyond all of them.
     pub acks: [u64; ACK_SECONDS.len() + 1],
+}
+
+impl Totals {
+    /// Requests refused by each source, and not those to no source at all.
+    pub fn refused_by_source(&self) -> BTreeMap<String, u64> {
+        let refused = |((source, status), count): (&(String, String), &u64)| {
+            (status == "refused" && !source.is_empty()).then(|| (source.clone(), *count))
+        };
+        self.requests.iter().filter_map(refused).collect()
+    }
 }
 
 fn register<C: Collector + Clone + 'static>(
@@ -292,6 +308,11 @@ impl Metrics {
     pub fn reloaded(&self, is_in_place: bool) {
         let outcome = if is_in_place { "applied" } else { "refused" };
         self.reloads.with_label_values(&[outcome]).inc();
+    }
+
+    /// A notice was `sent`, has `failed` to reach anybody, or was `left_out` since too many waited.
+    pub fn noticed(&self, kind: &str, outcome: &str) {
+        self.notices.with_label_values(&[kind, outcome]).inc();
     }
 
     /// These handlers are paused now, and no others.

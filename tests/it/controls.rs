@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -179,6 +179,41 @@ async fn a_rate_is_kept_within_a_fifth_and_changes_while_the_handler_runs() {
 
     handled(&sink, 400).await;
     assert!(sink.calls().iter().all(|call| call.attempt == 1), "what waits uses no attempt up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_redriven_at_a_rate_and_stopped_by_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let is_well = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_well);
+    let sink = Sink::behaving(move |_| match asked.load(Ordering::SeqCst) {
+        true => Behaviour::Status(200, None),
+        false => Behaviour::Status(410, None),
+    });
+    let setup = Setup::new(folder.path(), &config(&sink, ""));
+    let program = setup.start().await;
+    send(&setup, "dead", 30).await;
+    let dead = async || program.stats().await.total.dead_now;
+    until("all are dead", PATIENCE, || async { dead().await == 30 }).await;
+    is_well.store(true, Ordering::SeqCst);
+
+    // One a second would take half a minute: somebody stops it before.
+    let slow = json!({ "handler": "billing", "per_second": 1 });
+    program.api("POST", "/api/v1/redrives", Some(slow)).await;
+    until("the first is redriven", PATIENCE, || async { dead().await < 30 }).await;
+    let stop = setup.command(&program, &["redrive", "--handler", "billing", "--stop", "--json"]);
+    let stopped: serde_json::Value = serde_json::from_slice(&stop.stdout).unwrap();
+    assert_eq!(stopped["state"], json!("stopped"));
+    assert!(dead().await > 20, "the rest is dead still");
+
+    let all = ["redrive", "--handler", "billing", "--per-second", "20"];
+    let redriven = setup.command(&program, &all);
+    assert!(redriven.status.success(), "{redriven:?}");
+    let said = String::from_utf8_lossy(&redriven.stdout).into_owned();
+    assert!(said.contains("redriven: all are queued again"), "{said}");
+    assert_eq!(dead().await, 0, "the command waits for the end");
+    let none = setup.command(&program, &all);
+    assert_eq!(none.status.code(), Some(1), "{none:?}");
 }
 
 /// How many calls a second reach the sink, from that one on and over so many.

@@ -34,6 +34,7 @@ mod handlers;
 mod idempotency;
 mod leftovers;
 mod moving;
+mod notices;
 mod openapi;
 mod outage;
 mod power_cut;

@@ -128,3 +128,70 @@ fn with_canaries(request: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&request[at..]);
     bytes
 }
+
+/// `canary-of-the-encryption-key!!!!`
+const ENCRYPTION_KEY: &str = "Y2FuYXJ5LW9mLXRoZS1lbmNyeXB0aW9uLWtleSEhISE=";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_event_is_in_no_file_and_an_erased_one_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::behaving(|_| Behaviour::Status(500, None));
+    let config = format!(
+        r#"
+[log]
+level = "trace"
+[store]
+url = "sqlite:hookonce.db"
+encryption_keys = ["{ENCRYPTION_KEY}"]
+[sources.stripe]
+secrets = ["{SECRET}"]
+[handlers.billing]
+url = "{}"
+retry = {{ attempts = 5, first = "1h", max = "1h" }}
+"#,
+        sink.url()
+    );
+    let setup = Setup::new(folder.path(), &config);
+    let program = setup.start().await;
+    let request = with_canaries(&Sender::new().request("evt_1"));
+    assert_eq!(Connection::to(setup.port).send(&request).await.unwrap().status, 200);
+    until("the first attempt has failed", Duration::from_secs(20), || async {
+        let page = program.api("GET", "/api/v1/deliveries", None).await;
+        page["deliveries"][0]["attempts"] == 1 && page["deliveries"][0]["state"] == "queued"
+    })
+    .await;
+    assert!(!is_in_a_file(&setup.data_dir(), BODY), "it is ciphertext there");
+    let page = program.api("GET", "/api/v1/events", None).await;
+    let id = page["events"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/events/{id}");
+    let record = program.api("GET", &path, None).await;
+    assert!(record["headers"].to_string().contains(BODY), "the owner reads it");
+
+    let erased =
+        setup.command(&program, &["events", "erase", &id, "--reason", "they asked for it"]);
+    assert!(erased.status.success(), "{erased:?}");
+    let record = program.api("GET", &path, None).await;
+    assert!(!record["erased_at"].is_null() && !record.to_string().contains(BODY), "{record}");
+    assert_eq!(record["deliveries"][0]["last_error"], "erased");
+    let again = setup.command(&program, &["replay", &id]);
+    let why = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && why.contains("erased"), "{why}");
+    let no_reason = program
+        .ask("POST", &format!("{path}/erase"), Some(serde_json::json!({ "reason": " " })))
+        .await;
+    assert_eq!(no_reason.unwrap().0, 400);
+    assert_eq!(Connection::to(setup.port).send(&request).await.unwrap().word, "duplicate");
+    let log = program.log();
+    assert!(log.contains("they asked for it") && !log.contains(ENCRYPTION_KEY), "{log}");
+    program.terminate();
+    for canary in [BODY, ENCRYPTION_KEY, "canary-of-the-encryption-key"] {
+        assert!(!is_in_a_file(&setup.data_dir(), canary), "{canary}");
+    }
+}
+
+fn is_in_a_file(folder: &std::path::Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|file| {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap_or_default();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}

@@ -82,6 +82,12 @@ async fn each_once(what: &str, sink: &Sink, sent: &BTreeSet<String>) {
     assert_eq!(handled.into_keys().collect::<BTreeSet<_>>(), *sent, "{what}");
 }
 
+/// Waits until the load of now has reached the handler, too.
+async fn more_are_handled(sink: &Sink) {
+    let enough = sink.count() + 20;
+    until("more events are handled", PATIENCE, || async { sink.count() >= enough }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_reloads_under_load_fail_no_request_and_lose_no_event() {
     let _alone = alone().await;
@@ -118,15 +124,15 @@ async fn a_secret_is_rotated_under_load_and_no_valid_request_is_refused() {
     let program = setup.start().await;
 
     let with_old = Load::start(setup.port, "old", old, 2);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    more_are_handled(&sink).await;
     setup.write(&config(&[old, new], &billing));
     reload(&program).await;
     let with_new = Load::start(setup.port, "new", new, 2); // the provider has both for a while
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    more_are_handled(&sink).await;
     let mut sent = with_old.stop().await;
     setup.write(&config(&[new], &billing));
     reload(&program).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    more_are_handled(&sink).await;
     sent.extend(with_new.stop().await);
 
     each_once("every event of both secrets is handled", &sink, &sent).await;
@@ -180,9 +186,8 @@ async fn handlers_come_go_and_are_renamed_while_events_flow_and_nothing_is_lost(
     let setup = Setup::new(folder.path(), &config(&[SECRET], &handler("billing", &sink)));
     let program = setup.start().await;
     let load = Load::start(setup.port, "load", SECRET, 2);
-    let pause = || tokio::time::sleep(Duration::from_millis(200));
 
-    pause().await;
+    more_are_handled(&sink).await;
     let both = format!("{}{}", handler("billing", &sink), handler("audit", &added));
     setup.write(&config(&[SECRET], &both));
     reload(&program).await;
@@ -190,10 +195,10 @@ async fn handlers_come_go_and_are_renamed_while_events_flow_and_nothing_is_lost(
     setup.write(&config(&[SECRET], &handler("billing", &sink)));
     let reloaded = reload(&program).await;
     assert_eq!(reloaded["handlers"]["removed"], serde_json::json!(["audit"]));
-    pause().await;
+    more_are_handled(&sink).await;
     setup.write(&config(&[SECRET], &handler("invoices", &sink)));
     reload(&program).await;
-    pause().await;
+    more_are_handled(&sink).await;
     let sent = load.stop().await;
 
     // What was queued for the old name waits for a person, who is told.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use hookonce::{
     clock::{Clock, ManualClock, Timestamp},
@@ -21,7 +22,9 @@ use hookonce::{
     request::Headers,
     store::{
         Claimed, Counts, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Store,
-        StoreError, Wish, memory::MemoryStore,
+        StoreError, Wish,
+        encrypted::{EncryptedStore, EncryptionKeys},
+        memory::MemoryStore,
     },
 };
 use uuid::Uuid;
@@ -149,6 +152,28 @@ pub(crate) async fn cached() -> Bench {
     bench.store = store.expect("the url is one");
     bench.kept = Box::new((bench.kept, server));
     bench
+}
+
+/// The model with encryption in front of it.
+pub(crate) async fn encrypted_memory() -> Bench {
+    let mut bench = memory().await;
+    bench.store = encrypted(bench.store, &[1]);
+    bench
+}
+
+/// The embedded store with encryption in front of it.
+#[cfg(feature = "sqlite")]
+pub(crate) async fn encrypted_sqlite() -> Bench {
+    let mut bench = sqlite().await;
+    bench.store = encrypted(bench.store, &[1]);
+    bench
+}
+
+/// Encryption in front of a store, with a key for each number, the first of which encrypts.
+pub(crate) fn encrypted(store: Arc<dyn Store>, keys: &[u8]) -> Arc<dyn Store> {
+    let texts: Vec<String> = keys.iter().map(|key| BASE64_STANDARD.encode([*key; 32])).collect();
+    let keys = EncryptionKeys::of(texts.iter().map(String::as_str)).expect("they are keys");
+    Arc::new(EncryptedStore::new(store, keys))
 }
 
 /// A clock for a store that goes by the test's time.

@@ -2,7 +2,7 @@
 
 use hookonce::{
     delivery::{DeliveryId, State, Verdict},
-    event::{EventId, EventState},
+    event::{EventId, EventState, Identity},
     store::{Counts, DeliveryFilter, EventFilter},
 };
 
@@ -79,6 +79,40 @@ pub(crate) async fn events_are_filtered(bench: Bench) {
     assert_eq!(found(of_id).await, ["invoice.void"]);
     let both = EventFilter { source: Some("github".to_owned()), ..of_type("invoice.*") };
     assert!(found(both).await.is_empty());
+}
+
+pub(crate) async fn events_are_found_by_the_providers_id_whatever_their_identity(bench: Bench) {
+    let longer_than_an_identity = "x".repeat(200);
+    let wanted = ["evt_1", "a|b", "a\\b", "100%", &longer_than_an_identity];
+    for event_id in wanted {
+        // Neighbours in the order of identities, which are not it.
+        for neighbour in [format!("{event_id}!"), format!("{event_id}|c"), format!("{event_id}}}")]
+        {
+            bench.admit(&bench.event(&neighbour)).await;
+        }
+        let mut same = Vec::new();
+        let identities =
+            [vec![event_id], vec![event_id, "digest"], vec!["element", event_id], vec![]];
+        for parts in identities {
+            for source in ["stripe", "github"] {
+                let mut event = bench.event(event_id);
+                event.source = source.into();
+                event.named.identity = (!parts.is_empty()).then(|| Identity::of(parts.clone()));
+                bench.admit(&event).await;
+                same.insert(0, event.id);
+            }
+        }
+        let filter = EventFilter {
+            event_id: Some(event_id.to_owned()),
+            limit: 10,
+            ..EventFilter::default()
+        };
+        let page = bench.store.events(&filter).await.expect("the store reads");
+        assert_eq!(page.iter().map(|row| row.id).collect::<Vec<_>>(), same, "{event_id}");
+        let of_source = EventFilter { source: Some("github".to_owned()), ..filter };
+        let page = bench.store.events(&of_source).await.expect("the store reads");
+        assert_eq!(page.len(), 4, "{event_id}");
+    }
 }
 
 pub(crate) async fn deliveries_are_paged_and_filtered(bench: Bench) {

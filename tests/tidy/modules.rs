@@ -13,11 +13,11 @@ const LAYERS: &[&[&str]] = &[
         "retry", "shutdown", "tls",
     ], // the nouns
     &["handed_over", "handler", "provider", "store"], // the seams
-    &["api", "errands", "keyring", "leases", "schedule", "telemetry"],
+    &["api", "errands", "keyring", "leases", "notice", "schedule", "telemetry"],
     &["source"],
     &["refusal_log", "setup"],
     &["app"],
-    &["receive", "work", "idempotency", "outbound", "controls", "prune"], // the paths
+    &["receive", "work", "idempotency", "outbound", "controls", "notifier", "prune"], // the paths
     &["doctor"],
     &["admin"], // what people ask for
     &["catalogue", "config", "fixture", "http", "verify"],

@@ -11,7 +11,7 @@ use super::{
     not_told, page as made, see, span,
 };
 use crate::{
-    admin::{Admin, AdminError, DeliveryView, EventView, ReplayRequest, Selection},
+    admin::{Admin, AdminError, DeliveryView, EraseRequest, EventView, ReplayRequest, Selection},
     clock::Timestamp,
     delivery::{DeliveryId, State},
     event::{EventId, EventState},
@@ -70,6 +70,7 @@ impl Done {
         match self.done.as_deref()? {
             "replayed" => Some("It is being delivered again, under a new key."),
             "redriven" => Some("It is queued again, under its old key and with a fresh budget."),
+            "erased" => Some("It is erased. Its ids and its mark stay."),
             "admitted" => Some("It is admitted, and on its way to its handlers."),
             _ => None,
         }
@@ -130,6 +131,26 @@ pub(super) async fn admit(
         Err(error) => Err(error),
     };
     led_back(&admin, caller, done, &format!("/events/{id}?done=admitted"))
+}
+
+/// What the form for erasing asks for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Erase {
+    reason: Option<String>,
+}
+
+pub(super) async fn erase(
+    admin: Asked,
+    caller: Caller,
+    id: web::Path<String>,
+    ask: Posted<Erase>,
+) -> HttpResponse {
+    let ask = EraseRequest { reason: ask.0.reason.unwrap_or_default() };
+    let done = match event_id(&id) {
+        Ok(id) => admin.erase(id, ask).await,
+        Err(error) => Err(error),
+    };
+    led_back(&admin, caller, done, &format!("/events/{id}?done=erased"))
 }
 
 /// Where to go back to after a redrive: the page of this event, or the list of dead letters.

@@ -7,6 +7,7 @@ mod dead;
 mod event;
 mod events;
 mod form;
+mod handlers;
 mod keys;
 mod login;
 mod overview;
@@ -37,11 +38,16 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/events", web::get().to(events::page))
         .route("/events/{id}", web::get().to(event::page))
         .route("/events/{id}/replay", web::post().to(event::replay))
+        .route("/events/{id}/erase", web::post().to(event::erase))
         .route("/events/{id}/admit", web::post().to(event::admit))
         .route("/deliveries/{id}/redrive", web::post().to(event::redrive))
         .route("/dead", web::get().to(dead::page))
         .route("/dead/redrive", web::post().to(dead::begin))
         .route("/dead/stop", web::post().to(dead::stop))
+        .route("/handlers", web::get().to(handlers::page))
+        .route("/handlers/{name}/pause", web::post().to(handlers::pause))
+        .route("/handlers/{name}/resume", web::post().to(handlers::resume))
+        .route("/handlers/{name}/limits", web::post().to(handlers::limit))
         .route("/refusals", web::get().to(refusals::page))
         .route("/refusals/{id}", web::get().to(refusals::one))
         .route("/refusals/{id}/readmit", web::post().to(refusals::readmit))
@@ -55,10 +61,11 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// The pages in the navigation.
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("/", "Overview"),
     ("/events", "Events"),
     ("/dead", "Dead letters"),
+    ("/handlers", "Handlers"),
     ("/refusals", "Refusals"),
     ("/keys", "Keys"),
     ("/tail", "Live"),
@@ -174,6 +181,7 @@ struct ProblemPage {
 fn not_told(frame: Frame, error: &AdminError) -> HttpResponse {
     let (status, title) = match error {
         AdminError::NotFound(_) => (StatusCode::NOT_FOUND, "Not found"),
+        AdminError::Conflict(_) => (StatusCode::CONFLICT, "Not as it stands now"),
         AdminError::Invalid(_) | AdminError::NotReloaded(_) => {
             (StatusCode::BAD_REQUEST, "That does not work")
         }

@@ -44,6 +44,7 @@ struct SourceRow {
 struct HandlerRow {
     name: String,
     is_configured: bool,
+    is_paused: bool,
     counts: Counts,
     failed: u64,
     waiting_since: Option<Timestamp>,
@@ -167,6 +168,7 @@ fn handler_rows(
     let row = |name: String| HandlerRow {
         waiting_since: waiting_since.get(&name).copied(),
         is_configured: setup.handlers.contains_key(name.as_str()),
+        is_paused: setup.control(&name).paused,
         counts: stats.handlers.get(&name).copied().unwrap_or_default(),
         failed: ["failed", "rejected", "died"]
             .iter()

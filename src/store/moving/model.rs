@@ -153,6 +153,7 @@ impl Tables {
             mark_until: kept.mark_until,
             held: kept.held,
             ended_at: kept.ended_at,
+            erased_at: kept.erased_at,
             duplicate_count: kept.duplicate_count,
             duplicates: kept.duplicates.iter().cloned().collect(),
             deliveries: ids
@@ -197,6 +198,7 @@ impl Tables {
             duplicate_count: copy.duplicate_count,
             deliveries: copy.deliveries.iter().map(|delivery| delivery.id).collect(),
             ended_at: copy.ended_at,
+            erased_at: copy.erased_at,
             request: copy.request,
             event: copy.event,
         };

@@ -61,6 +61,8 @@ pub struct EventCopy {
     pub duplicates: Vec<Duplicate>,
     /// Its deliveries, oldest first.
     pub deliveries: Vec<DeliveryCopy>,
+    /// When it was erased, if it was.
+    pub erased_at: Option<Timestamp>,
 }
 
 /// All that is known about a delivery.

@@ -116,9 +116,9 @@ fn take_times(record: &mut Record, take: &mut impl FnMut(&mut Timestamp)) {
             }
         }
         Record::Event(copy) => {
-            let EventCopy { mark_until, ended_at, deliveries, .. } = &mut **copy;
+            let EventCopy { mark_until, ended_at, erased_at, deliveries, .. } = &mut **copy;
             take(mark_until);
-            ended_at.iter_mut().for_each(&mut *take);
+            ended_at.iter_mut().chain(erased_at).for_each(&mut *take);
             for delivery in deliveries {
                 take(&mut delivery.due_at);
                 delivery.leased_at.iter_mut().for_each(&mut *take);

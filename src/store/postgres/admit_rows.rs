@@ -15,6 +15,7 @@ use crate::{
     clock::Timestamp,
     event::{EventId, EventState, KeptRequest, NewEvent, RequestId},
     limits,
+    store::encrypted::plain_bytes,
 };
 
 /// The statements of this file.
@@ -184,7 +185,9 @@ impl<'a> Rows<'a> {
             &column(&self.events, |row| row.event.received_at.as_millis()),
             &column(&self.events, |row| row.ended_at.map(Timestamp::as_millis)),
             &column(&self.events, |row| mark_until(row).as_millis()),
-            &column(&self.events, |row| codes::of_number(row.event.named.body.len())),
+            &column(&self.events, |row| {
+                codes::of_number(plain_bytes(&row.event.headers, &row.event.named.body))
+            }),
             &column(&self.events, |row| codes::of_number(row.open)),
             &column(&self.events, |row| codes::of_event_state(row.state)),
             &column(&self.events, |row| row.resent),

@@ -147,7 +147,9 @@ fn by_id<T>(
 
 /// An event without its duplicates and deliveries.
 fn event(turn: &Turn<'_>, row: &Row) -> Result<EventCopy, Trouble> {
+    let to_ours = |time: i64| turn.to_ours(Timestamp::from_millis(time));
     let ended_at: Option<i64> = get(row, "ended_at")?;
+    let erased_at: Option<i64> = get(row, "erased_at")?;
     Ok(EventCopy {
         event: read::event(row)?,
         request: read::request(row)?,
@@ -156,7 +158,8 @@ fn event(turn: &Turn<'_>, row: &Row) -> Result<EventCopy, Trouble> {
         is_first_of_digest: get(row, "is_first_of_digest")?,
         mark_until: codes::time(row, "mark_until")?,
         held: codes::event_state(row, "state")? == EventState::Held,
-        ended_at: ended_at.map(|ended_at| turn.to_ours(Timestamp::from_millis(ended_at))),
+        ended_at: ended_at.map(to_ours),
+        erased_at: erased_at.map(to_ours),
         duplicate_count: number(row, "duplicates")?,
         duplicates: Vec::new(),
         deliveries: Vec::new(),

@@ -22,6 +22,7 @@ use crate::{
     delivery::{Attempt, DeliveryId, State},
     event::{EventId, EventState, Identity, KeptRequest},
     store::{
+        encrypted::plain_bytes,
         mark::MarkKey,
         moving::{DeliveryCopy, EventCopy, MarkCopy, Record},
     },
@@ -36,7 +37,7 @@ const KNOWN: &str = "SELECT id FROM events WHERE id = ANY($1)";
 const EVENTS: &str = "INSERT INTO events SELECT * FROM unnest($1::uuid[], $2::bigint[],
     $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
     $9::smallint[], $10::boolean[], $11::boolean[], $12::text[], $13::text[], $14::text[],
-    $15::text[], $16::text[], $17::bytea[], $18::bytea[], $19::bytea[], $20::uuid[])";
+    $15::text[], $16::text[], $17::bytea[], $18::bytea[], $19::bytea[], $20::uuid[], $21::bigint[])";
 
 const DUPLICATES: &str = "INSERT INTO duplicates
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[])";
@@ -137,12 +138,14 @@ async fn write_requests(turn: &Turn<'_>, events: &[&EventCopy]) -> Result<(), Tr
 async fn write_rows(turn: &Turn<'_>, events: &[&EventCopy]) -> Result<(), Trouble> {
     let text = |text: &Option<String>| codes::of_some_text(text.as_deref());
     let key = |key: Option<MarkKey>| key.map(|key| key.as_bytes().to_vec());
-    let values: [&(dyn ToSql + Sync); 20] = [
+    let values: [&(dyn ToSql + Sync); 21] = [
         &column(events, |copy| codes::of_event(copy.event.id)),
         &column(events, |copy| copy.event.received_at.as_millis()),
         &column(events, |copy| copy.ended_at.map(|at| turn.to_server(at).as_millis())),
         &column(events, |copy| copy.mark_until.as_millis()),
-        &column(events, |copy| codes::of_number(copy.event.body.len())),
+        &column(events, |copy| {
+            codes::of_number(plain_bytes(&copy.event.headers, &copy.event.body))
+        }),
         &column(events, |copy| codes::of_number(copy.duplicate_count)),
         &column(events, |copy| in_states(copy, &[State::Queued, State::Leased])),
         &column(events, |copy| in_states(copy, &[State::Dead])),
@@ -160,6 +163,7 @@ async fn write_rows(turn: &Turn<'_>, events: &[&EventCopy]) -> Result<(), Troubl
         &column(events, |copy| {
             copy.request.as_ref().map(|request| Uuid::from_bytes(*request.id.as_bytes()))
         }),
+        &column(events, |copy| copy.erased_at.map(|at| turn.to_server(at).as_millis())),
     ];
     turn.execute(EVENTS, &values).await.map(drop)
 }

@@ -16,6 +16,7 @@ mod connection;
 mod control;
 mod count;
 mod delivery;
+mod erase;
 mod error;
 mod export;
 mod generation;
@@ -197,6 +198,7 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
         delivery::STATEMENTS,
         count::STATEMENTS,
         wish::STATEMENTS,
+        erase::STATEMENTS,
         refusals::STATEMENTS,
         control::STATEMENTS,
         prune::STATEMENTS,

@@ -87,7 +87,7 @@ const FORGET_EVENTS: &str =
 
 /// A request goes with its last event; one that an admission has just referred to stays.
 const LOCK_REQUESTS: &str = "SELECT id FROM requests WHERE id = ANY($1) ORDER BY id FOR UPDATE";
-const FORGET_REQUESTS: &str = "DELETE FROM requests WHERE id = ANY($1)
+pub(super) const FORGET_REQUESTS: &str = "DELETE FROM requests WHERE id = ANY($1)
     AND NOT EXISTS (SELECT FROM events WHERE events.request = requests.id)";
 
 const FORGET_MARKS: &str = "DELETE FROM marks WHERE key IN (

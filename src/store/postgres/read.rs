@@ -88,7 +88,7 @@ pub(super) async fn events(
             ],
         )
         .await?;
-    rows.iter().map(event_row).collect()
+    rows.iter().map(|row| event_row(turn, row)).collect()
 }
 
 /// One page of deliveries, newest first.
@@ -130,7 +130,7 @@ pub(super) async fn record(turn: &Turn<'_>, id: EventId) -> Result<Option<EventR
     let marks: [Option<&[u8]>; 2] = [get(row, "mark")?, get(row, "digest")?];
     let is_marked = marks.iter().any(Option::is_some);
     Ok(Some(EventRecord {
-        row: event_row(row)?,
+        row: event_row(turn, row)?,
         event: event(row)?,
         identity: codes::some_text(row, "identity")?,
         mark_until: is_marked.then_some(codes::time(row, "mark_until")?),
@@ -195,6 +195,8 @@ pub(super) fn event(row: &Row) -> Result<Event, Trouble> {
 pub(super) fn request(row: &Row) -> Result<Option<KeptRequest>, Trouble> {
     let id: Option<Uuid> = get(row, "request")?;
     let body: Option<Vec<u8>> = get(row, "request_body")?;
+    // Without its body once one of its events was erased.
+    let body = body.filter(|body| !body.is_empty());
     let request = id.zip(body).map(|(id, body)| KeptRequest {
         id: RequestId::from_bytes(id.into_bytes()),
         body: body.into(),
@@ -224,7 +226,8 @@ pub(super) fn attempt(row: &Row) -> Result<Attempt, Trouble> {
     })
 }
 
-fn event_row(row: &Row) -> Result<EventRow, Trouble> {
+fn event_row(turn: &Turn<'_>, row: &Row) -> Result<EventRow, Trouble> {
+    let erased_at: Option<i64> = get(row, "erased_at")?;
     Ok(EventRow {
         id: codes::event_id(row, "id")?,
         source: get::<&str>(row, "source")?.into(),
@@ -236,6 +239,7 @@ fn event_row(row: &Row) -> Result<EventRow, Trouble> {
         resent_under_new_id: get(row, "resent")?,
         shadow: get(row, "shadow")?,
         body_bytes: number(row, "body_bytes")?,
+        erased_at: erased_at.map(|at| turn.to_ours(Timestamp::from_millis(at))),
     })
 }
 

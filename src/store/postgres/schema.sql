@@ -88,7 +88,8 @@ CREATE TABLE events (
     mark            bytea,
     digest          bytea,
     digest_key      bytea,
-    request         uuid
+    request         uuid,
+    erased_at       bigint
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
 -- What prune looks for.

@@ -9,6 +9,7 @@ use super::{
     codes::{self, get},
     connection::{Purpose, Turn},
     delivery::{self, Changes, Kept},
+    erase,
     error::Trouble,
 };
 use crate::{
@@ -23,7 +24,8 @@ use crate::{
 pub(super) const STATEMENTS: &[&str] =
     &[LOCK_EVENT, ROUTE_NOWHERE, THERE, FIRST, DEAD_OR_REDRIVEN, QUEUED_OR_DEAD, QUEUED];
 
-const LOCK_EVENT: &str = "SELECT source, state FROM events WHERE id = $1 FOR UPDATE";
+const LOCK_EVENT: &str =
+    "SELECT source, state, erased_at IS NOT NULL AS is_erased FROM events WHERE id = $1 FOR UPDATE";
 const ROUTE_NOWHERE: &str = "UPDATE events SET state = 3 WHERE id = $1";
 const THERE: &str = "SELECT id, event FROM deliveries WHERE id = ANY($1)";
 
@@ -63,6 +65,7 @@ pub(super) async fn grant(
         Wish::Redrive { id, which } => redrive(turn, *id, which, now).await?,
         Wish::Move { which, to } => reroute(turn, which, to).await?,
         Wish::Kill { which } => kill(turn, which, now).await?,
+        Wish::Erase { event } => erase::erase(turn, *event, now).await?,
     };
     tokio::try_join!(biased; changes.write(turn), turn.in_time(not_after), turn.commit())?;
     Ok(Ok(granted))
@@ -75,9 +78,12 @@ async fn replay(
     now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
     let mut changes = Changes::default();
-    let Some((source, state)) = lock_event(turn, event).await? else {
+    let Some((source, state, is_erased)) = lock_event(turn, event).await? else {
         return Ok((Granted::NotFound, changes));
     };
+    if is_erased {
+        return Ok((Granted::Erased, changes));
+    }
     if state == EventState::Held {
         return Ok((Granted::NotFound, changes));
     }
@@ -102,7 +108,7 @@ async fn admit_held(
     now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
     let mut changes = Changes::default();
-    let Some((source, state)) = lock_event(turn, event).await? else {
+    let Some((source, state, is_erased)) = lock_event(turn, event).await? else {
         return Ok((Granted::NotFound, changes));
     };
     if state != EventState::Held {
@@ -110,6 +116,9 @@ async fn admit_held(
         let again = !new.is_empty() && new.iter().all(|new| known.get(&new.id) == Some(&event));
         let granted = if again { Granted::Deliveries(ids_of(new)) } else { Granted::NotFound };
         return Ok((granted, changes));
+    }
+    if is_erased {
+        return Ok((Granted::Erased, changes));
     }
     let counted = changes.counted.of_events(&source);
     counted.held_now -= 1;
@@ -139,9 +148,12 @@ async fn redrive(
         }
     };
     let applies = |kept: &Kept| kept.state == State::Dead || kept.redriven_by == Some(wish);
-    let redriven = those(turn, &meant, applies).await?;
-    let granted = Granted::Deliveries(redriven.iter().map(|kept| kept.id).collect());
+    let mut redriven = those(turn, &meant, applies).await?;
     let mut changes = Changes::default();
+    if erase::keep_those_not_erased(turn, &mut redriven, wish).await? && redriven.is_empty() {
+        return Ok((Granted::Erased, changes));
+    }
+    let granted = Granted::Deliveries(redriven.iter().map(|kept| kept.id).collect());
     for mut kept in redriven {
         if kept.redriven_by != Some(wish) {
             kept.redriven_by = Some(wish);
@@ -216,14 +228,16 @@ async fn ids(
     rows.iter().map(|row| codes::delivery_id(row, "id")).collect()
 }
 
-/// The source and state of an event, which nobody else changes before this transaction ends.
+/// The source and state of an event, which nobody else changes before this transaction ends, and whether
+/// it was erased.
 async fn lock_event(
     turn: &Turn<'_>,
     event: EventId,
-) -> Result<Option<(Arc<str>, EventState)>, Trouble> {
+) -> Result<Option<(Arc<str>, EventState, bool)>, Trouble> {
     let rows = turn.query(LOCK_EVENT, &[&codes::of_event(event)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some((get::<&str>(row, "source")?.into(), codes::event_state(row, "state")?)))
+    let source = get::<&str>(row, "source")?.into();
+    Ok(Some((source, codes::event_state(row, "state")?, get(row, "is_erased")?)))
 }
 
 /// Of these deliveries those that are there already, with their events.

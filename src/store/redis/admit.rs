@@ -16,7 +16,7 @@ use crate::{
     limits,
     receipt::Admission,
     request::Headers,
-    store::{StoreError, batch::Batches},
+    store::{StoreError, batch::Batches, encrypted::plain_bytes},
 };
 
 /// An event, and when it is too late for it.
@@ -100,7 +100,7 @@ fn add(
         identity: event.named.identity.as_ref().map(|identity| identity.as_str().to_owned()),
         digest: event.named.digest,
         mark_until: marked.then_some(mark_until),
-        body_bytes: event.named.body.len(),
+        body_bytes: plain_bytes(&event.headers, &event.named.body),
     };
     call.arg(event.id.as_bytes().as_slice())
         .arg(&*event.source)

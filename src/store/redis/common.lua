@@ -7,8 +7,9 @@
 --   e<id>         event: m meta, h headers, b body, s source, ds ids of its deliveries, hs handlers
 --                 of the first of them, k and g keys of mark and digest, w when its window ends,
 --                 r resent, held, n duplicates, u unfinished (where there is no mark to say so),
---                 rq the request it came in, where that is kept: then h is empty
---   R<id>         request: h headers, b body
+--                 rq the request it came in, where that is kept: then h is empty; er when it was
+--                 erased, zr the request it came in before that
+--   R<id>         request: h headers, b body, which is empty once one of its events was erased
 --   S<id>         the events that came in it
 --   u<id>         its duplicates, newest first
 --   d<id>         delivery: e event, h handler, src source, s state (q l d x), t due, k token,

@@ -168,7 +168,9 @@ impl KeptEvent {
         let window_ends = session.to_ours(fields.number("w")?);
         let read = |note: &Vec<u8>| serde_json::from_slice::<Duplicate>(note).ok();
         Some(EventCopy {
-            request: request.map(|(_, request)| request.clone()),
+            request: request
+                .map(|(_, request)| request.clone())
+                .filter(|request| !request.body.is_empty()),
             identity: meta.identity.map(Identity::from_kept),
             digest: meta.digest,
             is_first_of_digest,
@@ -179,6 +181,7 @@ impl KeptEvent {
             duplicate_count: fields.number("n").unwrap_or(0).try_into().ok()?,
             duplicates: self.notes.iter().filter_map(read).collect(),
             deliveries,
+            erased_at: fields.number("er").map(|at| session.to_ours(at)),
             event,
         })
     }

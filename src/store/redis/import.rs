@@ -16,6 +16,7 @@ use crate::{
     request::Headers,
     store::{
         Counts, StoreError,
+        encrypted::plain_bytes,
         mark::MarkKey,
         moving::{DeliveryCopy, EventCopy, MarkCopy, Record},
     },
@@ -173,7 +174,7 @@ fn event_fields(
         identity: copy.identity.as_ref().map(|identity: &Identity| identity.as_str().to_owned()),
         digest: copy.digest,
         mark_until: (mark.is_some() || digest.is_some()).then_some(copy.mark_until),
-        body_bytes: event.body.len(),
+        body_bytes: plain_bytes(&event.headers, &event.body),
     };
     let ids = copy.deliveries.iter().flat_map(|delivery| *delivery.id.as_bytes()).collect();
     let mut fields: Vec<Field> = vec![
@@ -190,6 +191,7 @@ fn event_fields(
     fields.extend(digest.map(|key| ("g", key)));
     fields.extend(copy.request.as_ref().map(|request| ("rq", request.id.as_bytes().to_vec())));
     fields.extend(event.resent_under_new_id.then(|| ("r", b"1".to_vec())));
+    fields.extend(copy.erased_at.map(|at| ("er", session.to_server(at).to_string().into())));
     fields.extend(copy.held.then(|| ("held", b"1".to_vec())));
     Ok(fields)
 }

@@ -20,6 +20,7 @@ mod check;
 mod claim;
 mod connection;
 mod control;
+mod erase;
 mod export;
 mod homes;
 mod import;

@@ -80,7 +80,10 @@ impl Reader<'_> {
         let (headers, request) = match request {
             None => (own_headers, None),
             Some(id) => match self.request(&session, &id).await? {
-                Some((headers, request)) => (headers, Some(request)),
+                // Without its body once one of its events was erased.
+                Some((headers, request)) => {
+                    (headers, Some(request).filter(|request| !request.body.is_empty()))
+                }
                 None => return Ok(None), // as above
             },
         };
@@ -198,21 +201,31 @@ impl Reader<'_> {
     }
 
     async fn event_rows(&self, session: &Session, ids: &[Id]) -> Result<Vec<EventRow>, StoreError> {
-        type Fields =
-            (Option<Vec<u8>>, Option<u64>, Option<String>, Option<String>, Option<Vec<u8>>);
+        type Fields = (
+            Option<Vec<u8>>,
+            Option<u64>,
+            Option<String>,
+            Option<String>,
+            Option<Vec<u8>>,
+            Option<i64>,
+        );
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let mut commands = redis::pipe();
         for id in ids {
-            commands.cmd("HMGET").arg(self.bucket.key("e", id)).arg(&["m", "n", "r", "held", "ds"]);
+            commands
+                .cmd("HMGET")
+                .arg(self.bucket.key("e", id))
+                .arg(&["m", "n", "r", "held", "ds", "er"]);
         }
         let events: Vec<Fields> = session.pipeline(&commands).await?;
         let of_all: Vec<Id> =
             events.iter().filter_map(|fields| fields.4.as_deref()).flat_map(split).collect();
         let states = self.states(session, &of_all).await?;
         let mut rows = Vec::new();
-        for (id, (meta, duplicates, resent, held, deliveries)) in ids.iter().zip(events) {
+        for (id, (meta, duplicates, resent, held, deliveries, erased_at)) in ids.iter().zip(events)
+        {
             let (Some(meta), Some(deliveries)) = (meta, deliveries) else { continue };
             let Meta { event, body_bytes, .. } =
                 serde_json::from_slice(&meta).map_err(|_| unexpected())?;
@@ -229,6 +242,7 @@ impl Reader<'_> {
                 shadow: event.shadow,
                 resent_under_new_id: resent.as_deref() == Some("1"),
                 body_bytes,
+                erased_at: erased_at.map(|at| session.to_ours(at)),
             });
         }
         Ok(rows)

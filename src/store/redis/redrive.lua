@@ -2,18 +2,22 @@
 -- its own id on them and renews nothing twice.
 --
 -- ARGV: not after, wish, how long it is remembered; then the deliveries.
--- Answers L late, or the deliveries it is about.
+-- Answers L late · Z where all that it is about was erased · or the deliveries it is about.
 
 local now, not_after, wish = time(), tonumber(ARGV[1]), ARGV[2]
 if now > not_after then return 'L' end
 
-local redriven = {}
+local redriven, is_erased = {}, false
 local function redrive(id)
   local key = base .. 'd' .. id
   local kept = call('HMGET', key, 's', 'v', 'e', 'h', 'src', 'n')
   local handler, source = kept[4], kept[5]
   local again = kept[2] == wish
   if not again and kept[1] ~= 'x' then return end
+  if not again and call('HEXISTS', base .. 'e' .. kept[3], 'er') == 1 then
+    is_erased = true
+    return
+  end
   redriven[#redriven + 1] = id
   if again and kept[1] ~= 'q' then return end -- it has run since
   if not again then
@@ -31,4 +35,5 @@ expect_to_count()
 local failed = each(4, 1, redrive)
 if #redriven > 0 then call('PEXPIRE', base .. 'r' .. wish, ARGV[3]) end
 write_counts()
+if is_erased and #redriven == 0 then return failed or 'Z' end
 return failed or redriven

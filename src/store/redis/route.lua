@@ -1,13 +1,13 @@
 -- A person's wish for new deliveries of one event: a replay, or admitting a held one.
 --
 -- ARGV: not after, `replay` or `held`, event; then id and handler of each delivery.
--- Answers L late · N no such event, or not in that state · K done.
+-- Answers L late · N no such event, or not in that state · Z it was erased · K done.
 
 local now, not_after, wish, event = time(), tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local key = base .. 'e' .. event
 
 if now > not_after then return 'L' end
-local kept = call('HMGET', key, 's', 'ds', 'held')
+local kept = call('HMGET', key, 's', 'ds', 'held', 'er')
 local source, ids, held = kept[1], kept[2], kept[3] == '1'
 if not source then return 'N' end
 
@@ -28,12 +28,15 @@ local function first_for(handler)
 end
 
 local wanted = { unpack(ARGV, 4) }
+if wish == 'replay' and kept[4] then return 'Z' end
 if wish == 'replay' and held then return 'N' end
 if wish == 'held' and not held then
   for at = 1, #wanted, 2 do
     if not has(wanted[at]) then return 'N' end
   end
   if #wanted == 0 then return 'N' end
+elseif wish == 'held' and kept[4] then
+  return 'Z'
 end
 
 expect_to_count()

@@ -33,6 +33,7 @@ pub(super) static ROUTE: LazyLock<Script> = script!("", "serves", "route.lua");
 pub(super) static REDRIVE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "redrive.lua");
 pub(super) static MOVE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "move.lua");
 pub(super) static KILL: LazyLock<Script> = script!(" flags=allow-oom", "serves", "kill.lua");
+pub(super) static ERASE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "erase.lua");
 pub(super) static PRUNE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "prune.lua");
 pub(super) static KEEP_REFUSALS: LazyLock<Script> = script!("", "serves", "keep_refusals.lua");
 pub(super) static NOTE_READMITTED: LazyLock<Script> =
@@ -67,7 +68,7 @@ pub(super) static ACCEPT: LazyLock<Script> = script_alone!("accept.lua");
 pub(super) static PROBE: LazyLock<Script> = script_alone!("probe.lua");
 
 /// All that work in a bucket.
-pub(super) static WORKING: [&LazyLock<Script>; 22] = [
+pub(super) static WORKING: [&LazyLock<Script>; 23] = [
     &ADMIT,
     &CLAIM,
     &EXTEND,
@@ -77,6 +78,7 @@ pub(super) static WORKING: [&LazyLock<Script>; 22] = [
     &REDRIVE,
     &MOVE,
     &KILL,
+    &ERASE,
     &PRUNE,
     &STEP,
     &IMPORT,
@@ -154,6 +156,7 @@ mod tests {
             include_str!("redrive.lua"),
             include_str!("move.lua"),
             include_str!("kill.lua"),
+            include_str!("erase.lua"),
             include_str!("prune.lua"),
             include_str!("step.lua"),
             include_str!("import.lua"),

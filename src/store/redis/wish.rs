@@ -9,6 +9,7 @@ use super::{
     admit::unexpected,
     bucket::Served,
     connection::{Connection, Session},
+    erase,
     keys::Bucket,
     scripts::{self, Call},
     work::{delivery_id, refused},
@@ -34,13 +35,18 @@ pub(super) async fn grant(
     wish: &Wish,
     not_after: Timestamp,
 ) -> Result<Granted, StoreError> {
-    let (Wish::Replay { event, .. } | Wish::AdmitHeld { event, .. }) = wish else {
+    let (Wish::Replay { event, .. } | Wish::AdmitHeld { event, .. } | Wish::Erase { event }) = wish
+    else {
         return grant_everywhere(buckets, wish, not_after).await;
     };
     // Also where nobody has it one of them is asked: it says whether it is too late.
     let first = buckets.first().ok_or_else(unexpected)?;
     let home = if buckets.len() == 1 { None } else { holder(buckets, *event).await? };
-    grant_in(&home.unwrap_or(first).connection, wish, limits::WISH_ROWS_MAX, not_after).await
+    let home = home.unwrap_or(first);
+    if let Wish::Erase { event } = wish {
+        return erase::erase(buckets, home, *event, not_after).await;
+    }
+    grant_in(&home.connection, wish, limits::WISH_ROWS_MAX, not_after).await
 }
 
 async fn grant_everywhere(
@@ -48,7 +54,7 @@ async fn grant_everywhere(
     wish: &Wish,
     not_after: Timestamp,
 ) -> Result<Granted, StoreError> {
-    let mut changed = Vec::new();
+    let (mut changed, mut is_erased) = (Vec::new(), false);
     for served in buckets {
         let left = limits::WISH_ROWS_MAX.saturating_sub(changed.len());
         if left == 0 {
@@ -56,11 +62,17 @@ async fn grant_everywhere(
         }
         match grant_in(&served.connection, wish, left, not_after).await? {
             Granted::Deliveries(more) => changed.extend(more),
-            Granted::NotFound => return Ok(Granted::NotFound),
+            Granted::Erased => is_erased = true,
+            none @ (Granted::NotFound | Granted::Running) => return Ok(none),
         }
     }
     changed.sort_unstable();
-    Ok(Granted::Deliveries(changed))
+    Ok(of_changed(changed, is_erased))
+}
+
+/// What a wish about deliveries did, which may have met some of erased events.
+fn of_changed(changed: Vec<DeliveryId>, is_erased: bool) -> Granted {
+    if is_erased && changed.is_empty() { Granted::Erased } else { Granted::Deliveries(changed) }
 }
 
 /// The bucket that has the event.
@@ -123,6 +135,8 @@ async fn grant_in(
             let meant = meant(connection, bucket, which, &[Place::Waiting]).await?;
             change(&scripts::KILL, Vec::new()).apply(meant).await
         }
+        // It is about one event, wherever that is: `grant` has seen to it.
+        Wish::Erase { .. } => Err(unexpected()),
     }
 }
 
@@ -140,6 +154,7 @@ async fn route(
     match answer.as_slice() {
         b"K" => Ok(Granted::Deliveries(deliveries.iter().map(|delivery| delivery.id).collect())),
         b"N" => Ok(Granted::NotFound),
+        b"Z" => Ok(Granted::Erased),
         word => Err(refused(word)),
     }
 }
@@ -205,21 +220,25 @@ struct Change<'a> {
 impl Change<'_> {
     async fn apply(self, meant: BTreeSet<DeliveryId>) -> Result<Granted, StoreError> {
         let meant: Vec<DeliveryId> = meant.into_iter().collect();
-        let mut changed = Vec::new();
+        let (mut changed, mut is_erased) = (Vec::new(), false);
         // Also with nothing to change the script is asked: it says whether it is too late.
         let slices = meant.chunks(SLICE).chain(meant.is_empty().then_some([].as_slice()));
         for slice in slices {
             let left = self.most.saturating_sub(changed.len());
             let slice = slice.get(..left).unwrap_or(slice);
-            changed.extend(self.change(slice).await?);
+            match self.change(slice).await? {
+                Some(more) => changed.extend(more),
+                None => is_erased = true,
+            }
             if changed.len() >= self.most {
                 break;
             }
         }
-        Ok(Granted::Deliveries(changed))
+        Ok(of_changed(changed, is_erased))
     }
 
-    async fn change(&self, slice: &[DeliveryId]) -> Result<Vec<DeliveryId>, StoreError> {
+    /// Those that were changed; none where all that it would have changed is of erased events.
+    async fn change(&self, slice: &[DeliveryId]) -> Result<Option<Vec<DeliveryId>>, StoreError> {
         let session = self.connection.session().await?;
         let mut call = Call::of(self.script, &session);
         call.arg(session.to_server(self.not_after));
@@ -229,9 +248,9 @@ impl Change<'_> {
         }
         let answer: Value = session.call(&call).await?;
         if let Value::BulkString(word) = &answer {
-            return Err(refused(word));
+            return if word == b"Z" { Ok(None) } else { Err(refused(word)) };
         }
         let ids: Vec<Vec<u8>> = from_redis_value(answer).map_err(|_| unexpected())?;
-        Ok(ids.iter().filter_map(|id| delivery_id(id)).collect())
+        Ok(Some(ids.iter().filter_map(|id| delivery_id(id)).collect()))
     }
 }

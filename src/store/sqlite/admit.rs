@@ -10,7 +10,7 @@ use crate::{
     event::{Digest, EventId, EventState, Identity, NewDelivery, NewEvent, ReplayGuard},
     limits,
     receipt::Admission,
-    store::{StoreError, mark::MarkKey},
+    store::{StoreError, encrypted::plain_bytes, mark::MarkKey},
 };
 
 impl Work<'_> {
@@ -158,7 +158,7 @@ impl Work<'_> {
                 new.named.identity.as_ref().map(Identity::as_str),
                 new.named.digest.as_ref().map(Digest::as_bytes),
                 new.received_at.plus(new.window).as_millis(),
-                new.named.body.len(),
+                plain_bytes(&new.headers, &new.named.body),
                 content,
                 new.shadow,
                 new.request.as_ref().map(|request| request.id.as_bytes()),

@@ -73,7 +73,8 @@ fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<EventC
     let sql = "SELECT identity, digest, mark_until, state = 4, ended_at,
              (SELECT max(number) FROM duplicates WHERE event = events.id),
              (SELECT event = events.id FROM digests
-              WHERE digests.source = events.source AND digests.digest = events.digest)
+              WHERE digests.source = events.source AND digests.digest = events.digest),
+             erased_at
          FROM events WHERE id = ?1";
     let read_row = |row: &Row<'_>| {
         Ok(EventCopy {
@@ -84,6 +85,7 @@ fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<EventC
             ended_at: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis),
             duplicate_count: row.get::<_, Option<u64>>(5)?.unwrap_or(0),
             is_first_of_digest: row.get::<_, Option<bool>>(6)?.unwrap_or(false),
+            erased_at: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_millis),
             request: None,
             duplicates: Vec::new(),
             deliveries: Vec::new(),

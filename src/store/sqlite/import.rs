@@ -10,6 +10,7 @@ use crate::{
     event::{Digest, EventState, Identity},
     store::{
         Counts, StoreError,
+        encrypted::plain_bytes,
         mark::MarkKey,
         moving::{DeliveryCopy, EventCopy, MarkCopy, Record},
     },
@@ -121,9 +122,9 @@ impl Work<'_> {
                 "INSERT INTO events (
                      id, source, event_id, event_type, received_at, state, ended_at, deliveries_open,
                      deliveries_dead, resent, retry_marker, identity, digest, mark_until, body_bytes,
-                     content, shadow, request)
+                     content, shadow, request, erased_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-                     ?18)",
+                     ?18, ?19)",
             )?
             .execute(params![
                 event.id.as_bytes(),
@@ -140,10 +141,11 @@ impl Work<'_> {
                 copy.identity.as_ref().map(Identity::as_str),
                 copy.digest.as_ref().map(Digest::as_bytes),
                 copy.mark_until.as_millis(),
-                event.body.len(),
+                plain_bytes(&event.headers, &event.body),
                 content,
                 event.shadow,
                 copy.request.as_ref().map(|request| request.id.as_bytes()),
+                copy.erased_at.map(Timestamp::as_millis),
             ])?;
         Ok(())
     }

@@ -12,6 +12,7 @@ mod codes;
 mod control;
 mod count;
 mod delivery;
+mod erase;
 mod error;
 mod export;
 mod generation;
@@ -22,6 +23,7 @@ mod prune;
 mod read;
 mod refusals;
 mod schema;
+mod search;
 mod settle;
 mod wish;
 mod writer;
@@ -253,7 +255,7 @@ impl Store for SqliteStore {
 
     async fn events(&self, filter: &EventFilter) -> Result<Vec<EventRow>, StoreError> {
         let filter = filter.clone();
-        self.readers.read(move |connection| read::events(connection, &filter)).await
+        self.readers.read(move |connection| search::events(connection, &filter)).await
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError> {

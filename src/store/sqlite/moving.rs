@@ -93,7 +93,14 @@ impl<'a> Work<'a> {
         // What nobody can read serves nobody.
         let standing =
             standing.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        Ok(Self { connection, clock, counted: Counted::default(), standing, has_carried_marks })
+        Ok(Self {
+            connection,
+            clock,
+            counted: Counted::default(),
+            standing,
+            has_carried_marks,
+            has_erased: false,
+        })
     }
 }
 

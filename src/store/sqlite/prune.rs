@@ -84,7 +84,7 @@ impl Work<'_> {
     }
 
     /// Takes a request away that no event refers to any more.
-    fn forget_request(&self, id: &[u8]) -> rusqlite::Result<()> {
+    pub(super) fn forget_request(&self, id: &[u8]) -> rusqlite::Result<()> {
         let mut delete = self.connection.prepare_cached(
             "DELETE FROM requests WHERE id = ?1
              AND NOT EXISTS (SELECT 1 FROM events INDEXED BY events_of_request WHERE request = ?1)",

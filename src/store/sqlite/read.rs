@@ -16,9 +16,9 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{Attempt, Delivery, DeliveryId, Lease, Leased, State},
-    event::{Duplicate, Event, EventId, EventState, KeptRequest, RequestId},
+    event::{Duplicate, Event, EventId, KeptRequest, RequestId},
     request::Headers,
-    store::{DeliveryFilter, EventFilter, EventRecord, EventRow, StoreError},
+    store::{DeliveryFilter, EventRecord, EventRow, StoreError},
 };
 
 /// How many may read at once. The rest wait: reading is for people, and must not crowd out intake.
@@ -72,52 +72,13 @@ impl Readers {
     }
 }
 
-const ROW_COLUMNS: &str = "id, source, event_id, event_type, received_at, state,
-    (SELECT max(number) FROM duplicates WHERE event = events.id), resent, body_bytes, shadow";
+/// The columns of a line in the list of events, as [`event_row`] reads them.
+pub(super) const ROW_COLUMNS: &str = "id, source, event_id, event_type, received_at, state,
+    (SELECT max(number) FROM duplicates WHERE event = events.id), resent, body_bytes, shadow,
+    erased_at";
 
-/// One page of events, newest first.
-pub(super) fn events(
-    connection: &Connection,
-    filter: &EventFilter,
-) -> rusqlite::Result<Vec<EventRow>> {
-    // A state that few events are in is looked up by its index, not among all events. SQLite takes
-    // an index on a condition only for a query that repeats it.
-    let (index, state) = match filter.state {
-        None => ("", String::new()),
-        Some(state @ (EventState::Open | EventState::Dead | EventState::Held)) => (
-            "INDEXED BY events_few",
-            format!("AND state IN (0, 2, 4) AND state = {}", codes::of_event_state(state)),
-        ),
-        Some(state) => ("", format!("AND state = {}", codes::of_event_state(state))),
-    };
-    let sql = format!(
-        "SELECT {ROW_COLUMNS} FROM events {index}
-         WHERE id < ?1 {state}
-             AND (?2 IS NULL OR source = ?2)
-             AND (?3 IS NULL OR coalesce(event_type, '') = ?3)
-             AND (?4 IS NULL OR instr(coalesce(event_type, ''), ?4) = 1)
-             AND (?5 IS NULL OR event_id = ?5)
-         ORDER BY id DESC LIMIT ?6"
-    );
-    let head = filter.event_type.as_deref().and_then(|wanted| wanted.strip_suffix('*'));
-    let whole = filter.event_type.as_deref().filter(|_| head.is_none());
-    let before = filter.before.map(|id| id.as_bytes().to_vec());
-    let mut select = connection.prepare_cached(&sql)?;
-    let rows = select.query_map(
-        params![
-            before.unwrap_or_else(above_all_ids),
-            filter.source,
-            whole,
-            head,
-            filter.event_id,
-            filter.limit
-        ],
-        event_row,
-    )?;
-    rows.collect()
-}
-
-fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+/// A line in the list of events.
+pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
     Ok(EventRow {
         id: codes::event_id(row, 0)?,
         source: row.get(1)?,
@@ -129,6 +90,7 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         resent_under_new_id: row.get(7)?,
         body_bytes: row.get(8)?,
         shadow: row.get(9)?,
+        erased_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
     })
 }
 
@@ -218,7 +180,7 @@ pub(super) fn record(
     }))
 }
 
-/// The request that an event came in, where it held several.
+/// The request that an event came in, where it held several and none of them was erased.
 pub(super) fn request(
     connection: &Connection,
     event: EventId,
@@ -226,7 +188,8 @@ pub(super) fn request(
     connection
         .prepare_cached(
             "SELECT requests.id, requests.body
-             FROM events JOIN requests ON requests.id = events.request WHERE events.id = ?1",
+             FROM events JOIN requests ON requests.id = events.request
+             WHERE events.id = ?1 AND length(requests.body) > 0",
         )?
         .query_row([event.as_bytes()], |row| {
             let body = row.get::<_, Vec<u8>>(1)?.into();

@@ -97,6 +97,8 @@ fn make_tables(connection: &mut Connection) -> Result<(), StoreError> {
         transaction.execute_batch(include_str!("schema_2.sql"))?;
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
+    // No version of its own: an older program keeps these up too, without knowing what they are for.
+    transaction.execute_batch(include_str!("search.sql"))?;
     transaction.commit()?;
     Ok(())
 }

@@ -20,6 +20,11 @@ ALTER TABLE events ADD COLUMN request BLOB;
 
 CREATE INDEX events_of_request ON events (request) WHERE request IS NOT NULL;
 
+-- Erasing ---------------------------------------------------------------------------------------
+
+-- When a person erased what the sender of an event has written.
+ALTER TABLE events ADD COLUMN erased_at INTEGER;
+
 -- Keyed requests -------------------------------------------------------------------------------
 
 -- One row per key, small: what is begun, extended and counted never touches the bytes of an answer.

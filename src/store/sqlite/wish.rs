@@ -31,6 +31,7 @@ impl Work<'_> {
             Wish::Redrive { id, which } => self.redrive(*id, which, now)?,
             Wish::Move { which, to } => self.reroute(which, to)?,
             Wish::Kill { which } => self.kill(which, now)?,
+            Wish::Erase { event } => self.erase(*event, now)?,
         };
         Ok(Ok(granted))
     }
@@ -44,6 +45,9 @@ impl Work<'_> {
         let Some((source, state)) = self.source_and_state(event)? else {
             return Ok(Granted::NotFound);
         };
+        if self.is_erased(event)? {
+            return Ok(Granted::Erased);
+        }
         if state == EventState::Held {
             return Ok(Granted::NotFound);
         }
@@ -87,6 +91,9 @@ impl Work<'_> {
             let again = !ids.is_empty() && self.all_are_of(&ids, event)?;
             return Ok(if again { Granted::Deliveries(ids) } else { Granted::NotFound });
         }
+        if self.is_erased(event)? {
+            return Ok(Granted::Erased);
+        }
         let counted = self.counted.of_events(&source);
         counted.held_now -= 1;
         counted.unrouted += i64::from(new.is_empty());
@@ -124,8 +131,11 @@ impl Work<'_> {
                 params![handler, wish.as_bytes(), limits::WISH_ROWS_MAX],
             )?,
         };
-        let redriven =
+        let mut redriven =
             self.those(meant, |kept| kept.state == State::Dead || kept.redriven_by == Some(wish))?;
+        if self.keep_those_not_erased(&mut redriven, wish)? && redriven.is_empty() {
+            return Ok(Granted::Erased);
+        }
         let ids = redriven.iter().map(|kept| kept.id).collect();
         for mut kept in redriven {
             if kept.redriven_by != Some(wish) {

@@ -177,10 +177,10 @@ fn together(
     let answers = Work::of(connection, clock).and_then(|mut work| {
         let answers: Vec<_> = calls.iter().map(|call| work.run(call)).collect::<Result<_, _>>()?;
         work.counted.write(connection)?;
-        Ok(answers)
+        Ok((answers, work.has_erased))
     });
-    let answers = match answers {
-        Ok(answers) => answers,
+    let (answers, has_erased) = match answers {
+        Ok(done) => done,
         Err(error) => {
             roll_back(connection)?;
             return Err(error.into());
@@ -189,11 +189,31 @@ fn together(
     // After a failed fsync the transaction is rolled back, and SQLite writes the next one over the same
     // part of the write-ahead log: nothing that is answered later rests on pages that may be lost.
     match connection.prepare_cached("COMMIT")?.execute([]) {
-        Ok(_) => Ok(answers),
+        Ok(_) => {
+            if has_erased {
+                cut_log(connection);
+            }
+            Ok(answers)
+        }
         Err(error) => {
             roll_back(connection)?;
             Err(error::of_commit(error))
         }
+    }
+}
+
+/// Brings what was erased out of the write-ahead log too, where pages lie as they were before. A reader
+/// in the middle of a page of rows is waited for, but not for long.
+fn cut_log(connection: &Connection) {
+    let cut = connection.execute_batch("PRAGMA secure_delete = OFF").and_then(|()| {
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
+    });
+    match cut {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "somebody reads the store for long, so what was erased stays in its write-ahead log for a while: erase it again later"
+        ),
+        Err(error) => tracing::warn!(%error, "what was erased may still be in the write-ahead log"),
     }
 }
 
@@ -218,6 +238,8 @@ pub(super) struct Work<'a> {
     pub(super) standing: Standing,
     /// Whether there are marks that came from another store.
     pub(super) has_carried_marks: bool,
+    /// Whether what was there before is to leave the file too, and its log.
+    pub(super) has_erased: bool,
 }
 
 impl Work<'_> {

@@ -144,6 +144,12 @@ fn every_setting_can_be_written() {
         answer_bytes_max = "2MiB"
         duplicate_status = 200
         on_unknown = "retry"
+        [notices]
+        url = "https://user:hidden@told.example/hidden"
+        signing_secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        command = ["./tell-me", "--loud"]
+        every = "10m"
+        silence_min = "1m"
         [log]
         format = "json"
         level = "warn,hookonce::work=debug"
@@ -164,6 +170,12 @@ fn every_setting_can_be_written() {
     assert_eq!(config.store.durability, Durability::Relaxed);
     assert_eq!(config.workers.lease, Duration::from_secs(10));
     assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(
+        format!("{:?}", config.notices.channels),
+        "[Url(https://told.example…), Command(./tell-me…)]"
+    );
+    assert_eq!(config.notices.every, Duration::from_mins(10));
+    assert_eq!(config.notices.silence_min, Duration::from_mins(1));
     let source = &config.sources[0];
     assert_eq!(source.settings.secrets[1].expose(), "${b}");
     assert_eq!(source.url.as_deref(), Some("https://a.example/a?b=c"));
@@ -244,6 +256,7 @@ fn no_message_and_no_debug_output_shows_a_secret() {
         "[sources.stripe]\nsecrets = 'hidden'\nwindow = 'hidden'\npath = 'hidden'\nverify = 'hidden'",
         "[sources.svix]\nsecrets = ['whsec_hidden!']\ntolerance = 'hidden'",
         "[handlers.a]\nurl = 'hidden'\nsources = ['hidden']\nsigning_secret = 'whsec_hidden'\ncommand = 'hidden'",
+        "[notices]\nurl = 'hidden'\nsigning_secret = 'hidden'\ncommand = 'hidden'\nevery = 'hidden'",
         "[log]\nlevel = 'hidden'",
         "[apis.a]\nupstream = 'hidden'\nprincipal = 'hid den'\nsave = 'hidden'\nsecrets = ['hidden']",
         "[sources.stripe]\nsecrets = [\"hidden]",

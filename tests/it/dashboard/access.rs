@@ -1,27 +1,60 @@
 //! Who gets in: every route, without a token, with the wrong role, and from another site.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 use reqwest::{Method, RequestBuilder, Response, header};
+use serde_json::Value;
 
 use super::{READ_ONLY, TOKEN, config, config_with_tokens, page, send};
 use crate::support::program::{Program, Setup};
 
-/// The routes of the admin listener, as they are written where they are made.
-fn routes() -> Vec<(Method, String)> {
-    let files = ["src/http/admin.rs", "src/http/dashboard/mod.rs"];
-    let read = |file: &&str| {
-        std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-    };
-    let text: String = files.iter().map(read).collect();
+/// The routes of the admin listener: those of the API as it says itself, of the one list that it is served
+/// from, and those of the pages as they are written where they are made.
+async fn routes(program: &Program, token: &str) -> Vec<(Method, String)> {
+    let document = ask(program, &Method::GET, "/openapi.json").bearer_auth(token);
+    let document: Value = document.send().await.unwrap().json().await.unwrap();
     let mut routes = Vec::new();
-    for piece in text.split(".route(").skip(1) {
-        let path = piece.split('"').nth(1).unwrap();
-        let method = piece.split("web::").nth(1).unwrap().split('(').next().unwrap();
-        let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-        let id = "01a20220-8b58-7715-bbb8-276bb27c3ac7";
-        routes.push((method, path.replace("{id}", id).replace("{handler}", "billing")));
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let methods = methods.as_object().unwrap().keys().filter(|name| *name != "parameters");
+        routes.extend(methods.map(|method| (method.clone(), path.clone())));
     }
-    assert!(routes.len() > 30, "{routes:?}");
+    for file in files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http"))) {
+        let code = fs::read_to_string(&file).unwrap();
+        // The first has the public routes, and puts the guard around all others; the second has the list.
+        let is_known = file.ends_with("http/mod.rs") || file.ends_with("http/openapi.rs");
+        let mounts_otherwise = [".service(", "web::resource(", "web::scope(", ".route(path"];
+        let is_otherwise = mounts_otherwise.iter().any(|mounts| code.contains(mounts));
+        assert!(is_known || !is_otherwise, "read the routes of {file:?} too");
+        for piece in code.split(".route(\"").skip(1) {
+            let (path, rest) = piece.split_once('"').unwrap();
+            let method = rest.split("web::").nth(1).unwrap().split('(').next().unwrap();
+            routes.push((method.to_owned(), path.to_owned()));
+        }
+    }
+    let routes: Vec<_> = routes.iter().map(|(method, path)| filled_in(method, path)).collect();
+    assert!(routes.len() > 50, "{routes:?}");
     routes
+}
+
+/// A route with something in the place of its parameters.
+fn filled_in(method: &str, path: &str) -> (Method, String) {
+    let name = if path.starts_with("/assets") { "style.css" } else { "billing" };
+    let key = "0".repeat(64);
+    let id = if path.contains("/keys/") { &*key } else { "01a20220-8b58-7715-bbb8-276bb27c3ac7" };
+    let path = path.replace("{id}", id);
+    let path = path.replace("{handler}", name).replace("{name}", name);
+    assert!(!path.contains('{'), "say what stands in {path}");
+    (Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(), path)
+}
+
+/// All files below this folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    entries.flat_map(below).collect()
 }
 
 /// What anybody may ask for: whether it lives, and how to log in.
@@ -37,6 +70,14 @@ async fn status(asked: RequestBuilder) -> u16 {
     asked.send().await.unwrap().status().as_u16()
 }
 
+/// The status, and the code of the guard's objection: a page says no for other reasons.
+async fn objection(asked: RequestBuilder) -> (u16, String) {
+    let answer = asked.send().await.unwrap();
+    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+    (status, problem["code"].as_str().unwrap_or_default().to_owned())
+}
+
 async fn started(config: &str) -> (tempfile::TempDir, Setup, Program) {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup::new(folder.path(), config);
@@ -48,7 +89,7 @@ async fn started(config: &str) -> (tempfile::TempDir, Setup, Program) {
 async fn no_route_is_open_without_the_token() {
     let (_folder, setup, program) = started(&config_with_tokens("log = true")).await;
     send(&setup, &["evt_hidden"], 1).await;
-    let mut paths = routes();
+    let mut paths = routes(&program, TOKEN).await;
     let unusual =
         ["/openapi.json", "/nothing", "/events/../events", "//events", "/api/v1/../v1/stats"];
     paths.extend(unusual.map(|path| (Method::GET, path.to_owned())));
@@ -80,12 +121,16 @@ fn check_headers(path: &str, answer: &Response) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_read_only_token_looks_and_does_nothing_else() {
     let (_folder, _setup, program) = started(&config_with_tokens("log = true")).await;
-    let routes = routes().into_iter().filter(|(_, path)| !is_open(path) && path != "/logout");
+    let routes = routes(&program, READ_ONLY)
+        .await
+        .into_iter()
+        .filter(|(_, path)| !is_open(path) && path != "/logout");
     for (method, path) in routes.filter(|(_, path)| path != "/api/v1/tail") {
-        let status = status(ask(&program, &method, &path).bearer_auth(READ_ONLY)).await;
+        let asked = ask(&program, &method, &path).bearer_auth(READ_ONLY);
+        let (status, code) = objection(asked).await;
         match method == Method::GET {
             true => assert!([200, 404].contains(&status), "{method} {path}: {status}"),
-            false => assert_eq!(status, 403, "{method} {path}"),
+            false => assert_eq!((status, &*code), (403, "read_only"), "{method} {path}"),
         }
     }
     let cookie = log_in(&program, READ_ONLY).await;
@@ -114,7 +159,7 @@ async fn a_wish_by_cookie_needs_the_key_of_its_form() {
     send(&setup, &["evt_1"], 1).await;
     let cookie = log_in(&program, TOKEN).await;
     let found = ask(&program, &Method::GET, "/api/v1/events").header(header::COOKIE, &cookie);
-    let found: serde_json::Value = found.send().await.unwrap().json().await.unwrap();
+    let found: Value = found.send().await.unwrap().json().await.unwrap();
     let path = format!("/events/{}", found["events"][0]["id"].as_str().unwrap());
     let replay = |body: String| {
         ask(&program, &Method::POST, &format!("{path}/replay"))
@@ -129,8 +174,19 @@ async fn a_wish_by_cookie_needs_the_key_of_its_form() {
     assert_eq!(status(replay(format!("form_key={of_another}"))).await, 403);
     let key = form_key(&program, &path, &cookie).await;
     assert_eq!(status(replay(format!("form_key={key}"))).await, 303);
-    let api = ask(&program, &Method::POST, &format!("/api/v1{path}/replay"));
-    assert_eq!(status(api.header(header::COOKIE, &cookie)).await, 401, "the API has no forms");
+    for api in ["/api", "/%61pi", "/ap%69"] {
+        let asked = ask(&program, &Method::POST, &format!("{api}/v1{path}/replay"));
+        let asked = asked.header(header::COOKIE, &cookie);
+        assert_eq!(status(asked).await, 401, "{api}: the API has no forms");
+    }
+    let elsewhere =
+        replay(format!("form_key={key}")).header(header::ORIGIN, "https://evil.example");
+    let objected = objection(elsewhere).await;
+    assert_eq!(objected, (403, "origin_not_allowed".to_owned()), "also if it has the key");
+    let found = ask(&program, &Method::GET, "/api/v1/deliveries").bearer_auth(TOKEN);
+    let found: Value = found.send().await.unwrap().json().await.unwrap();
+    let deliveries = found["deliveries"].as_array().unwrap();
+    assert_eq!(deliveries.len(), 2, "the first one and the one replay: {deliveries:?}");
 
     let out = ask(&program, &Method::POST, "/logout").header(header::COOKIE, &cookie);
     let out = out.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
@@ -148,21 +204,27 @@ async fn form_key(program: &Program, path: &str, cookie: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_another_site_can_neither_post_nor_read() {
-    let (_folder, _setup, program) = started(&config("log = true")).await;
-    for (method, path) in routes().iter().filter(|(method, _)| *method == Method::POST) {
-        let evil = ask(&program, method, path).header(header::ORIGIN, "https://evil.example");
-        assert_eq!(status(evil).await, 403, "{path}");
-        let opaque = ask(&program, method, path).header(header::ORIGIN, "null");
-        assert_eq!(status(opaque).await, 403, "{path}");
-        let marked = ask(&program, method, path).header("sec-fetch-site", "cross-site");
-        assert_eq!(status(marked).await, 403, "{path}");
+    let (_folder, setup, program) = started(&config("log = true")).await;
+    let routes = routes(&program, "").await;
+    for (method, path) in routes.iter().filter(|(method, _)| *method == Method::POST) {
+        let same_site = format!("http://127.0.0.1:{}", setup.port);
+        for (name, value) in [
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("origin", &*same_site), // another port is another origin
+            ("sec-fetch-site", "cross-site"),
+        ] {
+            let objected = objection(ask(&program, method, path).header(name, value)).await;
+            let expected = (403, "origin_not_allowed".to_owned());
+            assert_eq!(objected, expected, "{path} with {name}: {value}");
+        }
         let is_form = !path.starts_with("/api/") && path != "/login";
         let plain = ask(&program, method, path)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body("handler=billing&per_second=1");
         assert!(!is_form || status(plain).await == 403, "{path} takes a form without its key");
     }
-    for (method, path) in routes().iter().filter(|(_, path)| path != "/api/v1/tail") {
+    for (method, path) in routes.iter().filter(|(_, path)| path != "/api/v1/tail") {
         let rebound = ask(&program, method, path).header(header::HOST, "evil.example:8081");
         assert_eq!(status(rebound).await, 421, "{path}: a name that only resolves to us");
     }

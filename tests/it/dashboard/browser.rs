@@ -66,6 +66,11 @@ impl Browser {
         self.tell("POST", "url", json!({ "url": url })).await;
     }
 
+    /// Makes the window so wide.
+    pub(crate) async fn resize(&self, width: u32) {
+        self.tell("POST", "window/rect", json!({ "width": width, "height": 900 })).await;
+    }
+
     /// The address of the page.
     pub(crate) async fn url(&self) -> String {
         self.tell("GET", "url", Value::Null).await.as_str().unwrap().to_owned()

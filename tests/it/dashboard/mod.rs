@@ -2,9 +2,14 @@
 
 mod access;
 mod browser;
+mod buttons;
+mod keyboard;
+mod million;
 mod people;
 mod scripts;
 mod watching;
+
+use std::{io::Read as _, net::TcpListener};
 
 use crate::support::{
     program::{Program, Setup},
@@ -29,6 +34,19 @@ fn config_with_tokens(handler: &str) -> String {
 
 const TOKEN: &str = "a-long-token-for-the-operator";
 const READ_ONLY: &str = "a-long-token-for-who-only-looks";
+
+/// An API called `payments`, whose calls break off in the middle: what became of them is unknown.
+fn api_that_hangs_up() -> String {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let api =
+        format!("[apis.payments]\nupstream = \"http://{}\"\n", upstream.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for call in upstream.incoming() {
+            drop(call.unwrap().read(&mut [0; 1024]));
+        }
+    });
+    api
+}
 
 fn page(program: &Program, path: &str) -> String {
     format!("http://127.0.0.1:{}{path}", program.admin_port)

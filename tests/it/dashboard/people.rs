@@ -1,15 +1,21 @@
 //! What a person does with it, in a real browser.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use super::{TOKEN, browser::Browser, config, config_with_tokens, page, send};
 use crate::support::{
     program::Setup,
     sink::{Behaviour, Sink},
+    until,
 };
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A handler that refuses until it is told to be well.
 fn ill() -> (Sink, Arc<AtomicBool>) {
@@ -37,40 +43,55 @@ async fn an_event_is_found_and_replayed_while_others_come_in() {
     let program = setup.start().await;
     let browser = Browser::start().await;
     send(&setup, &["evt_wanted"], 3).await;
-    let others: Vec<String> = (0..200).map(|number| format!("evt_{number}")).collect();
-    let others: Vec<&str> = others.iter().map(String::as_str).collect();
-    let (_, ()) = tokio::join!(send(&setup, &others, 1), async {
-        browser.open(&page(&program, "/")).await;
-        assert!(browser.text().await.contains("What a yes survives here"));
+    let others = async {
+        for number in 0.. {
+            send(&setup, &[&format!("evt_{number}")], 1).await;
+        }
+    };
+    let overview = page(&program, "/");
+    tokio::select! {
+        () = others => unreachable!("they come until the person has done"),
+        () = find_and_replay(&browser, &overview) => {}
+    }
+    assert!(sink.count() > 10, "others came in meanwhile");
+    let of_wanted = sink.calls().into_iter().filter(|call| call.event_id == "evt_wanted");
+    let mut keys: Vec<_> = of_wanted.map(|call| call.key).collect();
+    keys.dedup();
+    assert_eq!(keys.len(), 2, "a replay has a key of its own");
+    assert!(program.log().contains("a customer asked"), "the reason is in the log");
+}
 
-        browser.click("nav a[href='/events']").await;
-        browser.write("#id", "evt_wanted\n").await;
-        browser.wait_for("invoice.paid").await;
-        let rows = browser.run("return document.querySelectorAll('tbody tr').length").await;
-        assert_eq!(rows, 1);
-        browser.click("tbody a").await;
-        browser.reload_until("Ended").await;
-    });
+async fn find_and_replay(browser: &Browser, overview: &str) {
+    browser.open(overview).await;
+    assert!(browser.text().await.contains("What a yes survives here"));
+
+    browser.click("nav a[href='/events']").await;
+    browser.write("#id", "evt_wanted\n").await;
+    browser.wait_for("evt_wanted").await;
+    assert_eq!(browser.run("return document.querySelectorAll('tbody tr').length").await, 1);
+    browser.click("tbody a").await;
+    browser.reload_until("Ended").await;
     let text = browser.text().await;
-    assert!(text.contains("Duplicates 2"), "{text}");
     assert!(text.contains("1 attempt."), "{text}");
     assert!(text.contains("\"id\": \"evt_wanted\""), "the body is shown: {text}");
+    let duplicates =
+        "return [...document.querySelectorAll('[aria-labelledby=duplicates] tbody time')]
+        .filter(time => time.dateTime.endsWith('Z')).length";
+    assert_eq!(browser.run(duplicates).await, 2, "each duplicate with its time: {text}");
+    let attempt = "return [...document.querySelectorAll('[aria-label=Attempts] tbody td')]
+        .slice(0, 5).map(cell => cell.innerText.replace(/.* ago|now|\\d+ ms/, '*')).join()";
+    assert_eq!(browser.run(attempt).await, "1,*,done,200,*", "{text}");
 
     browser.click("summary").await;
     browser.write("#reason", "a customer asked").await;
     browser.click("form[action$='/replay'] button").await;
     browser.reload_until("replay of").await;
     let done = "return [...document.querySelectorAll('.delivery > .row .badge')].map(b => b.textContent).join()";
-    crate::support::until("both are done", std::time::Duration::from_secs(30), || async {
+    until("both are done", PATIENCE, || async {
         browser.open(&browser.url().await).await;
         browser.run(done).await == "done,done"
     })
     .await;
-    let of_wanted = sink.calls().into_iter().filter(|call| call.event_id == "evt_wanted");
-    let mut keys: Vec<_> = of_wanted.map(|call| call.key).collect();
-    keys.dedup();
-    assert_eq!(keys.len(), 2, "a replay has a key of its own");
-    assert!(program.log().contains("a customer asked"), "the reason is in the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,10 +103,7 @@ async fn dead_letters_are_redriven_one_by_one_and_all_at_a_rate() {
     let browser = Browser::start().await;
     let ids: Vec<String> = (0..30).map(|number| format!("evt_{number}")).collect();
     send(&setup, &ids.iter().map(String::as_str).collect::<Vec<_>>(), 1).await;
-    crate::support::until("all are dead", std::time::Duration::from_secs(60), || async {
-        program.stats().await.total.dead_now == 30
-    })
-    .await;
+    until("all are dead", PATIENCE, || async { program.stats().await.total.dead_now == 30 }).await;
     is_well.store(true, Ordering::SeqCst);
 
     browser.open(&page(&program, "/dead")).await;

@@ -114,6 +114,7 @@ async fn a_service_goes_on_when_its_client_hangs_up() {
     until("it is called", patience, || async { service.count() == 1 }).await;
     assert_eq!(charge(service.port, "gated").await.code(), "key_in_progress");
     drop(client);
+    // As long as it takes the server to notice: nothing that can be asked for tells that it has.
     tokio::time::sleep(Duration::from_millis(200)).await;
     service.gate.send_replace(true);
     until("its answer is saved", patience, || async {

@@ -247,14 +247,18 @@ async fn ask_about_events(walk: &mut Walk<'_>) {
         .await;
 
     let same = json!({ "action": "opened" }).to_string();
-    let mut held = String::new();
-    for id in ["9b0f5a6e-0000-4000-8000-000000000001", "9b0f5a6e-0000-4000-8000-000000000002"] {
-        let headers =
-            [("x-github-delivery", id), ("x-github-event", "issues")].into_iter().collect();
+    let mut sent = Vec::new();
+    for number in 1..=3 {
+        let id = format!("9b0f5a6e-0000-4000-8000-00000000000{number}");
+        let headers = [("x-github-delivery", id), ("x-github-event", "issues".to_owned())];
+        let headers = headers.into_iter().collect();
         let id = receive(walk.program, "github", SECRET, headers, &same).await;
-        held = id.as_str().unwrap().to_owned();
+        sent.push(id.as_str().unwrap().to_owned());
     }
+    let [_, held, other] = sent.as_slice() else { unreachable!("three were sent") };
     walk.ask("POST", &format!("{one}/admit"), &format!("{events}/{held}/admit"), None).await;
+    let (path, reason) = (format!("{events}/{other}/erase"), json!({ "reason": "asked" }));
+    walk.ask("POST", &format!("{one}/erase"), &path, Some(reason)).await;
 }
 
 async fn ask_about_deliveries(walk: &mut Walk<'_>) {
