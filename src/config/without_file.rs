@@ -12,8 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Config, Environment, HandlerConfig, Log, Mistakes, Server, Surroundings, mistakes::Findings,
-    notices,
-    raw::Table, section::Section, server, store, telemetry, workers,
+    notices, raw::Table, section::Section, server, store, telemetry, workers,
 };
 use crate::{
     provider::{Provider, Settings},
