@@ -2,7 +2,13 @@
 //!
 //! A test of its own, since it wants the program built with another feature: see tests/run.
 
-#![expect(clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    reason = "tests are no server: they may panic, and they read the clock they need"
+)]
 
 #[path = "it/support/mod.rs"]
 #[expect(dead_code, reason = "tests/it uses the rest of it")]
