@@ -63,7 +63,7 @@ pub struct CacheCounts {
 
 impl Stats {
     /// The sums of what a store counts by source and handler; an empty handler means that it is about
-    /// events only.
+    /// events only. What has come down to nothing is left out: not every store keeps a row for it.
     pub fn summed(counted: impl IntoIterator<Item = ((String, String), Counts)>) -> Self {
         let mut stats = Self::default();
         for ((source, handler), mut counts) in counted {
@@ -74,6 +74,8 @@ impl Stats {
             stats.total.add(&counts);
             stats.sources.entry(source).or_default().add(&counts);
         }
+        stats.sources.retain(|_, counts| *counts != Counts::default());
+        stats.handlers.retain(|_, counts| *counts != Counts::default());
         stats
     }
 }

@@ -127,18 +127,20 @@ async fn sslmode_says_who_is_believed() {
 async fn an_older_schema_waits_for_its_migration_and_a_newer_one_is_refused() {
     let server = PostgresServer::shared();
     let url = server.database();
-    server.run(
-        &url,
-        "CREATE SCHEMA hookonce; CREATE TABLE hookonce.schema_version (version bigint);
-         INSERT INTO hookonce.schema_version VALUES (0)",
+    let version_1 = format!(
+        "CREATE SCHEMA hookonce; SET search_path = hookonce;
+         CREATE TABLE schema_version (version bigint); INSERT INTO schema_version VALUES (1);
+         {}",
+        include_str!("../../src/store/postgres/schema.sql")
     );
+    server.run(&url, &version_1);
     let error = refused(&url).await;
     assert!(error.to_string().contains("run `hookonce migrate`"), "{error}");
     let both = tokio::join!(migrate(&url), migrate(&url));
     let mut from = [both.0, both.1].map(|migrated| migrated.expect("it migrates").from);
     from.sort_unstable();
     let known = migrate(&url).await.expect("there is nothing to do").to;
-    assert_eq!(from, [Some(0), Some(known)], "one does it, the other finds it done");
+    assert_eq!(from, [Some(1), Some(known)], "one does it, the other finds it done");
     the_retry_completes_it(&bench_at(&url).await, "evt_1").await;
 
     server.run(&url, "UPDATE hookonce.schema_version SET version = 99");

@@ -76,12 +76,12 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     drop(folder.open());
     folder.meddle("PRAGMA user_version = 99");
     let refused = folder.try_open().expect_err("it is newer");
-    assert_eq!(refused, StoreError::Newer { found: 99, known: 2 });
+    assert_eq!(refused, StoreError::Newer { found: 99, known: 3 });
     assert_eq!(folder.number("PRAGMA user_version"), 99);
 }
 
 #[tokio::test]
-async fn a_file_of_version_1_gets_what_version_2_adds_and_keeps_what_it_has() {
+async fn a_file_of_version_1_keeps_its_events() {
     let folder = Folder::new();
     let event = EventId::from_bytes([7; 16]);
     folder.meddle(include_str!("../../src/store/sqlite/schema.sql"));
@@ -95,7 +95,7 @@ async fn a_file_of_version_1_gets_what_version_2_adds_and_keeps_what_it_has() {
              1, 3, 1, 0, 0, 0, NULL, 'evt_1', NULL, 2, 2, 1);",
     );
     let bench = folder.open();
-    assert_eq!(folder.number("PRAGMA user_version"), 2);
+    assert_eq!(folder.number("PRAGMA user_version"), 3);
     let record = bench.record(event).await;
     assert_eq!((record.row.shadow, &record.request), (false, &None));
     assert_eq!(record.event.headers.only("x"), Ok("y"));
@@ -339,7 +339,7 @@ async fn a_key_in_progress_when_the_process_ended_is_unknown_at_once() {
 }
 
 #[tokio::test]
-async fn a_file_of_version_1_gets_what_is_new_and_keeps_what_it_has() {
+async fn a_file_of_version_1_keeps_its_marks_and_takes_keys() {
     let folder = Folder::new();
     folder.meddle(include_str!("../../src/store/sqlite/schema.sql"));
     folder.meddle("PRAGMA application_id = 1752133483; PRAGMA user_version = 1;");
@@ -350,7 +350,7 @@ async fn a_file_of_version_1_gets_what_is_new_and_keeps_what_it_has() {
     let known = bench.admit(&bench.event("evt_1")).await;
     assert_eq!(known.1, Admission::Duplicate);
     keys::start(&bench, "k1").await;
-    assert_eq!(folder.number("PRAGMA user_version"), 2);
+    assert_eq!(folder.number("PRAGMA user_version"), 3);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::error::Trouble;
 use crate::store::StoreError;
 
 /// What makes each version out of the one before, from an empty schema on.
-const STEPS: &[&str] = &[concat!(include_str!("schema.sql"), include_str!("schema_order.sql"))];
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// Whoever changes the schema holds this lock: `hookonce` in ASCII.
 const LOCK: i64 = 0x686f_6f6b_6f6e_6365;

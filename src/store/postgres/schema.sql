@@ -88,8 +88,7 @@ CREATE TABLE events (
     mark            bytea,
     digest          bytea,
     digest_key      bytea,
-    request         uuid,
-    erased_at       bigint
+    request         uuid
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
 -- What prune looks for.

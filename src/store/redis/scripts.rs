@@ -69,7 +69,7 @@ pub(super) static ACCEPT: LazyLock<Script> = script_alone!("accept.lua");
 pub(super) static PROBE: LazyLock<Script> = script_alone!("probe.lua");
 
 /// All that work in a bucket.
-pub(super) static WORKING: [&LazyLock<Script>; 23] = [
+pub(super) static WORKING: [&LazyLock<Script>; 24] = [
     &ADMIT,
     &CLAIM,
     &EXTEND,

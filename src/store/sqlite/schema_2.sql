@@ -20,11 +20,6 @@ ALTER TABLE events ADD COLUMN request BLOB;
 
 CREATE INDEX events_of_request ON events (request) WHERE request IS NOT NULL;
 
--- Erasing ---------------------------------------------------------------------------------------
-
--- When a person erased what the sender of an event has written.
-ALTER TABLE events ADD COLUMN erased_at INTEGER;
-
 -- Keyed requests -------------------------------------------------------------------------------
 
 -- One row per key, small: what is begun, extended and counted never touches the bytes of an answer.
@@ -128,14 +123,3 @@ CREATE TABLE controls (
     value   TEXT NOT NULL,
     PRIMARY KEY (handler, name)
 ) STRICT, WITHOUT ROWID;
-
--- Order ----------------------------------------------------------------------------------------
-
--- What a delivery shares with those of its handler that it must not overtake, whether it leaves the
--- line when it is dead, and its place there while it stands in it. Whoever is not the first of a line
--- is due in the year 9999, so that a claim need not look. All empty where there is no order.
-ALTER TABLE deliveries ADD COLUMN order_key BLOB;
-ALTER TABLE deliveries ADD COLUMN skips INTEGER;
-ALTER TABLE deliveries ADD COLUMN place INTEGER;
-
-CREATE INDEX deliveries_in_line ON deliveries (handler, order_key, place) WHERE place IS NOT NULL;

@@ -1,4 +1,13 @@
--- Order: see order.rs. What is here is written only where a handler asks for it.
+-- What schema version 2 adds to version 1.
+
+-- Erasing ---------------------------------------------------------------------------------------
+
+-- When a person erased what the sender of an event has written.
+ALTER TABLE events ADD COLUMN erased_at bigint;
+
+-- Order ------------------------------------------------------------------------------------------
+
+-- What is here is written only where a handler asks for it: see line.rs.
 
 -- What a delivery shares with those of its handler that it must not overtake, whether it leaves the line
 -- when it is dead, and its place there while it stands in it. Whoever is not the first of a line is due in
