@@ -19,7 +19,7 @@ use crate::{
         Prune, Readmission, RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store,
         StoreError, Wish,
         keys::{Begin, Begun, KeyCounts, KeyFilter, Keys, Resolution, Resolved},
-        moving::{Cursor, Moving, Record, Standing, Step},
+        moving::InFront,
         snapshot::Snapshot,
     },
 };
@@ -189,34 +189,9 @@ impl Keys for CachedStore {
 
 /// A cached duplicate is answered also while the store hands over: its event is in there for sure, and
 /// goes with it.
-#[async_trait]
-impl Moving for CachedStore {
-    async fn standing(&self) -> Result<Standing, StoreError> {
-        self.store.standing().await
-    }
-
-    async fn step(&self, step: &Step) -> Result<Standing, StoreError> {
-        self.store.step(step).await
-    }
-
-    async fn live(&self) -> Result<u64, StoreError> {
-        self.store.live().await
-    }
-
-    async fn is_empty(&self) -> Result<bool, StoreError> {
-        self.store.is_empty().await
-    }
-
-    async fn size(&self) -> Result<u64, StoreError> {
-        self.store.size().await
-    }
-
-    async fn export(&self, from: &Cursor) -> Result<(Vec<Record>, Option<Cursor>), StoreError> {
-        self.store.export(from).await
-    }
-
-    async fn import(&self, copy: Uuid, records: Vec<Record>) -> Result<(), StoreError> {
-        self.store.import(copy, records).await
+impl InFront for CachedStore {
+    fn behind(&self) -> &dyn Store {
+        &*self.store
     }
 }
 

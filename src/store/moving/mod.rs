@@ -19,6 +19,7 @@
 //! So a copy that was killed at any instant goes on when it is run again; [`copy`] is that run.
 
 mod copy;
+mod in_front;
 mod model;
 mod record;
 mod standing;
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 pub use self::{
     copy::{CopyError, House, Progress, Report, call_off, copy, name_of, tally},
+    in_front::InFront,
     record::{DeliveryCopy, EventCopy, KeyCopy, KeyStage, MarkCopy, OrderCopy, Record},
     standing::{Move, Standing, Step},
     tally::{KindTally, Tally},

@@ -79,14 +79,19 @@ const JOIN: &str = "WITH new AS MATERIALIZED (
 /// The first of each line is due now, if it awaits its turn. Its row is locked behind the lines, which is
 /// safe from other workers: only a wish and a prune look at what awaits its turn. Should one of these wait
 /// for us while we wait for it, Postgres ends one of the two, and what was settled is settled again.
-const CALL_UP: &str = "UPDATE deliveries SET due_at = $3
-    FROM (SELECT DISTINCT handler, order_key
-            FROM unnest($1::text[], $2::bytea[]) AS line(handler, order_key)) AS line,
-        LATERAL (SELECT id FROM deliveries AS member
+///
+/// It is found by its id alone: with `+ 0` no index of the queue fits, which a plan that was made while the
+/// tables were empty would go through from end to end.
+const CALL_UP: &str = "WITH line AS MATERIALIZED (
+        SELECT DISTINCT handler, order_key
+        FROM unnest($1::text[], $2::bytea[]) AS line(handler, order_key)),
+    first AS MATERIALIZED (
+        SELECT first.id FROM line, LATERAL (SELECT id FROM deliveries AS member
             WHERE member.place IS NOT NULL AND member.handler = line.handler
                 AND member.order_key = line.order_key
-            ORDER BY member.place LIMIT 1) AS first
-    WHERE deliveries.id = first.id AND deliveries.state = 0 AND deliveries.due_at = $4";
+            ORDER BY member.place LIMIT 1) AS first)
+    UPDATE deliveries SET due_at = $3 FROM first
+    WHERE deliveries.id = first.id AND deliveries.state + 0 = 0 AND deliveries.due_at + 0 = $4";
 
 /// What a transaction changes about lines.
 #[derive(Debug, Default)]

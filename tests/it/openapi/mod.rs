@@ -149,6 +149,7 @@ replay_guard = "hold"
 [handlers.billing]
 sources = ["stripe"]
 url = "{url}"
+order_by = "/id"
 [handlers.audit]
 sources = ["github"]
 log = true
@@ -290,6 +291,10 @@ async fn ask_about_deliveries(walk: &mut Walk<'_>) {
     walk.ask("POST", &redrive, &redrive, Some(json!({ "ids": [id(0)] }))).await;
     let kill = format!("{deliveries}/kill");
     walk.ask("POST", &kill, &kill, Some(json!({ "handler": "billing" }))).await;
+    let unblock = format!("{deliveries}/unblock");
+    walk.ask("POST", &unblock, &unblock, Some(json!({ "ids": [id(1)] }))).await;
+    let one = format!("{deliveries}/{{id}}/unblock");
+    walk.ask("POST", &one, &format!("{deliveries}/{}/unblock", id(1)), None).await;
     let to = format!("{deliveries}/move");
     walk.ask("POST", &to, &to, Some(json!({ "ids": [id(1)], "to": "audit" }))).await;
     let resume = "/api/v1/handlers/{name}/resume";
