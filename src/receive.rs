@@ -67,11 +67,8 @@ pub async fn receive(
         Examined::Shadow(events, problem) => (events, None, Some(problem)), // the same, marked
     };
     let names = names(app, &events);
-    let trace = Trace::begin(app, &events, now, begun);
     // One step per event: remembered and queued, or neither. A duplicate gets the same yes, and nothing more.
-    let admitted = admit(app, source, events, now).await;
-    trace.end(app, source, &admitted);
-    let admissions = admitted?;
+    let admissions = admit(app, source, events, now, begun).await?;
     let redrives = source.on_dead_duplicate == OnDeadDuplicate::Redrive;
     if redrives || admissions.iter().any(|(_, admission)| *admission == Admission::Fresh) {
         app.wake(source);
@@ -114,10 +111,7 @@ pub async fn readmit(
     for (number, event) in events.iter_mut().enumerate() {
         event.id = EventId::derived(refusal.as_bytes(), number);
     }
-    let trace = Trace::begin(app, &events, now, begun);
-    let admitted = admit(app, source, events, now).await;
-    trace.end(app, source, &admitted);
-    let admissions = admitted?;
+    let admissions = admit(app, source, events, now, begun).await?;
     app.wake(source);
     if let Some(confirmation) = confirmation {
         confirm(app, source, confirmation);
@@ -228,13 +222,16 @@ async fn show(app: &App, source: &Source, secret: Secret, now: Timestamp) {
 }
 
 /// Admits all events of a request in time, or says that the sender should send all of them again:
-/// those that were admitted will then be duplicates.
+/// those that were admitted will then be duplicates. The request was received at `now`, and `begun` is the
+/// same on the monotonic clock.
 async fn admit(
     app: &App,
     source: &Source,
     events: Vec<NewEvent>,
     now: Timestamp,
+    begun: Duration,
 ) -> Result<Vec<(EventId, Admission)>, StoreError> {
+    let trace = Trace::begin(app, &events, now, begun);
     let patience = app.answer_within.saturating_sub(limits::ANSWER_MARGIN);
     let not_after = now.plus(patience);
     let work = async {
@@ -247,7 +244,9 @@ async fn admit(
         Ok(admissions)
     };
     let in_time = tokio::time::timeout(patience, work).await;
-    in_time.unwrap_or_else(|_| Err(no_answer(patience)))
+    let admitted = in_time.unwrap_or_else(|_| Err(no_answer(patience)));
+    trace.end(app, source, &admitted);
+    admitted
 }
 
 /// Queues the dead deliveries of events that were sent again. That is no new trigger: it is the same
