@@ -184,11 +184,7 @@ async fn reroute(
     to: &Arc<str>,
     now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
-    let most = codes::of_number(limits::WISH_ROWS_MAX);
-    let meant = match which {
-        Which::Ids(ids) => ids.clone(),
-        Which::Handler(handler) => ids(turn, QUEUED_OR_DEAD, &[&&**handler, &most]).await?,
-    };
+    let meant = meant(turn, which, QUEUED_OR_DEAD).await?;
     let applies = |kept: &Kept| matches!(kept.state, State::Queued | State::Dead);
     let mut moved = those(turn, &meant, applies).await?;
     let granted = Granted::Deliveries(moved.iter().map(|kept| kept.id).collect());
@@ -207,11 +203,7 @@ async fn kill(
     which: &Which,
     now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
-    let most = codes::of_number(limits::WISH_ROWS_MAX);
-    let meant = match which {
-        Which::Ids(ids) => ids.clone(),
-        Which::Handler(handler) => ids(turn, QUEUED, &[&&**handler, &most]).await?,
-    };
+    let meant = meant(turn, which, QUEUED).await?;
     let killed = those(turn, &meant, |kept| kept.state == State::Queued).await?;
     let granted = Granted::Deliveries(killed.iter().map(|kept| kept.id).collect());
     let mut changes = Changes::default();
@@ -227,11 +219,7 @@ async fn unblock(
     which: &Which,
     now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
-    let most = codes::of_number(limits::WISH_ROWS_MAX);
-    let meant = match which {
-        Which::Ids(ids) => ids.clone(),
-        Which::Handler(handler) => ids(turn, DEAD_IN_ORDER, &[&&**handler, &most]).await?,
-    };
+    let meant = meant(turn, which, DEAD_IN_ORDER).await?;
     let applies = |kept: &Kept| kept.state == State::Dead && kept.order.is_some();
     let unblocked = those(turn, &meant, applies).await?;
     let granted = Granted::Deliveries(unblocked.iter().map(|kept| kept.id).collect());
@@ -241,6 +229,19 @@ async fn unblock(
         changes.put(kept);
     }
     Ok((granted, changes))
+}
+
+/// Those that are named, or those of the handler that `sql` finds.
+async fn meant(
+    turn: &Turn<'_>,
+    which: &Which,
+    sql: &'static str,
+) -> Result<Vec<DeliveryId>, Trouble> {
+    let most = codes::of_number(limits::WISH_ROWS_MAX);
+    match which {
+        Which::Ids(ids) => Ok(ids.clone()),
+        Which::Handler(handler) => ids(turn, sql, &[&&**handler, &most]).await,
+    }
 }
 
 /// Of the deliveries meant those that the wish applies to, locked, oldest first.
