@@ -6,13 +6,22 @@ pub(crate) mod sender;
 pub(crate) mod sink;
 
 use std::{
+    collections::BTreeSet,
     net::TcpListener,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and is given to nobody else: of two programs with one port the one
+/// that came too late ends, and its test would be answered by the other.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if GIVEN.lock().unwrap().insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Held by tests that load the machine or measure time, so that no two of them run at once.
