@@ -21,6 +21,7 @@ use hookonce::{
         postgres::{Migrated, PostgresStore, migrate},
     },
 };
+use tokio_postgres::{Client, NoTls};
 
 use super::bench::{Bench, LONG, SHORT};
 use crate::postgres_server::PostgresServer;
@@ -377,27 +378,31 @@ async fn a_store_may_be_opened_before_its_server() {
 async fn a_server_without_a_free_connection_is_full_and_heals() {
     let server = PostgresServer::start(&["max_connections=8", "superuser_reserved_connections=0"]);
     let url = server.database();
-    let mut others: Vec<_> = (0..8).map(|_| server.idle_in_transaction(&url)).collect();
-    wait_for_refusal(&server, &url).await;
+    let others = take_connections(&url, 8).await;
     let bench = bench_at(&url).await;
     let refused = bench.try_admit(&anew(&bench, "evt_1"), bench.in_time()).await;
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
-    others.clear();
+    drop(others);
     while !matches!(bench.store.ready().await, Ok(())) {
         tokio::time::sleep(Duration::from_millis(20)).await; // until the others have hung up
     }
     the_retry_completes_it(&bench, "evt_1").await;
 }
 
-/// Waits until the server takes no connection any more.
-async fn wait_for_refusal(server: &PostgresServer, url: &str) {
-    for _ in 0..200 {
-        if server.try_run(url, "SELECT 1").is_err() {
-            return;
+/// That many connections; each ends when its client is dropped. One that is refused is asked for again: whoever was
+/// connected before may still be on the way out.
+async fn take_connections(url: &str, number: usize) -> Vec<Client> {
+    let mut taken = Vec::new();
+    while taken.len() < number {
+        match tokio_postgres::connect(url, NoTls).await {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                taken.push(client);
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("there is still a connection free");
+    taken
 }
 
 #[tokio::test]
