@@ -42,6 +42,11 @@ pub enum Setting {
 }
 
 impl Control {
+    /// All that is said in it.
+    pub fn settings(self) -> [Setting; 2] {
+        [Setting::Paused(self.paused), Setting::Limits(self.limits)]
+    }
+
     /// Takes a setting over.
     pub fn set(&mut self, setting: Setting) {
         match setting {

@@ -252,7 +252,7 @@ impl Refusals for MemoryStore {
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    controls: Controls,
+    pub(super) controls: Controls,
     pub(super) events: BTreeMap<EventId, KeptEvent>,
     pub(super) deliveries: BTreeMap<DeliveryId, KeptDelivery>,
     pub(super) marks: BTreeMap<(Arc<str>, Identity), Mark>,

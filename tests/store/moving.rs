@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hookonce::{
     clock::Timestamp,
+    control::{Limits, Setting},
     delivery::{State, Verdict},
     event::EventState,
     receipt::Admission,
@@ -118,11 +119,17 @@ async fn furnish(bench: &Bench) {
     let begun = Begin { lease: SHORT, ..keys::begin_of(bench, "unknown") };
     assert_eq!(keys::begin(bench, &begun).await, Begun::Started);
     bench.pass(SHORT).await;
+
+    let limits = Limits { concurrency: Some(3), rate: "50/s".parse().ok() };
+    for setting in [Setting::Paused(true), Setting::Limits(limits)] {
+        bench.store.control("audit", setting).await.expect("the store keeps it");
+    }
 }
 
 /// What the two stores show to a person.
 async fn look_the_same(from: &Bench, into: &Bench) {
     assert_eq!(from.store.stats().await, into.store.stats().await);
+    assert_eq!(from.store.controls().await, into.store.controls().await);
     keys_look_the_same(from, into).await;
     let (rows, copied) = (from.events().await, into.events().await);
     assert_eq!(rows, copied);
@@ -153,7 +160,7 @@ pub(crate) async fn everything_arrives_in_another_store(bench: Bench) {
     furnish(&bench).await;
     let report = try_move(&bench, &model).await.expect("it is moved");
     let kinds: Vec<_> = report.copied.kinds().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds, ["counts", "digests", "events", "keys", "marks"]);
+    assert_eq!(kinds, ["controls", "counts", "digests", "events", "keys", "marks"]);
     look_the_same(&bench, &model).await;
     nothing_runs_twice_after(&model).await;
 }

@@ -108,6 +108,7 @@ impl Tables {
                 handler: handler.clone(),
                 counts: *counts,
             })
+            .chain(Record::of_controls(self.controls.clone()))
             .collect();
         let outlives = |mark: &Mark| !self.events.contains_key(&mark.event) && mark.until >= now;
         let copied = |key: MarkKey, mark: &Mark| MarkCopy {
@@ -173,6 +174,7 @@ impl Tables {
             Record::Counts { source, handler, counts } => {
                 self.counts.insert((source, handler), counts);
             }
+            Record::Control { handler, control } => drop(self.controls.insert(handler, control)),
             Record::Mark(copy) => drop(self.carried_marks.insert(copy.key, mark(&copy))),
             Record::Digest(copy) => drop(self.carried_digests.insert(copy.key, mark(&copy))),
             Record::Event(copy) => self.import_event(*copy),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Timestamp,
+    control::{Control, Controls},
     delivery::{Attempt, DeliveryId, State},
     event::{Digest, Duplicate, Event, EventId, Identity, KeptRequest},
     key::{Fingerprint, KeyScope, SavedResponse},
@@ -25,6 +26,13 @@ pub enum Record {
         handler: String,
         /// The counters and gauges, over all processes.
         counts: Counts,
+    },
+    /// What a person has said about a handler.
+    Control {
+        /// The handler.
+        handler: Arc<str>,
+        /// What holds for it.
+        control: Control,
     },
     /// An event, with its mark, its duplicates, its deliveries and their attempts.
     Event(Box<EventCopy>),
@@ -176,10 +184,16 @@ pub enum KeyStage {
 }
 
 impl Record {
+    /// What people have said about handlers.
+    pub(in crate::store) fn of_controls(controls: Controls) -> impl Iterator<Item = Self> {
+        controls.into_iter().map(|(handler, control)| Self::Control { handler, control })
+    }
+
     /// The word for its kind.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Counts { .. } => "counts",
+            Self::Control { .. } => "controls",
             Self::Event(_) => "events",
             Self::Mark(_) => "marks",
             Self::Digest(_) => "digests",
@@ -193,7 +207,9 @@ impl Record {
         match self {
             Self::Event(copy) => copy.bytes() + ROW_BYTES,
             Self::Key(copy) => copy.response().map_or(0, SavedResponse::bytes) + 2 * ROW_BYTES,
-            Self::Counts { .. } | Self::Mark(_) | Self::Digest(_) => ROW_BYTES,
+            Self::Counts { .. } | Self::Control { .. } | Self::Mark(_) | Self::Digest(_) => {
+                ROW_BYTES
+            }
         }
     }
 }

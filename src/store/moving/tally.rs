@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::{EventCopy, KeyStage, MarkCopy, Record};
 use crate::{
     clock::Timestamp,
+    control::Control,
     request::Headers,
     store::{Counts, StoreError},
 };
@@ -45,14 +46,16 @@ impl Tally {
         mut record: Record,
         marks_until: Timestamp,
     ) -> Result<(), StoreError> {
-        // A store may have a row where nothing was counted, and another none.
-        if matches!(&record, Record::Counts { counts, .. } if *counts == Counts::default()) {
-            return Ok(());
+        // A store may have a row where nothing was counted or said, and another none.
+        match &record {
+            Record::Counts { counts, .. } if *counts == Counts::default() => return Ok(()),
+            Record::Control { control, .. } if *control == Control::default() => return Ok(()),
+            _ => {}
         }
         let ends_at = match &record {
             Record::Mark(mark) | Record::Digest(mark) => Some(mark.expires_at),
             Record::Key(key) => key.expires_at(),
-            Record::Counts { .. } | Record::Event(_) => None,
+            Record::Counts { .. } | Record::Control { .. } | Record::Event(_) => None,
         };
         if ends_at.is_some_and(|ends_at| ends_at < marks_until) {
             return Ok(());
@@ -103,7 +106,7 @@ impl KindTally {
 /// Takes out every time that a store's clock may have set.
 fn take_times(record: &mut Record, take: &mut impl FnMut(&mut Timestamp)) {
     match record {
-        Record::Counts { .. } => {}
+        Record::Counts { .. } | Record::Control { .. } => {}
         Record::Mark(MarkCopy { expires_at, .. }) | Record::Digest(MarkCopy { expires_at, .. }) => {
             take(expires_at);
         }
@@ -155,7 +158,7 @@ fn hash(record: &Record) -> Result<u128, StoreError> {
                 content(&Headers::default(), &response.status.to_be_bytes());
             }
         }
-        Record::Counts { .. } | Record::Mark(_) | Record::Digest(_) => {}
+        Record::Counts { .. } | Record::Control { .. } | Record::Mark(_) | Record::Digest(_) => {}
     }
     let hash: [u8; 32] = hash.finalize().into();
     let (head, _) = hash.split_first_chunk().expect("32 bytes begin with 16");

@@ -24,10 +24,15 @@ const ALL: &str = "SELECT handler, name, value FROM controls";
 
 /// See [`Store::control`](crate::store::Store::control).
 pub(super) async fn set(turn: &Turn<'_>, handler: &str, setting: Setting) -> Result<(), Trouble> {
+    let begin = turn.begin(Purpose::Serve);
+    tokio::try_join!(biased; begin, write(turn, handler, setting), turn.commit()).map(drop)
+}
+
+/// Writes it, in a transaction that is begun.
+pub(super) async fn write(turn: &Turn<'_>, handler: &str, setting: Setting) -> Result<(), Trouble> {
     let (name, value) = (setting.name(), setting.value());
     let values: [&(dyn ToSql + Sync); 3] = [&handler, &name, &value];
-    let begin = turn.begin(Purpose::Serve);
-    tokio::try_join!(biased; begin, turn.execute(SET, &values), turn.commit()).map(drop)
+    turn.execute(SET, &values).await.map(drop)
 }
 
 /// See [`Store::controls`](crate::store::Store::controls).

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     codes::{self, get, number},
     connection::Turn,
-    count,
+    control, count,
     delivery::Kept,
     error::Trouble,
     keyed, read,
@@ -68,7 +68,11 @@ pub(super) type Page = (Vec<Record>, Option<Cursor>);
 pub(super) async fn page(turn: &Turn<'_>, from: &Cursor) -> Result<Page, Trouble> {
     turn.begin_reading().await?;
     let page = match from.stage {
-        0 => (counts(turn).await?, Some(from.next_stage())),
+        0 => {
+            let mut records = counts(turn).await?;
+            records.extend(Record::of_controls(control::all(turn).await?));
+            (records, Some(from.next_stage()))
+        }
         1 => events(turn, from).await?,
         2 => marks(turn, from, MARKS, Record::Mark).await?,
         3 => marks(turn, from, DIGESTS, Record::Digest).await?,

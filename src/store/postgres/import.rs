@@ -12,6 +12,7 @@ use super::{
     admit_rows::{CONTENTS, REQUESTS},
     codes::{self, get},
     connection::{Purpose, Turn},
+    control,
     count::Counted,
     delivery::{self, column},
     error::Trouble,
@@ -76,6 +77,11 @@ pub(super) async fn import(turn: &Turn<'_>, copy: Uuid, records: &[Record]) -> R
         match record {
             Record::Counts { source, handler, counts } => {
                 counted.take_over(source, handler, counts);
+            }
+            Record::Control { handler, control } => {
+                for setting in control.settings() {
+                    control::write(turn, handler, setting).await?;
+                }
             }
             Record::Event(copy) => events.push(&**copy),
             Record::Mark(copy) => marks.carry(copy),

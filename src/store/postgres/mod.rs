@@ -226,6 +226,8 @@ fn moving_lane(way: &Way) -> Lane {
         connection::STATEMENTS,
         count::STATEMENTS,
         count::MOVING_STATEMENTS,
+        control::STATEMENTS,
+        control::READING_STATEMENTS,
         delivery::STATEMENTS,
         line::STATEMENTS,
         moving::STATEMENTS,

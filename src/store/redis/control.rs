@@ -8,13 +8,21 @@ use crate::{
     store::StoreError,
 };
 
+/// The bucket it lies in.
+pub(super) const HOME: usize = 0;
+
+/// The field of a setting.
+pub(super) fn field(handler: &str, setting: Setting) -> String {
+    format!("{} {handler}", setting.name())
+}
+
 pub(super) async fn set(
     served: &Served,
     handler: &str,
     setting: Setting,
 ) -> Result<(), StoreError> {
     let mut command = redis::cmd("HSET");
-    command.arg(key(served)).arg(format!("{} {handler}", setting.name())).arg(setting.value());
+    command.arg(key(served)).arg(field(handler, setting)).arg(setting.value());
     served.connection.session().await?.query(&command).await
 }
 

@@ -9,7 +9,7 @@ use super::{
     admit::unexpected,
     bucket::Served,
     connection::Session,
-    keyed_copy as keyed, line,
+    control, keyed_copy as keyed, line,
     read::{self, Id},
     work,
 };
@@ -34,11 +34,15 @@ type Page = (Vec<Record>, Option<Cursor>);
 /// How many stages each bucket has: its events, its marks with its digests, its keys.
 const STAGES: usize = 3;
 
-/// See [`Moving::export`](crate::store::moving::Moving::export). First come the counters, then one
+/// See [`Moving::export`](crate::store::moving::Moving::export). First come the counters and what was said about handlers, then one
 /// bucket after the other.
 pub(super) async fn page(buckets: &[Served], from: &Cursor) -> Result<Page, StoreError> {
     let Some(stage) = from.stage.checked_sub(1) else {
-        return Ok((counts(buckets).await?, Some(from.next_stage())));
+        let mut records = counts(buckets).await?;
+        if let Some(home) = buckets.get(control::HOME) {
+            records.extend(Record::of_controls(control::all(home).await?));
+        }
+        return Ok((records, Some(from.next_stage())));
     };
     let Some(served) = buckets.get(stage / STAGES) else { return Ok((Vec::new(), None)) };
     let session = served.connection.session().await?;

@@ -3,6 +3,7 @@
 --
 -- ARGV: the copy; then records, each with a word in front:
 --   c field value                 a counter
+--   C field value                 what a person has said about a handler
 --   m or g, key, value, expiry    a mark or a digest whose event is pruned
 --   e …                           an event: id, source, its mark or '', the digest it is the first of
 --                                 or '', when it ended or '', the list of those that ended so, held; the
@@ -77,8 +78,8 @@ end
 
 while at <= #ARGV do
   local kind = take()
-  if kind == 'c' then
-    call('HSET', base .. 'c', take_some(2))
+  if kind == 'c' or kind == 'C' then
+    call('HSET', base .. kind, take_some(2))
   elseif kind == 'e' then
     import_event()
   elseif kind == 'k' then

@@ -7,7 +7,7 @@ use super::{
     admit::{Meta, json},
     bucket::Served,
     connection::Session,
-    keyed_copy, keys, line, read,
+    control, keyed_copy, keys, line, read,
     scripts::{self, Call},
 };
 use crate::{
@@ -63,6 +63,7 @@ pub(super) async fn all(
 fn home(record: &Record, buckets: usize) -> Option<usize> {
     let key = match record {
         Record::Counts { .. } => return None,
+        Record::Control { .. } => return Some(control::HOME),
         Record::Event(copy) => {
             let key = copy.digest_key().or_else(|| copy.mark_key());
             key.map_or_else(|| copy.event.id.as_bytes().to_vec(), |key| key.as_bytes().to_vec())
@@ -95,6 +96,11 @@ async fn import<'a, 'b>(
             Record::Counts { source, handler, counts } => {
                 let counts = if is_first_bucket { *counts } else { Counts::default() };
                 add_counts(&mut call, source, handler, counts);
+            }
+            Record::Control { handler, control } => {
+                for setting in control.settings() {
+                    call.arg("C").arg(control::field(handler, setting)).arg(setting.value());
+                }
             }
             Record::Mark(copy) => add_mark(&mut call, &session, "m", copy),
             Record::Digest(copy) => add_mark(&mut call, &session, "g", copy),

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    codes, count,
+    codes, control, count,
     delivery::{self, Kept},
     keyed, read,
 };
@@ -28,7 +28,11 @@ pub(super) fn page(
     now: Timestamp,
 ) -> rusqlite::Result<Page> {
     match from.stage {
-        0 => Ok((counts(connection)?, Some(from.next_stage()))),
+        0 => {
+            let mut records = counts(connection)?;
+            records.extend(Record::of_controls(control::controls(connection)?));
+            Ok((records, Some(from.next_stage())))
+        }
         1 => events(connection, from),
         2 => marks(connection, from, now),
         3 => digests(connection, from, now),

@@ -31,6 +31,10 @@ impl Work<'_> {
                 Record::Counts { source, handler, counts } => {
                     self.import_counts(source, handler, counts)?;
                 }
+                Record::Control { handler, control } => control
+                    .settings()
+                    .into_iter()
+                    .try_for_each(|setting| self.control(handler, setting))?,
                 Record::Event(copy) => self.import_event(copy)?,
                 Record::Mark(copy) => self.import_mark(codes::MARK, copy)?,
                 Record::Digest(copy) => self.import_mark(codes::DIGEST, copy)?,
