@@ -366,20 +366,18 @@ impl Worker {
             }
             let asked_at = Instant::now();
             let asked = self.app.store.extend(&held, self.app.lease);
-            match self.app.metrics.store_call("extend", asked).await {
-                Ok(answers) => {
-                    for (lease, answer) in held.iter().zip(answers) {
-                        let end = match answer {
-                            Hold::Kept => asked_at + self.app.lease,
-                            Hold::Lost => asked_at, // the attempt is cancelled at once
-                        };
-                        self.leases.move_end(lease, end);
-                    }
+            let answers = self.app.metrics.store_call("extend", asked).await;
+            let mut failed = None;
+            for (lease, answer) in held.iter().zip(answers) {
+                match answer {
+                    Ok(Hold::Kept) => self.leases.move_end(lease, asked_at + self.app.lease),
+                    Ok(Hold::Lost) => self.leases.move_end(lease, asked_at), // cancelled at once
+                    // Nothing to do but to ask again: what is not extended in time cancels itself.
+                    Err(error) => failed = Some(error),
                 }
-                // Nothing to do but to ask again: what is not extended in time cancels itself.
-                Err(error) => {
-                    tracing::warn!(handler.name = %self.handler_name, %error, "cannot extend leases");
-                }
+            }
+            if let Some(error) = failed {
+                tracing::warn!(handler.name = %self.handler_name, %error, "cannot extend leases");
             }
         }
     }

@@ -52,6 +52,7 @@ use self::{
 use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish, batch,
+    each,
     generation::Seen,
     snapshot::{Restored, Snapshot},
 };
@@ -229,11 +230,14 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError> {
-        match self.writer.call(Call::Extend(leases.to_vec(), lease), CALL_BYTES).await? {
-            Answer::Extended(holds) => Ok(holds),
-            _ => Err(mixed_up()),
-        }
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Vec<Result<Hold, StoreError>> {
+        let extended =
+            match self.writer.call(Call::Extend(leases.to_vec(), lease), CALL_BYTES).await {
+                Ok(Answer::Extended(holds)) => Ok(holds),
+                Ok(_) => Err(mixed_up()),
+                Err(error) => Err(error),
+            };
+        each(extended, leases.len())
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>> {
