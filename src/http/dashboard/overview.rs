@@ -23,14 +23,19 @@ use crate::{
 struct OverviewPage {
     frame: Frame,
     readiness: Readiness,
-    counts: Option<Counts>,
+    kept: Option<Kept>,
     refused: u64,
-    sources: Vec<SourceRow>,
-    handlers: Vec<HandlerRow>,
     p50: String,
     p99: String,
     plots: Vec<Plot>,
     is_day: bool,
+}
+
+/// What the store knows. Where it does not answer there is none of it: zeros would say that all is well.
+struct Kept {
+    counts: Counts,
+    sources: Vec<SourceRow>,
+    handlers: Vec<HandlerRow>,
 }
 
 struct SourceRow {
@@ -73,14 +78,16 @@ pub(super) async fn page(admin: Asked, caller: Caller, asking: web::Query<Asking
         let time: Option<Duration> = hour.ack_quantile(share);
         time.map_or_else(|| "–".to_owned(), |time| plot::milliseconds(time.as_secs_f64()))
     };
-    let stats = overview.stats.unwrap_or_default();
+    let kept = overview.stats.as_ref().map(|stats| Kept {
+        counts: stats.total,
+        sources: source_rows(&admin, stats, &overview.totals),
+        handlers: handler_rows(&admin, stats, &overview.totals, &overview.waiting_since),
+    });
     let template = OverviewPage {
         frame,
         readiness: overview.readiness,
-        counts: Some(stats.total),
+        kept,
         refused: counted(&overview.totals, None, "refused"),
-        sources: source_rows(&admin, &stats, &overview.totals),
-        handlers: handler_rows(&admin, &stats, &overview.totals, &overview.waiting_since),
         p50: quantile(0.5),
         p99: quantile(0.99),
         plots: plots(&stretch),

@@ -5,6 +5,7 @@ mod browser;
 mod buttons;
 mod keyboard;
 mod million;
+mod outdated;
 mod people;
 mod scripts;
 mod watching;
