@@ -89,6 +89,11 @@ impl Guard {
         self.token.is_some()
     }
 
+    /// Whether the session with this id is still open.
+    pub(super) fn is_open(&self, session: &str) -> bool {
+        self.sessions.find(session, self.app.clock.monotonic()).is_some()
+    }
+
     /// Who asks, or the status and the code to refuse the request with. Nobody in particular asks for
     /// what is open to all.
     fn admit(&self, asked: &Asked<'_>) -> Result<Option<Caller>, Objection> {
@@ -161,7 +166,7 @@ pub(super) async fn check<B: MessageBody>(
         origin: text(header::ORIGIN),
         cross_site: text(header::HeaderName::from_static("sec-fetch-site")) == Some("cross-site"),
         bearer: text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")),
-        session: text(header::COOKIE).and_then(session_in),
+        session: session_of(request.headers()),
         writes: !matches!(*request.method(), Method::GET | Method::HEAD),
         is_api: is_api(path),
         is_open: matches!(path, "/healthz" | "/readyz" | "/login") || dashboard::is_asset(path),
@@ -193,8 +198,13 @@ fn is_api(path: &str) -> bool {
     path.starts_with("/api/") || path == "/metrics" || path == "/openapi.json"
 }
 
+/// The id of the session that a request is part of.
+pub(super) fn session_of(headers: &header::HeaderMap) -> Option<&str> {
+    session_in(headers.get(header::COOKIE)?.to_str().ok()?)
+}
+
 /// The id of the session in a `Cookie` header.
-pub(super) fn session_in(cookies: &str) -> Option<&str> {
+fn session_in(cookies: &str) -> Option<&str> {
     let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == COOKIE).map(|(_, id)| id)
 }

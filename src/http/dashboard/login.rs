@@ -14,7 +14,7 @@ use super::{
     page as made, see,
 };
 use crate::{
-    http::guard::{COOKIE, Guard, session_in},
+    http::guard::{COOKIE, Guard, session_of},
     limits,
 };
 
@@ -88,8 +88,7 @@ pub(super) async fn log_out(
     guard: web::Data<Guard>,
     _asked: Posted<Button>,
 ) -> HttpResponse {
-    let cookies = request.headers().get(header::COOKIE).and_then(|value| value.to_str().ok());
-    if let Some(id) = cookies.and_then(session_in) {
+    if let Some(id) = session_of(request.headers()) {
         guard.sessions.close(id);
     }
     let mut response = see("/login");

@@ -62,7 +62,7 @@ fn is_open(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/login") || path.starts_with("/assets/")
 }
 
-fn ask(program: &Program, method: &Method, path: &str) -> RequestBuilder {
+pub(super) fn ask(program: &Program, method: &Method, path: &str) -> RequestBuilder {
     hookonce::handler::http_client().request(method.clone(), page(program, path))
 }
 
@@ -141,7 +141,7 @@ async fn the_read_only_token_looks_and_does_nothing_else() {
 }
 
 /// Logs in and gives the cookie.
-async fn log_in(program: &Program, token: &str) -> String {
+pub(super) async fn log_in(program: &Program, token: &str) -> String {
     let form = ask(program, &Method::POST, "/login")
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(format!("token={token}"));
@@ -195,7 +195,7 @@ async fn a_wish_by_cookie_needs_the_key_of_its_form() {
     assert_eq!(status(after).await, 401, "the session has ended");
 }
 
-async fn form_key(program: &Program, path: &str, cookie: &str) -> String {
+pub(super) async fn form_key(program: &Program, path: &str, cookie: &str) -> String {
     let page = ask(program, &Method::GET, path).header(header::COOKIE, cookie);
     let page = page.send().await.unwrap().text().await.unwrap();
     let rest = page.split("name=\"form_key\" value=\"").nth(1).expect("there is a form");

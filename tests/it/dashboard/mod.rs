@@ -4,6 +4,7 @@ mod access;
 mod browser;
 mod buttons;
 mod keyboard;
+mod listener;
 mod million;
 mod outdated;
 mod people;

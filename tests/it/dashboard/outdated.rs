@@ -40,6 +40,15 @@ async fn a_store_that_is_away_is_not_shown_as_an_empty_one() {
     for unknown in unknown {
         assert!(!text.contains(unknown), "{unknown} is not known: {text}");
     }
+
+    let unavailable = |command: &str| {
+        let output = setup.command_alone(&[command]);
+        assert_eq!(output.status.code(), Some(69), "{command}: {output:?}");
+    };
+    unavailable("stats");
+    unavailable("events");
+    program.kill();
+    unavailable("stats"); // by itself, where no server runs
 }
 
 #[tokio::test(flavor = "multi_thread")]

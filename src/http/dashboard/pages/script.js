@@ -84,7 +84,11 @@ function watch(list, state) {
     while (list.children.length > LINES_MAX) list.lastElementChild.remove();
   };
   source.onopen = () => { state.textContent = "live"; state.className = "badge good"; };
-  source.onerror = () => { state.textContent = "connecting again"; state.className = "badge warn"; };
+  source.onerror = () => {
+    const hasEnded = source.readyState === EventSource.CLOSED; // whoever was logged out is not let in again
+    state.textContent = hasEnded ? "ended: open this page again" : "connecting again";
+    state.className = "badge warn";
+  };
   source.onmessage = (message) => add(line(JSON.parse(message.data)));
   source.addEventListener("missed", (message) => {
     const row = document.createElement("tr");
