@@ -96,15 +96,18 @@ pub(super) async fn log_out(
     response
 }
 
-/// Hands out the cookie: no script reads it, no other site sends it, and who came by HTTPS has it sent
-/// by nothing else.
+/// Hands out the cookie: no script reads it, and who came by HTTPS has it sent by nothing else.
+///
+/// `Lax`, not `Strict`: a browser then sends it along with a link that was followed from another site, and
+/// with nothing else from there. A link only reads; all that writes is a POST, which needs the key of its form
+/// and is refused where it says that it comes from elsewhere.
 fn set_cookie(response: &mut HttpResponse, request: &HttpRequest, admin: &Asked, value: &str) {
     let proto = request.headers().get("x-forwarded-proto");
     let came_by_https = request.app_config().secure()
         || (admin.app.server.trusts(request.peer_addr().map(|peer| peer.ip()))
             && proto.is_some_and(|proto| proto.as_bytes() == b"https"));
     let secure = if came_by_https { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}");
+    let cookie = format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax{secure}");
     if let Ok(cookie) = header::HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }

@@ -148,7 +148,7 @@ pub(super) async fn log_in(program: &Program, token: &str) -> String {
     let answer = form.send().await.unwrap();
     assert_eq!(answer.status(), 303);
     let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
-    assert!(cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
+    assert!(cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
     assert!(!cookie.contains("Secure"), "it came by http, where such a cookie would be dropped");
     cookie.split(';').next().unwrap().to_owned()
 }
@@ -227,6 +227,47 @@ async fn without_a_token_another_site_can_neither_post_nor_read() {
     for (method, path) in routes.iter().filter(|(_, path)| path != "/api/v1/tail") {
         let rebound = ask(&program, method, path).header(header::HOST, "evil.example:8081");
         assert_eq!(status(rebound).await, 421, "{path}: a name that only resolves to us");
+    }
+}
+
+/// What Chromium and Firefox say of a request that a page of another site makes.
+fn from_another_site(asked: RequestBuilder, mode: &str, dest: &str) -> RequestBuilder {
+    asked
+        .header("sec-fetch-site", "cross-site")
+        .header("sec-fetch-mode", mode)
+        .header("sec-fetch-dest", dest)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_on_another_site_leads_to_its_page_and_nothing_else_there_does() {
+    let (_folder, setup, program) = started(&config_with_tokens("log = true")).await;
+    send(&setup, &["evt_1"], 1).await;
+    let cookie = log_in(&program, TOKEN).await;
+    let asked = |method: Method, path: &str, mode: &str, dest: &str| {
+        let asked = ask(&program, &method, path).header(header::COOKIE, &cookie);
+        from_another_site(asked, mode, dest).send()
+    };
+    let page = asked(Method::GET, "/events", "navigate", "document").await.unwrap();
+    assert_eq!(page.status(), 200);
+    assert!(page.text().await.unwrap().contains("evt_1"), "who is logged in sees it at once");
+
+    let stranger = from_another_site(ask(&program, &Method::GET, "/events"), "navigate", "document");
+    let stranger = stranger.send().await.unwrap();
+    assert_eq!(stranger.status(), 401);
+    assert!(stranger.text().await.unwrap().contains("name=\"token\""), "others see the login");
+
+    for (method, path, mode, dest) in [
+        (Method::GET, "/events", "navigate", "iframe"),
+        (Method::GET, "/events", "no-cors", "image"),
+        (Method::GET, "/events", "cors", "empty"),
+        (Method::GET, "/api/v1/events", "navigate", "document"),
+        (Method::POST, "/dead/redrive", "navigate", "document"),
+        (Method::POST, "/login", "navigate", "document"),
+    ] {
+        let answer = asked(method.clone(), path, mode, dest).await.unwrap();
+        assert_eq!(answer.status(), 403, "{method} {path} as {mode}, {dest}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("origin_not_allowed"), "{method} {path}: {text}");
     }
 }
 
