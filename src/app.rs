@@ -26,7 +26,13 @@ use crate::{
     shutdown::Tasks,
     source::Source,
     store::Store,
-    telemetry::{history::History, log::Throttle, metrics::Metrics, tail::Tail, trace::Traces},
+    telemetry::{
+        history::{History, Silent},
+        log::Throttle,
+        metrics::Metrics,
+        tail::Tail,
+        trace::Traces,
+    },
 };
 
 /// One configured hookonce. It holds no state that it cannot lose: that is all in the store.
@@ -204,6 +210,14 @@ impl App {
     /// touched by a reload.
     pub fn setup(&self) -> Arc<Setup> {
         Arc::clone(&self.setup.borrow())
+    }
+
+    /// Sources that nothing was heard of for longer than usual. One that is configured no more is not missed.
+    pub fn silent_sources(&self) -> Vec<Silent> {
+        let setup = self.setup();
+        let mut silent = self.history.silent(self.clock.now(), setup.notices.silence_min);
+        silent.retain(|silent| setup.sources.contains_key(silent.source.as_str()));
+        silent
     }
 
     /// The setup and every one that comes after it.

@@ -350,7 +350,7 @@ impl Admin {
             Err(_) => Some("the store does not answer".to_owned()),
         };
         let mut warnings = self.sources_in_shadow_mode();
-        warnings.extend(self.silent_sources());
+        warnings.extend(self.app.silent_sources().iter().map(ToString::to_string));
         warnings.extend(self.paused_handlers());
         if error.is_none() {
             warnings.extend(self.warnings().await);
