@@ -368,7 +368,7 @@ pub const SESSION_LIFE: Duration = Duration::from_hours(12);
 /// How many may be logged in at once; the oldest session makes room.
 pub const SESSIONS_MAX: usize = 256;
 
-/// How many wrong tokens one address may give in a window. A token is long: this is against noise.
+/// How many wrong tokens one address may type in a window. A token is long: this is against noise.
 pub const LOGIN_FAILURES_MAX: u32 = 10;
 /// See [`LOGIN_FAILURES_MAX`].
 pub const LOGIN_WINDOW: Duration = Duration::from_secs(60);

@@ -1,5 +1,7 @@
 //! Logging in with a token, once, for a session; and out again.
 
+use std::net::IpAddr;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
@@ -47,6 +49,11 @@ pub(super) async fn page(asked: web::Query<Login>) -> HttpResponse {
 ///
 /// Its form has no key, for there is nobody yet that it could be made for. A page of another site that
 /// wants its visitors logged in here is stopped by its Origin.
+///
+/// Who has given too many wrong tokens waits, and a right one does not end that: let in at once, it would tell
+/// a guesser as much as if there were no limit. So nobody else may be counted along, and behind a proxy that
+/// takes `trusted_proxies`. A bearer's token has no such limit: one program with an old token would shut out
+/// all others at its address. What protects both is that a token is long.
 pub(super) async fn log_in(
     request: HttpRequest,
     admin: Asked,
@@ -58,7 +65,7 @@ pub(super) async fn log_in(
         return see(next);
     }
     let now = admin.app.clock.monotonic();
-    let Some(from) = request.peer_addr().map(|peer| peer.ip()) else {
+    let Some(from) = sender(&request, &admin) else {
         return HttpResponse::BadRequest().finish();
     };
     if let Some(wait) = guard.failures.wait(from, now) {
@@ -79,6 +86,14 @@ pub(super) async fn log_in(
     let mut response = see(next);
     set_cookie(&mut response, &request, &admin, &format!("{id}; Max-Age={seconds}"));
     response
+}
+
+/// The address that somebody logs in from.
+fn sender(request: &HttpRequest, admin: &Asked) -> Option<IpAddr> {
+    let lines = request.headers().get_all("x-forwarded-for");
+    // A line that is no text names nobody, and what stands before it is not believed.
+    let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or("?")).collect();
+    Some(admin.app.server.sender(request.peer_addr()?.ip(), &lines))
 }
 
 /// Ends the session.

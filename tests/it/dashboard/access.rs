@@ -251,7 +251,8 @@ async fn a_link_on_another_site_leads_to_its_page_and_nothing_else_there_does() 
     assert_eq!(page.status(), 200);
     assert!(page.text().await.unwrap().contains("evt_1"), "who is logged in sees it at once");
 
-    let stranger = from_another_site(ask(&program, &Method::GET, "/events"), "navigate", "document");
+    let stranger =
+        from_another_site(ask(&program, &Method::GET, "/events"), "navigate", "document");
     let stranger = stranger.send().await.unwrap();
     assert_eq!(stranger.status(), 401);
     assert!(stranger.text().await.unwrap().contains("name=\"token\""), "others see the login");
@@ -284,4 +285,24 @@ async fn who_guesses_tokens_has_to_wait() {
     }
     assert_eq!(status(guess(TOKEN.to_owned())).await, 429, "also if it is right by now");
     assert!(!program.log().contains("guess1"), "a wrong token may be somebody's password");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_who_guesses_tokens_waits_alone() {
+    let behind =
+        format!("trusted_proxies = [\"127.0.0.1/32\"]\n{}", config_with_tokens("log = true"));
+    let (_folder, _setup, program) = started(&behind).await;
+    let log_in = |token: &str, forwarded_for: &str| {
+        ask(&program, &Method::POST, "/login")
+            .header("x-forwarded-for", forwarded_for)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(format!("token={token}"))
+    };
+    for number in 0..hookonce::limits::LOGIN_FAILURES_MAX {
+        // The proxy adds the address that it sees, and what stands before it is the guesser's own.
+        let guess = log_in("a guess", &format!("192.0.2.{number}, 198.51.100.7"));
+        assert_eq!(status(guess).await, 403);
+    }
+    assert_eq!(status(log_in(TOKEN, "203.0.113.9, 198.51.100.7")).await, 429);
+    assert_eq!(status(log_in(TOKEN, "198.51.100.7, 203.0.113.9")).await, 303);
 }
