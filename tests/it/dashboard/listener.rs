@@ -75,3 +75,24 @@ async fn who_has_logged_out_sees_nothing_more_of_what_happens() {
     let rest = tokio::time::timeout(PATIENCE, watched.text()).await.expect("it ends").unwrap();
     assert!(!rest.contains("evt_after"), "{rest}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_id_names_nothing_and_the_page_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup::new(folder.path(), &config("log = true"));
+    let program = setup.start().await;
+    for (path, problem) in [
+        ("/events/x1", "there is no event x1"),
+        ("/refusals/x1", "there is no refusal x1"),
+        ("/events/x1/replay", "there is no event x1"),
+        ("/deliveries/x1/redrive", "there is no delivery x1"),
+        ("/keys/x1/resolve", "there is no key x1"),
+    ] {
+        let method = if path.matches('/').count() == 2 { Method::GET } else { Method::POST };
+        let answer = ask(&program, &method, path).send().await.unwrap();
+        assert_eq!(answer.status(), 404, "{path}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(problem), "{path}: {text}");
+        assert!(text.contains("href=\"/dead\""), "{path}: the navigation is there: {text}");
+    }
+}
