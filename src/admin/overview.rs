@@ -40,12 +40,8 @@ impl Admin {
     /// be seen.
     pub async fn overview(&self) -> Result<Overview, AdminError> {
         let now = self.app.clock.now();
-        let mut readiness = self.readiness().await;
+        let (mut readiness, stats) = self.readiness_and_stats().await;
         readiness.warnings.extend(self.clock_warning(now).await);
-        let stats = match readiness.ready {
-            true => stats_in_time(&self.app).await,
-            false => None,
-        };
         let day = limits::HISTORY_INTERVAL * u32::try_from(limits::HISTORY_POINTS_MAX).unwrap_or(1);
         let points = self.app.history.since(now.minus(day));
         let waiting_since = match &stats {
@@ -137,7 +133,8 @@ pub async fn note_history(app: Arc<App>, tasks: Tasks) {
     }
 }
 
-async fn stats_in_time(app: &App) -> Option<Stats> {
+/// The counters. `None`: the store does not answer, or not in time.
+pub(super) async fn stats_in_time(app: &App) -> Option<Stats> {
     let stats = tokio::time::timeout(limits::ANSWER_DEADLINE, app.store.stats()).await;
     stats.ok().and_then(Result::ok)
 }
