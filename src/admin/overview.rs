@@ -41,7 +41,9 @@ impl Admin {
     pub async fn overview(&self) -> Result<Overview, AdminError> {
         let now = self.app.clock.now();
         let (mut readiness, stats) = self.readiness_and_stats().await;
-        readiness.warnings.extend(self.clock_warning(now).await);
+        if stats.is_some() {
+            readiness.warnings.extend(self.clock_warning(now).await); // or it would be waited for again
+        }
         let day = limits::HISTORY_INTERVAL * u32::try_from(limits::HISTORY_POINTS_MAX).unwrap_or(1);
         let points = self.app.history.since(now.minus(day));
         let waiting_since = match &stats {

@@ -1,6 +1,6 @@
 //! What a page says while the store, or the server itself, is away: never that all is well.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{TOKEN, browser::Browser, config, config_with_tokens, page, send};
 use crate::{
@@ -25,6 +25,14 @@ async fn a_store_that_is_away_is_not_shown_as_an_empty_one() {
     let (status, text) = overview().await;
     assert_eq!(status, 200);
     assert!(text.contains("<dt>Dead letters</dt><dd><a href=\"/dead\">1</a>"), "{text}");
+
+    redis.freeze();
+    let begun = Instant::now();
+    let (status, text) = overview().await;
+    assert!(status == 200 && text.contains("The store does not answer."), "{status}: {text}");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(5), "a page that hangs as well says nothing: {took:?}");
+    redis.thaw();
 
     redis.kill();
     let (status, text) = overview().await;
