@@ -277,6 +277,7 @@ impl Admin {
             handler: query.handler,
             state: query.state,
             before: query.before,
+            after: None,
             limit,
         };
         let deliveries = self.app.store.deliveries(&filter).await?;

@@ -80,9 +80,9 @@ impl Admin {
         }
         let stats = self.stats().await?;
         let total = stats.handlers.get(&handler).map_or(0, |counts| counts.dead_now);
-        if total == 0 {
+        let Some(newest) = self.newest_dead(&handler).await? else {
             return Err(AdminError::NotFound(format!("handler `{handler}` has no dead letters")));
-        }
+        };
         let (begun_at, state) = (self.app.clock.now(), RedriveState::Running);
         let name = handler.clone();
         let progress = RedriveProgress {
@@ -104,7 +104,7 @@ impl Admin {
             redrives.insert(name.clone(), progress.clone());
         }
         let admin = Arc::clone(self);
-        self.app.tasks.spawn(async move { admin.redrive_slowly(&name, per_second).await });
+        self.app.tasks.spawn(async move { admin.redrive_slowly(&name, per_second, newest).await });
         Ok(progress)
     }
 
@@ -126,16 +126,17 @@ impl Admin {
         }
     }
 
-    /// A lot every second, from the newest to the oldest. Each delivery is met once, so one that dies
-    /// again is left for a person to look at.
-    async fn redrive_slowly(&self, handler: &str, per_second: u32) {
-        let mut before = None;
+    /// A lot every second, from the oldest to the newest there is at the beginning: what goes last in its
+    /// line when it is redriven then stands there as it was admitted. Each delivery is met once, so one
+    /// that dies again is left for a person to look at.
+    async fn redrive_slowly(&self, handler: &str, per_second: u32, newest: DeliveryId) {
+        let mut after = DeliveryId::first_at(Timestamp::default());
         while self.redrives.is_running(handler) {
-            match self.redrive_lot(handler, per_second, before).await {
-                Ok((_, None)) => return self.redrives.end(handler, RedriveState::Done, None),
-                Ok((redriven, last)) => {
+            match self.redrive_lot(handler, per_second, (after, newest)).await {
+                Ok(None) => return self.redrives.end(handler, RedriveState::Done, None),
+                Ok(Some((redriven, last))) => {
                     self.redrives.count(handler, redriven);
-                    before = last;
+                    after = last;
                 }
                 Err(error) => {
                     tracing::warn!(handler.name = handler, %error, "redriving dead letters failed");
@@ -155,21 +156,31 @@ impl Admin {
         &self,
         handler: &str,
         per_second: u32,
-        before: Option<DeliveryId>,
-    ) -> Result<(usize, Option<DeliveryId>), AdminError> {
+        (after, newest): (DeliveryId, DeliveryId),
+    ) -> Result<Option<(usize, DeliveryId)>, AdminError> {
         let limit = usize::try_from(per_second).unwrap_or(1);
-        let (handler, state) = (Some(handler.to_owned()), Some(State::Dead));
-        let dead = DeliveryFilter { handler, state, before, limit };
+        let dead = DeliveryFilter { after: Some(after), limit, ..dead_of(handler) };
         let lot = self.app.store.deliveries(&dead).await?;
-        let ids: Vec<_> = lot.iter().map(|delivery| delivery.id).collect();
-        let Some(last) = ids.last().copied() else { return Ok((0, None)) };
+        let ids = lot.iter().map(|delivery| delivery.id).filter(|id| *id <= newest);
+        let ids: Vec<_> = ids.collect();
+        let Some(last) = ids.last().copied() else { return Ok(None) };
         match self.redrive(Selection { ids, handler: None }).await {
-            Ok(changed) => Ok((changed.deliveries.len(), Some(last))),
+            Ok(changed) => Ok(Some((changed.deliveries.len(), last))),
             // All of this lot was erased, which says nothing about the next.
-            Err(AdminError::Conflict(_)) => Ok((0, Some(last))),
+            Err(AdminError::Conflict(_)) => Ok(Some((0, last))),
             Err(error) => Err(error),
         }
     }
+
+    async fn newest_dead(&self, handler: &str) -> Result<Option<DeliveryId>, AdminError> {
+        let newest = DeliveryFilter { limit: 1, ..dead_of(handler) };
+        Ok(self.app.store.deliveries(&newest).await?.first().map(|delivery| delivery.id))
+    }
+}
+
+fn dead_of(handler: &str) -> DeliveryFilter {
+    let (handler, state) = (Some(handler.to_owned()), Some(State::Dead));
+    DeliveryFilter { handler, state, ..DeliveryFilter::default() }
 }
 
 impl Redrives {
