@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Admin, AdminError, Changed, Selection, which};
+use uuid::Uuid;
+
+use super::{
+    Admin, AdminError,
+    wishes::{Changed, Selection, which},
+};
 use crate::{
     delivery::DeliveryId,
     event::NewDelivery,
@@ -30,17 +35,19 @@ impl Admin {
         Ok(changed)
     }
 
-    /// New deliveries of an event, in the order that their handlers ask for now.
+    /// The deliveries of an event that a wish makes, in the order that their handlers ask for now. The same
+    /// wish makes the same ones.
     pub(super) fn new_deliveries(
         &self,
         record: &EventRecord,
         handlers: Vec<Arc<str>>,
+        wish: Uuid,
     ) -> Vec<NewDelivery> {
-        let (now, setup, event) = (self.app.clock.now(), self.app.setup(), &record.event);
-        let new = |handler| {
+        let (setup, event) = (self.app.setup(), &record.event);
+        let new = |handler: Arc<str>| {
             let rule = setup.handlers.get(&handler).and_then(|known| known.order.as_ref());
             let order = rule.and_then(|rule| rule.of(&event.headers, &event.body));
-            NewDelivery { id: DeliveryId::new(now), handler, order }
+            NewDelivery { id: DeliveryId::derived(wish, event.id, &handler), handler, order }
         };
         handlers.into_iter().map(new).collect()
     }

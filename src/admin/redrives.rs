@@ -12,7 +12,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, AdminError, Selection};
+use super::{Admin, AdminError, RedriveRequest};
 use crate::{
     clock::Timestamp,
     delivery::{DeliveryId, State},
@@ -164,7 +164,7 @@ impl Admin {
         let ids = lot.iter().map(|delivery| delivery.id).filter(|id| *id <= newest);
         let ids: Vec<_> = ids.collect();
         let Some(last) = ids.last().copied() else { return Ok(None) };
-        match self.redrive(Selection { ids, handler: None }).await {
+        match self.redrive(RedriveRequest { ids, ..RedriveRequest::default() }).await {
             Ok(changed) => Ok(Some((changed.deliveries.len(), last))),
             // All of this lot was erased, which says nothing about the next.
             Err(AdminError::Conflict(_)) => Ok(Some((0, last))),

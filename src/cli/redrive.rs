@@ -2,7 +2,8 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use hookonce::admin::{RedriveProgress, RedriveState, Selection, SlowRedrive};
+use hookonce::admin::{RedriveProgress, RedriveRequest, RedriveState, SlowRedrive};
+use uuid::Uuid;
 
 use super::{Everywhere, asker::Asker, deliveries::Which, events::changed};
 
@@ -30,7 +31,9 @@ impl Redrive {
             }
             (Some(handler), None) if self.stop => asker.stop_redrive(&handler).await?,
             (handler, _) => {
-                output.show(&asker.redrive(Selection { ids, handler }).await?, changed)?;
+                let wish = Some(Uuid::now_v7());
+                let ask = RedriveRequest { ids, handler, wish };
+                output.show(&asker.redrive(ask).await?, changed)?;
                 return Ok(ExitCode::SUCCESS);
             }
         };

@@ -257,7 +257,9 @@ async fn ask_about_events(walk: &mut Walk<'_>) {
         sent.push(id.as_str().unwrap().to_owned());
     }
     let [_, held, other] = sent.as_slice() else { unreachable!("three were sent") };
-    walk.ask("POST", &format!("{one}/admit"), &format!("{events}/{held}/admit"), None).await;
+    let (template, path) = (format!("{one}/admit"), format!("{events}/{held}/admit"));
+    let admitted = walk.ask("POST", &template, &path, None).await;
+    assert_eq!(walk.ask("POST", &template, &path, None).await, admitted, "sent again");
     let (path, reason) = (format!("{events}/{other}/erase"), json!({ "reason": "asked" }));
     walk.ask("POST", &format!("{one}/erase"), &path, Some(reason)).await;
 }
