@@ -6,19 +6,26 @@ use uuid::Uuid;
 
 use super::{
     Admin, AdminError,
+    redrives::dead_of,
     wishes::{Changed, Selection, which},
 };
 use crate::{
+    clock::Timestamp,
     delivery::DeliveryId,
     event::NewDelivery,
-    store::{EventRecord, Wish},
+    limits,
+    store::{DeliveryFilter, EventRecord, Which, Wish},
 };
 
 impl Admin {
     /// Takes dead deliveries out of their lines, so that those behind them go on.
     pub async fn unblock(&self, selection: Selection) -> Result<Changed, AdminError> {
-        let which = which(selection.ids, selection.handler)?;
+        let (which, more) = match which(selection.ids, selection.handler)? {
+            Which::Handler(handler) => self.blocking(&handler).await?,
+            named @ Which::Ids(_) => (named, false),
+        };
         let changed = self.grant(Wish::Unblock { which }, "these deliveries").await?;
+        let changed = Changed { more, ..changed };
         let count = changed.deliveries.len();
         tracing::info!(count, "a person unblocked what waited behind dead deliveries");
         Ok(changed)
@@ -33,6 +40,25 @@ impl Admin {
             )));
         }
         Ok(changed)
+    }
+
+    /// The dead deliveries of a handler that are in the way of others, as many as one wish is about, and
+    /// whether there are more. They are looked for one by one: of the dead that have an order, most may
+    /// have left their lines long ago.
+    async fn blocking(&self, handler: &str) -> Result<(Which, bool), AdminError> {
+        let mut blocking = Vec::new();
+        let mut after = DeliveryId::first_at(Timestamp::default());
+        while blocking.len() <= limits::WISH_ROWS_MAX {
+            let limit = limits::PAGE_ROWS_MAX;
+            let dead = DeliveryFilter { after: Some(after), limit, ..dead_of(handler) };
+            let page = self.app.store.deliveries(&dead).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            blocking.extend(page.iter().filter(|row| row.blocks()).map(|row| row.id));
+        }
+        let more = blocking.len() > limits::WISH_ROWS_MAX;
+        blocking.truncate(limits::WISH_ROWS_MAX);
+        Ok((Which::Ids(blocking), more))
     }
 
     /// The deliveries of an event that a wish makes, in the order that their handlers ask for now. The same

@@ -178,7 +178,8 @@ impl Admin {
     }
 }
 
-fn dead_of(handler: &str) -> DeliveryFilter {
+/// The dead letters of a handler.
+pub(super) fn dead_of(handler: &str) -> DeliveryFilter {
     let (handler, state) = (Some(handler.to_owned()), Some(State::Dead));
     DeliveryFilter { handler, state, ..DeliveryFilter::default() }
 }

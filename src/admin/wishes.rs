@@ -15,8 +15,9 @@ use super::{
 use crate::{
     delivery::DeliveryId,
     event::EventId,
+    limits,
     source::Source,
-    store::{EventRecord, Granted, Which, Wish},
+    store::{Counts, EventRecord, Granted, Which, Wish},
 };
 
 /// Which deliveries a wish is about: exactly one of the two.
@@ -71,10 +72,13 @@ pub struct ReplayRequest {
 }
 
 /// The deliveries a wish made or changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Their ids.
     pub deliveries: Vec<DeliveryId>,
+    /// Whether the handler has more than one wish changes: ask again for the rest.
+    #[serde(default)]
+    pub more: bool,
 }
 
 impl Admin {
@@ -109,20 +113,44 @@ impl Admin {
     /// Queues dead deliveries again, each with a fresh budget.
     pub async fn redrive(&self, ask: RedriveRequest) -> Result<Changed, AdminError> {
         let (which, id) = (which(ask.ids, ask.handler)?, wish_id(ask.wish)?);
-        self.grant(Wish::Redrive { id, which }, "these deliveries").await
+        let more = self.has_more(&which, |counts| counts.dead_now).await?;
+        let changed = self.grant(Wish::Redrive { id, which }, "these deliveries").await?;
+        Ok(Changed { more, ..changed })
     }
 
     /// Gives queued and dead deliveries to another handler.
     pub async fn move_to(&self, ask: MoveRequest) -> Result<Changed, AdminError> {
         let to = self.known_handler(&ask.to)?;
         let which = which(ask.ids, ask.handler)?;
-        self.grant(Wish::Move { which, to }, "these deliveries").await
+        if which == Which::Handler(Arc::clone(&to)) {
+            return Err(AdminError::Invalid(format!(
+                "handler `{to}` has its own deliveries already"
+            )));
+        }
+        let more = self.has_more(&which, |counts| counts.queued + counts.dead_now).await?;
+        let changed = self.grant(Wish::Move { which, to }, "these deliveries").await?;
+        Ok(Changed { more, ..changed })
     }
 
     /// Makes queued deliveries dead letters.
     pub async fn kill(&self, selection: Selection) -> Result<Changed, AdminError> {
         let which = which(selection.ids, selection.handler)?;
-        self.grant(Wish::Kill { which }, "these deliveries").await
+        let more = self.has_more(&which, |counts| counts.queued).await?;
+        let changed = self.grant(Wish::Kill { which }, "these deliveries").await?;
+        Ok(Changed { more, ..changed })
+    }
+
+    /// Whether there are more deliveries than one wish about them changes. `applies` counts those of a
+    /// handler that it is about.
+    async fn has_more(
+        &self,
+        which: &Which,
+        applies: impl Fn(&Counts) -> u64,
+    ) -> Result<bool, AdminError> {
+        let Which::Handler(handler) = which else { return Ok(false) };
+        let stats = self.stats().await?;
+        let there = stats.handlers.get(&**handler).map_or(0, applies);
+        Ok(usize::try_from(there).is_ok_and(|there| there > limits::WISH_ROWS_MAX))
     }
 
     pub(super) async fn grant(
@@ -136,7 +164,7 @@ impl Admin {
                 for handler in self.app.setup().handlers.keys() {
                     self.app.wake_handler(handler);
                 }
-                Ok(Changed { deliveries })
+                Ok(Changed { deliveries, more: false })
             }
             Granted::Running => Err(erase::running(about)),
             Granted::Erased => Err(erase::erased(about)),
@@ -168,6 +196,10 @@ impl Admin {
 pub(super) const WISH_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) fn which(ids: Vec<DeliveryId>, handler: Option<String>) -> Result<Which, AdminError> {
+    if ids.len() > limits::WISH_ROWS_MAX {
+        let max = limits::WISH_ROWS_MAX;
+        return Err(AdminError::Invalid(format!("name at most {max} `ids` at once")));
+    }
     match (ids.is_empty(), handler) {
         (false, None) => Ok(Which::Ids(ids)),
         (true, Some(handler)) => Ok(Which::Handler(Arc::from(handler))),

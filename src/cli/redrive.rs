@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use hookonce::admin::{RedriveProgress, RedriveRequest, RedriveState, SlowRedrive};
 use uuid::Uuid;
 
-use super::{Everywhere, asker::Asker, deliveries::Which, events::changed};
+use super::{Everywhere, asker::Asker, deliveries::Which, lots::until_all};
 
 /// Queue dead letters again, with a fresh budget.
 #[derive(Debug, clap::Args)]
@@ -31,9 +31,12 @@ impl Redrive {
             }
             (Some(handler), None) if self.stop => asker.stop_redrive(&handler).await?,
             (handler, _) => {
-                let wish = Some(Uuid::now_v7());
-                let ask = RedriveRequest { ids, handler, wish };
-                output.show(&asker.redrive(ask).await?, changed)?;
+                let ask = RedriveRequest { ids, handler, wish: None };
+                let wish = async || {
+                    let wish = Some(Uuid::now_v7());
+                    asker.redrive(RedriveRequest { wish, ..ask.clone() }).await
+                };
+                until_all(output, wish).await?;
                 return Ok(ExitCode::SUCCESS);
             }
         };

@@ -155,3 +155,80 @@ async fn a_replay_whose_answer_was_lost_can_be_sent_again() {
     until("all are handled", PATIENCE, || async { program.stats().await.total.done == 3 }).await;
     assert_eq!(sink.count(), 3, "the event, and two replays");
 }
+
+/// More than one wish changes.
+const MANY: usize = 10_161;
+
+/// Queues so many deliveries of the one event that is there.
+const FILL: &str = "
+BEGIN;
+CREATE TEMP TABLE one AS SELECT * FROM deliveries;
+WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < MANY - 1)
+INSERT INTO deliveries
+SELECT CAST(substr(id, 1, 6) || randomblob(10) AS BLOB), event, source, handler, state, due_at, token,
+    attempts, attempts_before_redrive, deaths_in_a_row, leased_at, replay_of, redriven_by, last_error,
+    order_key, skips, place
+FROM numbers, one;
+UPDATE events SET deliveries_open = MANY;
+UPDATE counts SET queued = MANY WHERE handler = 'billing';
+COMMIT;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wished_of_a_handler_is_done_to_all_it_has() {
+    let (folder, sink) = (tempfile::tempdir().unwrap(), Sink::start());
+    let setup = Setup::new(folder.path(), &config(&sink, ""));
+    let program = setup.start().await;
+    program.api("POST", "/api/v1/handlers/billing/pause", None).await;
+    send(&setup, 1).await;
+    assert!(program.terminate().success());
+    let database = rusqlite::Connection::open(setup.data_dir().join("hookonce.db")).unwrap();
+    database.execute_batch(&FILL.replace("MANY", &MANY.to_string())).unwrap();
+    drop(database);
+    let program = setup.start().await;
+    let counted = async || {
+        let total = program.stats().await.total;
+        (total.queued, total.dead_now)
+    };
+    assert_eq!(counted().await, (MANY as u64, 0));
+
+    let of_billing = ["--handler", "billing", "--json"];
+    let said = |output: std::process::Output| {
+        assert!(output.status.success(), "{output:?}");
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (said["deliveries"].as_array().unwrap().len(), said["more"].clone())
+    };
+    let kill = setup.command(&program, &[&["deliveries", "kill"], &of_billing[..]].concat());
+    assert_eq!(said(kill), (MANY, json!(false)));
+    assert_eq!(counted().await, (0, MANY as u64));
+    let redrive = setup.command(&program, &[&["redrive"], &of_billing[..]].concat());
+    assert_eq!(said(redrive), (MANY, json!(false)));
+    assert_eq!(counted().await, (MANY as u64, 0));
+
+    // Who asks the API is told that there is more.
+    for (most, more) in [(10_000, true), (MANY - 10_000, false)] {
+        let all = json!({ "handler": "billing" });
+        let killed = program.api("POST", "/api/v1/deliveries/kill", Some(all)).await;
+        assert_eq!(killed["deliveries"].as_array().unwrap().len(), most);
+        assert_eq!(killed["more"], json!(more));
+    }
+
+    let arguments = [&["deliveries", "move", "--to", "billing"], &of_billing[..]].concat();
+    let moved_nowhere = setup.command(&program, &arguments);
+    assert_eq!(moved_nowhere.status.code(), Some(1), "it would never come to an end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_handler_only_those_are_unblocked_that_are_in_the_way() {
+    let (folder, (sink, _)) = (tempfile::tempdir().unwrap(), ailing());
+    let setup = Setup::new(folder.path(), &config(&sink, "order_by = \"/data/object/id\""));
+    let program = setup.start().await;
+    send(&setup, 2).await;
+    for dead in [1, 2] {
+        until("one is dead", PATIENCE, || async { program.stats().await.total.dead_now == dead })
+            .await;
+        let all = json!({ "handler": "billing" });
+        let unblocked = program.api("POST", "/api/v1/deliveries/unblock", Some(all)).await;
+        assert_eq!(unblocked["deliveries"].as_array().unwrap().len(), 1, "{unblocked}");
+        assert_eq!(unblocked["more"], json!(false));
+    }
+}
