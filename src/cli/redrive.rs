@@ -55,8 +55,8 @@ async fn followed(
     let bar = everywhere.output().progress(progress.total);
     while progress.state == RedriveState::Running {
         tokio::time::sleep(ASKED_EVERY).await;
-        let found = asker.redrives().await?.into_iter().find(|one| one.handler == progress.handler);
-        progress = found.ok_or_else(|| anyhow::anyhow!(RESTARTED))?;
+        let found = asker.redrives().await?.into_iter().find(|one| one.id == progress.id);
+        progress = found.ok_or_else(|| anyhow::anyhow!(GONE))?;
         bar.stand_at("redriving", progress.redriven, progress.total);
     }
     bar.finish();
@@ -65,7 +65,7 @@ async fn followed(
 
 const ASKED_EVERY: Duration = Duration::from_millis(200);
 
-const RESTARTED: &str = "the server has started anew and redrives no more: what is left is dead still, so run this again";
+const GONE: &str = "the server has started anew, or another redrive was begun in the place of this one: run this again for what is dead still";
 
 fn text(progress: &RedriveProgress) -> String {
     let RedriveProgress { handler, redriven, total, .. } = progress;

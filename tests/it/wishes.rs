@@ -232,3 +232,27 @@ async fn of_a_handler_only_those_are_unblocked_that_are_in_the_way() {
         assert_eq!(unblocked["more"], json!(false));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_that_was_stopped_does_not_go_on_in_the_next_one() {
+    let (folder, (sink, _)) = (tempfile::tempdir().unwrap(), ailing());
+    let setup = Setup::new(folder.path(), &config(&sink, ""));
+    let program = setup.start().await;
+    die(&setup, &program, 40).await;
+    program.api("POST", "/api/v1/handlers/billing/pause", None).await;
+    let redrives = "/api/v1/redrives";
+    let begin = async |per_second: u64| {
+        let ask = json!({ "handler": "billing", "per_second": per_second });
+        program.api("POST", redrives, Some(ask)).await["id"].clone()
+    };
+    let redriven =
+        async || program.api("GET", redrives, None).await[0]["redriven"].as_u64().unwrap();
+
+    let first = begin(10).await;
+    until("a lot is redriven", PATIENCE, || async { redriven().await == 10 }).await;
+    program.api("POST", "/api/v1/redrives/billing/stop", None).await;
+    assert_ne!(begin(1).await, first);
+    until("the next one goes on", PATIENCE, || async { redriven().await >= 3 }).await;
+    let queued = program.stats().await.total.queued;
+    assert!(queued < 20, "{queued} are queued again: the first one goes on");
+}
