@@ -215,7 +215,7 @@ impl Admin {
         let record = self.app.store.event(id).await?.ok_or_else(|| no_event(id))?;
         let mut deliveries = Vec::new();
         for delivery in record.deliveries.clone() {
-            let attempts_made = self.attempts(delivery.id).await?;
+            let attempts_made = self.app.store.attempts(delivery.id).await?;
             deliveries.push(DeliveryView { delivery, attempts_made });
         }
         Ok(view(record, deliveries))
@@ -244,7 +244,20 @@ impl Admin {
 
     /// The attempts of a delivery, oldest first.
     pub async fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, AdminError> {
-        Ok(self.app.store.attempts(id).await?)
+        let attempts = self.app.store.attempts(id).await?;
+        if attempts.is_empty() {
+            self.delivery(id).await?;
+        }
+        Ok(attempts)
+    }
+
+    /// One delivery: the first of those that come after the id before its own.
+    pub async fn delivery(&self, id: DeliveryId) -> Result<Delivery, AdminError> {
+        let before = u128::from_be_bytes(*id.as_bytes()).saturating_sub(1);
+        let after = Some(DeliveryId::from_bytes(before.to_be_bytes()));
+        let filter = DeliveryFilter { after, limit: 1, ..DeliveryFilter::default() };
+        let found = self.app.store.deliveries(&filter).await?.into_iter().find(|row| row.id == id);
+        found.ok_or_else(|| AdminError::NotFound(format!("there is no delivery {id}")))
     }
 
     /// Loads the configuration again. A mistake in it leaves everything as it is.

@@ -20,11 +20,17 @@ use crate::{
 impl Admin {
     /// Takes dead deliveries out of their lines, so that those behind them go on.
     pub async fn unblock(&self, selection: Selection) -> Result<Changed, AdminError> {
+        let named = selection.ids.first().copied();
         let (which, more) = match which(selection.ids, selection.handler)? {
             Which::Handler(handler) => self.blocking(&handler).await?,
-            named @ Which::Ids(_) => (named, false),
+            ids @ Which::Ids(_) => (ids, false),
         };
         let changed = self.grant(Wish::Unblock { which }, "these deliveries").await?;
+        if let (Some(id), []) = (named, changed.deliveries.as_slice()) {
+            return Err(AdminError::NotFound(format!(
+                "there is no delivery {id} that is dead and stands in order"
+            )));
+        }
         let changed = Changed { more, ..changed };
         let count = changed.deliveries.len();
         tracing::info!(count, "a person unblocked what waited behind dead deliveries");
@@ -33,19 +39,14 @@ impl Admin {
 
     /// Takes one dead delivery out of its line.
     pub async fn unblock_one(&self, id: DeliveryId) -> Result<Changed, AdminError> {
-        let changed = self.unblock(Selection { ids: vec![id], handler: None }).await?;
-        if changed.deliveries.is_empty() {
-            return Err(AdminError::NotFound(format!(
-                "there is no delivery {id} that is dead and stands in order"
-            )));
-        }
-        Ok(changed)
+        self.unblock(Selection { ids: vec![id], handler: None }).await
     }
 
     /// The dead deliveries of a handler that are in the way of others, as many as one wish is about, and
     /// whether there are more. They are looked for one by one: of the dead that have an order, most may
     /// have left their lines long ago.
     async fn blocking(&self, handler: &str) -> Result<(Which, bool), AdminError> {
+        self.counts_of(handler).await?;
         let mut blocking = Vec::new();
         let mut after = DeliveryId::first_at(Timestamp::default());
         while blocking.len() <= limits::WISH_ROWS_MAX {

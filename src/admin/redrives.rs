@@ -172,8 +172,8 @@ impl Admin {
         let Some(last) = ids.last().copied() else { return Ok(None) };
         match self.redrive(RedriveRequest { ids, ..RedriveRequest::default() }).await {
             Ok(changed) => Ok(Some((changed.deliveries.len(), last))),
-            // All of this lot was erased, which says nothing about the next.
-            Err(AdminError::Conflict(_)) => Ok(Some((0, last))),
+            // All of this lot was erased, or redriven by somebody else: that says nothing about the next.
+            Err(AdminError::Conflict(_) | AdminError::NotFound(_)) => Ok(Some((0, last))),
             Err(error) => Err(error),
         }
     }

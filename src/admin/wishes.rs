@@ -13,7 +13,7 @@ use super::{
     no_event,
 };
 use crate::{
-    delivery::DeliveryId,
+    delivery::{DeliveryId, State},
     event::EventId,
     limits,
     source::Source,
@@ -113,9 +113,8 @@ impl Admin {
     /// Queues dead deliveries again, each with a fresh budget.
     pub async fn redrive(&self, ask: RedriveRequest) -> Result<Changed, AdminError> {
         let (which, id) = (which(ask.ids, ask.handler)?, wish_id(ask.wish)?);
-        let more = self.has_more(&which, |counts| counts.dead_now).await?;
-        let changed = self.grant(Wish::Redrive { id, which }, "these deliveries").await?;
-        Ok(Changed { more, ..changed })
+        let wish = Wish::Redrive { id, which: which.clone() };
+        self.grant_to(wish, which, &[State::Dead]).await
     }
 
     /// Gives queued and dead deliveries to another handler.
@@ -127,30 +126,70 @@ impl Admin {
                 "handler `{to}` has its own deliveries already"
             )));
         }
-        let more = self.has_more(&which, |counts| counts.queued + counts.dead_now).await?;
-        let changed = self.grant(Wish::Move { which, to }, "these deliveries").await?;
-        Ok(Changed { more, ..changed })
+        let wish = Wish::Move { which: which.clone(), to };
+        self.grant_to(wish, which, &[State::Queued, State::Dead]).await
     }
 
     /// Makes queued deliveries dead letters.
     pub async fn kill(&self, selection: Selection) -> Result<Changed, AdminError> {
         let which = which(selection.ids, selection.handler)?;
-        let more = self.has_more(&which, |counts| counts.queued).await?;
-        let changed = self.grant(Wish::Kill { which }, "these deliveries").await?;
-        Ok(Changed { more, ..changed })
+        let wish = Wish::Kill { which: which.clone() };
+        self.grant_to(wish, which, &[State::Queued]).await
     }
 
-    /// Whether there are more deliveries than one wish about them changes. `applies` counts those of a
-    /// handler that it is about.
-    async fn has_more(
+    /// Grants a wish about deliveries in these states. Where none that was named is in one of them, that is
+    /// a no, as it is where nobody knows the handler: a yes would say that something was done.
+    async fn grant_to(
         &self,
-        which: &Which,
-        applies: impl Fn(&Counts) -> u64,
-    ) -> Result<bool, AdminError> {
-        let Which::Handler(handler) = which else { return Ok(false) };
-        let stats = self.stats().await?;
-        let there = stats.handlers.get(&**handler).map_or(0, applies);
-        Ok(usize::try_from(there).is_ok_and(|there| there > limits::WISH_ROWS_MAX))
+        wish: Wish,
+        which: Which,
+        states: &[State],
+    ) -> Result<Changed, AdminError> {
+        let more = match &which {
+            Which::Handler(handler) => self.are_more(handler, states).await?,
+            Which::Ids(_) => false,
+        };
+        let changed = self.grant(wish, "these deliveries").await?;
+        match &which {
+            Which::Ids(ids) if changed.deliveries.is_empty() => {
+                Err(self.why_none(ids, states).await?)
+            }
+            _ => Ok(Changed { more, ..changed }),
+        }
+    }
+
+    /// Whether a handler has more deliveries in these states than one wish changes.
+    async fn are_more(&self, handler: &str, states: &[State]) -> Result<bool, AdminError> {
+        let counts = self.counts_of(handler).await?;
+        let there = states.iter().map(|state| match state {
+            State::Queued => counts.queued,
+            State::Leased => counts.leased,
+            State::Done => counts.done,
+            State::Dead => counts.dead_now,
+        });
+        Ok(usize::try_from(there.sum::<u64>()).is_ok_and(|there| there > limits::WISH_ROWS_MAX))
+    }
+
+    /// What is counted of a handler that is configured, or was.
+    pub(super) async fn counts_of(&self, handler: &str) -> Result<Counts, AdminError> {
+        let counts = self.stats().await?.handlers.get(handler).copied();
+        let is_configured = self.app.setup().handlers.contains_key(handler);
+        let counts = counts.or_else(|| is_configured.then(Counts::default));
+        counts.ok_or_else(|| AdminError::NotFound(format!("there is no handler `{handler}`")))
+    }
+
+    /// Why a wish changed none of the deliveries that were named: by the first of them.
+    async fn why_none(
+        &self,
+        ids: &[DeliveryId],
+        states: &[State],
+    ) -> Result<AdminError, AdminError> {
+        let Some(id) = ids.first().copied() else { return Err(which_one()) };
+        let delivery = self.delivery(id).await?;
+        let states = states.iter().map(|state| state.name()).collect::<Vec<_>>().join(" or ");
+        let state = delivery.state.name();
+        let why = format!("nothing was changed: delivery {id} is {state}, and not {states}");
+        Ok(AdminError::Conflict(why))
     }
 
     pub(super) async fn grant(
@@ -203,8 +242,12 @@ pub(super) fn which(ids: Vec<DeliveryId>, handler: Option<String>) -> Result<Whi
     match (ids.is_empty(), handler) {
         (false, None) => Ok(Which::Ids(ids)),
         (true, Some(handler)) => Ok(Which::Handler(Arc::from(handler))),
-        _ => Err(AdminError::Invalid("name either `ids` or a `handler`".to_owned())),
+        _ => Err(which_one()),
     }
+}
+
+fn which_one() -> AdminError {
+    AdminError::Invalid("name either `ids` or a `handler`".to_owned())
 }
 
 /// The id of a wish: the one it came with, or a new one. The ids of what it makes begin with its time, and

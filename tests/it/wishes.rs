@@ -256,3 +256,54 @@ async fn a_redrive_that_was_stopped_does_not_go_on_in_the_next_one() {
     let queued = program.stats().await.total.queued;
     assert!(queued < 20, "{queued} are queued again: the first one goes on");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_said_to_be_done_where_nothing_was() {
+    let (folder, sink) = (tempfile::tempdir().unwrap(), Sink::start());
+    let setup = Setup::new(folder.path(), &config(&sink, ""));
+    let program = setup.start().await;
+    send(&setup, 1).await;
+    until("it is done", PATIENCE, || async { program.stats().await.total.done == 1 }).await;
+    let event = program.api("GET", &format!("/api/v1{}", only_event(&program).await), None).await;
+    let done = event["deliveries"][0]["id"].as_str().unwrap();
+    let nobody = Uuid::now_v7().to_string();
+
+    for what in ["redrive", "kill", "move", "unblock"] {
+        let path = format!("/api/v1/deliveries/{what}");
+        let mut ask = json!({ "ids": [done] });
+        if what == "move" {
+            ask["to"] = json!("billing");
+        }
+        let (status, why) = program.ask("POST", &path, Some(ask.clone())).await.unwrap();
+        assert!(matches!(status, 404 | 409), "{what} of what is done: {status} {why}");
+        ask["ids"] = json!([nobody]);
+        assert_eq!(program.ask("POST", &path, Some(ask)).await.unwrap().0, 404, "{what}");
+        if what != "move" {
+            let of_nobody = json!({ "handler": "typo" });
+            assert_eq!(program.ask("POST", &path, Some(of_nobody)).await.unwrap().0, 404, "{what}");
+        }
+    }
+    for arguments in [
+        &["redrive", nobody.as_str()][..],
+        &["redrive", "--handler", "typo"],
+        &["deliveries", "kill", "--handler", "typo"],
+        &["deliveries", "move", "--handler", "typo", "--to", "billing"],
+        &["deliveries", "unblock", "--handler", "typo"],
+        &["deliveries", "show", &nobody],
+    ] {
+        let said = setup.command(&program, arguments);
+        assert_eq!(said.status.code(), Some(1), "{arguments:?}: {said:?}");
+    }
+    for arguments in [&["redrive", "--handler", "billing"][..], &["deliveries", "show", done]] {
+        let said = setup.command(&program, arguments);
+        assert!(said.status.success(), "nothing is wrong with this: {arguments:?}: {said:?}");
+    }
+
+    // The button of a page that is older than what became of its delivery.
+    let (_, html) = program.ask("GET", "/handlers", None).await.unwrap();
+    let key = html.split("name=\"form_key\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let redrive = format!("/deliveries/{done}/redrive");
+    let (status, page) = press(&program, &redrive, &format!("form_key={key}")).await;
+    assert_eq!(status, 409, "{page}");
+    assert!(page.contains("is done, and not dead"), "{page}");
+}
