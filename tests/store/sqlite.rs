@@ -71,6 +71,23 @@ async fn a_second_one_is_refused_while_the_first_is_open() {
 }
 
 #[tokio::test]
+async fn nobody_loses_a_lease_because_the_clock_was_set() {
+    let folder = Folder::new();
+    let bench = folder.open();
+    bench.queue("evt_1").await;
+    let leased = bench.take_one(LONG).await;
+    let begin = keys::start(&bench, "key").await;
+    folder.clock.set_on(LONG * 100);
+    assert!(bench.take(LONG).await.is_empty(), "somebody is at work on it");
+    let other = keys::begin(&bench, &keys::begin_of(&bench, "key")).await;
+    assert!(matches!(other, Begun::InFlight { .. }), "{other:?}");
+    keys::complete(&bench, &begin, "body", LONG).await;
+    folder.clock.advance(LONG);
+    assert_eq!(bench.take(LONG).await.len(), 1, "and a lease that ran out has run out");
+    assert_eq!(bench.settle(&leased, Verdict::Done).await, Hold::Lost);
+}
+
+#[tokio::test]
 async fn one_that_goes_by_a_link_is_refused_too() {
     let folder = Folder::new();
     let first = folder.try_open().expect("the store opens");

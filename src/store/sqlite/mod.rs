@@ -17,6 +17,7 @@ mod error;
 mod export;
 mod generation;
 mod import;
+mod jump;
 mod keyed;
 mod line;
 mod moving;
