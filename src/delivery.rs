@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     clock::Timestamp,
     event::{Event, EventId},
-    id::id,
+    id::{self, id},
     order::OrderKey,
 };
 
@@ -30,6 +30,14 @@ id! {
     /// The id of a delivery: its `Idempotency-Key` and `webhook-id`, the same over all its attempts
     /// and redrives.
     DeliveryId
+}
+
+impl DeliveryId {
+    /// The id of the delivery that a person's wish makes of this event for this handler: the same, however
+    /// often the wish arrives.
+    pub fn derived(wish: Uuid, event: EventId, handler: &str) -> Self {
+        Self(id::derived(wish.as_bytes(), &[event.as_bytes(), handler.as_bytes()]))
+    }
 }
 
 /// Where a delivery stands. The drawing above says who moves it.

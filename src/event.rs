@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     clock::Timestamp,
     delivery::{DeliveryId, State},
-    id::id,
+    id::{self, id},
     order::Order,
     request::Headers,
 };
@@ -24,15 +24,7 @@ impl EventId {
     /// The id that always follows from this one of something else and this number: as old, and as
     /// random as that.
     pub fn derived(from: &[u8; 16], number: usize) -> Self {
-        let mut bytes = *from;
-        let mut hash = Sha256::new();
-        hash.update(from);
-        hash.update((number as u64).to_be_bytes());
-        // Behind the 48 bits of the time; version and variant stay what they are in any such id.
-        for (byte, random) in bytes.iter_mut().zip(hash.finalize()).skip(6) {
-            *byte = random;
-        }
-        Self(uuid::Builder::from_bytes(bytes).with_version(uuid::Version::SortRand).into_uuid())
+        Self(id::derived(from, &[&(number as u64).to_be_bytes()]))
     }
 }
 

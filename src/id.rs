@@ -1,5 +1,6 @@
 //! Ids of our own: 16 bytes, unique over all processes, whose order is the order of time.
 
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -64,6 +65,20 @@ pub(crate) fn time_ordered(now: Timestamp) -> Uuid {
     let seconds = millis / 1000;
     let nanos = u32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos))
+}
+
+/// What always follows from these 16 bytes and these parts: as old as the bytes say, and as random as they
+/// are.
+pub(crate) fn derived(from: &[u8; 16], parts: &[&[u8]]) -> Uuid {
+    let mut bytes = *from;
+    let mut hash = Sha256::new();
+    hash.update(from);
+    parts.iter().for_each(|part| hash.update(part));
+    // Behind the 48 bits of the time; version and variant stay what they are in any such id.
+    for (byte, random) in bytes.iter_mut().zip(hash.finalize()).skip(6) {
+        *byte = random;
+    }
+    uuid::Builder::from_bytes(bytes).with_version(uuid::Version::SortRand).into_uuid()
 }
 
 /// The milliseconds alone, and no bit more.

@@ -270,6 +270,7 @@ conformance! {
         events_are_found_by_the_providers_id_whatever_their_identity
         who_waits_longest_is_known
         deliveries_are_paged_and_filtered
+        deliveries_are_paged_oldest_first_from_an_id_on
         what_is_not_there_is_none
         an_event_stands_as_its_deliveries_do
         stats_count_exactly

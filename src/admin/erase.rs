@@ -5,7 +5,7 @@ use std::fmt::Display;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, AdminError, Changed};
+use super::{Admin, AdminError, wishes::Changed};
 use crate::{event::EventId, limits, store::Wish};
 
 /// Why an event is erased.

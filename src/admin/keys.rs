@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::{Admin, AdminError, WISH_DEADLINE, page_rows};
+use super::{Admin, AdminError, page_rows, wishes::WISH_DEADLINE};
 use crate::{
     clock::Timestamp,
     key::{KeyId, KeyRecord, KeyState, SavedResponse},

@@ -9,16 +9,16 @@ mod overview;
 mod redrives;
 mod refusals;
 mod store;
+mod wishes;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use self::{erase::reason, redrives::Redrives};
+use self::redrives::Redrives;
 use crate::{
     app::App,
     clock::Timestamp,
@@ -28,11 +28,7 @@ use crate::{
     limits,
     request::Headers,
     setup::{NotReloaded, Reload, Reloaded},
-    source::Source,
-    store::{
-        Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError,
-        Which, Wish,
-    },
+    store::{Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Stats, StoreError},
 };
 
 pub use self::erase::EraseRequest;
@@ -43,6 +39,7 @@ pub use self::refusals::{
     Readmitted, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView,
 };
 pub use self::store::Accepted;
+pub use self::wishes::{Changed, MoveRequest, RedriveRequest, ReplayRequest, Selection};
 
 /// Answers a person's questions about one app, and does what they wish.
 #[derive(Debug)]
@@ -167,47 +164,6 @@ pub struct DeliveryView {
     pub attempts_made: Vec<Attempt>,
 }
 
-/// Which deliveries a wish is about: exactly one of the two.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Selection {
-    /// These.
-    #[serde(default)]
-    pub ids: Vec<DeliveryId>,
-    /// All of this handler that the wish applies to.
-    pub handler: Option<String>,
-}
-
-/// Which deliveries to move, and where to.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MoveRequest {
-    /// These.
-    #[serde(default)]
-    pub ids: Vec<DeliveryId>,
-    /// All of this handler that are queued or dead.
-    pub handler: Option<String>,
-    /// The handler that is to have them.
-    pub to: String,
-}
-
-/// What to replay of an event.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReplayRequest {
-    /// Only for this handler. None: for every handler that wants the event now.
-    pub handler: Option<String>,
-    /// Why, for the log.
-    pub reason: Option<String>,
-}
-
-/// The deliveries a wish made or changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Changed {
-    /// Their ids.
-    pub deliveries: Vec<DeliveryId>,
-}
-
 /// Whether all is well, and what to look at.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Readiness {
@@ -259,7 +215,7 @@ impl Admin {
         let record = self.app.store.event(id).await?.ok_or_else(|| no_event(id))?;
         let mut deliveries = Vec::new();
         for delivery in record.deliveries.clone() {
-            let attempts_made = self.attempts(delivery.id).await?;
+            let attempts_made = self.app.store.attempts(delivery.id).await?;
             deliveries.push(DeliveryView { delivery, attempts_made });
         }
         Ok(view(record, deliveries))
@@ -278,6 +234,7 @@ impl Admin {
             handler: query.handler,
             state: query.state,
             before: query.before,
+            after: None,
             limit,
         };
         let deliveries = self.app.store.deliveries(&filter).await?;
@@ -287,53 +244,20 @@ impl Admin {
 
     /// The attempts of a delivery, oldest first.
     pub async fn attempts(&self, id: DeliveryId) -> Result<Vec<Attempt>, AdminError> {
-        Ok(self.app.store.attempts(id).await?)
-    }
-
-    /// Makes new deliveries of an event, marked as replays.
-    pub async fn replay(&self, id: EventId, ask: ReplayRequest) -> Result<Changed, AdminError> {
-        let record = self.app.store.event(id).await?.ok_or_else(|| no_event(id))?;
-        let handlers = match ask.handler {
-            Some(handler) => vec![self.known_handler(&handler)?],
-            None => self.handlers_wanting(&record),
-        };
-        if handlers.is_empty() {
-            return Err(AdminError::Invalid(format!(
-                "no handler wants event {id} now: name one to replay it to"
-            )));
+        let attempts = self.app.store.attempts(id).await?;
+        if attempts.is_empty() {
+            self.delivery(id).await?;
         }
-        let reason = reason(ask.reason)?;
-        let deliveries = self.new_deliveries(&record, handlers);
-        let changed = self.grant(Wish::Replay { event: id, deliveries }, id).await?;
-        let count = changed.deliveries.len();
-        tracing::info!(event.id = %id, count, reason, "a person replayed an event");
-        Ok(changed)
+        Ok(attempts)
     }
 
-    /// Routes a held event.
-    pub async fn admit(&self, id: EventId) -> Result<Changed, AdminError> {
-        let record = self.app.store.event(id).await?.ok_or_else(|| no_event(id))?;
-        let deliveries = self.new_deliveries(&record, self.handlers_wanting(&record));
-        self.grant(Wish::AdmitHeld { event: id, deliveries }, id).await
-    }
-
-    /// Queues dead deliveries again, each with a fresh budget.
-    pub async fn redrive(&self, selection: Selection) -> Result<Changed, AdminError> {
-        let which = which(selection.ids, selection.handler)?;
-        self.grant(Wish::Redrive { id: Uuid::now_v7(), which }, "these deliveries").await
-    }
-
-    /// Gives queued and dead deliveries to another handler.
-    pub async fn move_to(&self, ask: MoveRequest) -> Result<Changed, AdminError> {
-        let to = self.known_handler(&ask.to)?;
-        let which = which(ask.ids, ask.handler)?;
-        self.grant(Wish::Move { which, to }, "these deliveries").await
-    }
-
-    /// Makes queued deliveries dead letters.
-    pub async fn kill(&self, selection: Selection) -> Result<Changed, AdminError> {
-        let which = which(selection.ids, selection.handler)?;
-        self.grant(Wish::Kill { which }, "these deliveries").await
+    /// One delivery: the first of those that come after the id before its own.
+    pub async fn delivery(&self, id: DeliveryId) -> Result<Delivery, AdminError> {
+        let before = u128::from_be_bytes(*id.as_bytes()).saturating_sub(1);
+        let after = Some(DeliveryId::from_bytes(before.to_be_bytes()));
+        let filter = DeliveryFilter { after, limit: 1, ..DeliveryFilter::default() };
+        let found = self.app.store.deliveries(&filter).await?.into_iter().find(|row| row.id == id);
+        found.ok_or_else(|| AdminError::NotFound(format!("there is no delivery {id}")))
     }
 
     /// Loads the configuration again. A mistake in it leaves everything as it is.
@@ -390,48 +314,7 @@ impl Admin {
         };
         handlers.chain(stats.sources.iter().filter_map(gone)).collect()
     }
-
-    async fn grant(
-        &self,
-        wish: Wish,
-        about: impl std::fmt::Display,
-    ) -> Result<Changed, AdminError> {
-        let not_after = self.app.clock.now().plus(WISH_DEADLINE);
-        match self.app.store.wish(&wish, not_after).await? {
-            Granted::Deliveries(deliveries) => {
-                for handler in self.app.setup().handlers.keys() {
-                    self.app.wake_handler(handler);
-                }
-                Ok(Changed { deliveries })
-            }
-            Granted::Running => Err(erase::running(about)),
-            Granted::Erased => Err(erase::erased(about)),
-            Granted::NotFound => Err(AdminError::NotFound(format!(
-                "{about} cannot be found, or not in a state that allows this"
-            ))),
-        }
-    }
-
-    fn handlers_wanting(&self, record: &EventRecord) -> Vec<Arc<str>> {
-        let setup = self.app.setup();
-        let source: Option<&Arc<Source>> = setup.sources.get(&record.row.source);
-        let routes = source.map(|source| source.routes.as_slice()).unwrap_or_default();
-        routes
-            .iter()
-            .filter(|route| route.wants(record.row.event_type.as_deref()))
-            .map(|route| Arc::clone(&route.handler))
-            .collect()
-    }
-
-    fn known_handler(&self, name: &str) -> Result<Arc<str>, AdminError> {
-        let setup = self.app.setup();
-        let known = setup.handlers.get_key_value(name).map(|(known, _)| Arc::clone(known));
-        known.ok_or_else(|| AdminError::Invalid(format!("there is no handler `{name}`")))
-    }
 }
-
-/// A person waits longer than a provider does, but not for ever.
-const WISH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The earlier of two ends, where there are any.
 fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
@@ -447,14 +330,6 @@ fn page_rows(asked: Option<usize>) -> usize {
 
 fn no_event(id: EventId) -> AdminError {
     AdminError::NotFound(format!("there is no event {id}"))
-}
-
-fn which(ids: Vec<DeliveryId>, handler: Option<String>) -> Result<Which, AdminError> {
-    match (ids.is_empty(), handler) {
-        (false, None) => Ok(Which::Ids(ids)),
-        (true, Some(handler)) => Ok(Which::Handler(Arc::from(handler))),
-        _ => Err(AdminError::Invalid("name either `ids` or a `handler`".to_owned())),
-    }
 }
 
 /// The body as text, or else in base64.

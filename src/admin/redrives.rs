@@ -11,8 +11,9 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::{Admin, AdminError, Selection};
+use super::{Admin, AdminError, RedriveRequest};
 use crate::{
     clock::Timestamp,
     delivery::{DeliveryId, State},
@@ -33,6 +34,8 @@ pub struct SlowRedrive {
 /// How far one has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RedriveProgress {
+    /// Its id: one that is begun after it was stopped is another.
+    pub id: Uuid,
     /// The handler whose dead letters it is about.
     pub handler: String,
     /// How many in a second.
@@ -80,12 +83,13 @@ impl Admin {
         }
         let stats = self.stats().await?;
         let total = stats.handlers.get(&handler).map_or(0, |counts| counts.dead_now);
-        if total == 0 {
+        let Some(newest) = self.newest_dead(&handler).await? else {
             return Err(AdminError::NotFound(format!("handler `{handler}` has no dead letters")));
-        }
+        };
         let (begun_at, state) = (self.app.clock.now(), RedriveState::Running);
-        let name = handler.clone();
+        let (id, name) = (Uuid::now_v7(), handler.clone());
         let progress = RedriveProgress {
+            id,
             handler,
             per_second,
             begun_at,
@@ -104,7 +108,8 @@ impl Admin {
             redrives.insert(name.clone(), progress.clone());
         }
         let admin = Arc::clone(self);
-        self.app.tasks.spawn(async move { admin.redrive_slowly(&name, per_second).await });
+        let begun = progress.clone();
+        self.app.tasks.spawn(async move { admin.redrive_slowly(&begun, newest).await });
         Ok(progress)
     }
 
@@ -126,21 +131,23 @@ impl Admin {
         }
     }
 
-    /// A lot every second, from the newest to the oldest. Each delivery is met once, so one that dies
-    /// again is left for a person to look at.
-    async fn redrive_slowly(&self, handler: &str, per_second: u32) {
-        let mut before = None;
-        while self.redrives.is_running(handler) {
-            match self.redrive_lot(handler, per_second, before).await {
-                Ok((_, None)) => return self.redrives.end(handler, RedriveState::Done, None),
-                Ok((redriven, last)) => {
-                    self.redrives.count(handler, redriven);
-                    before = last;
+    /// A lot every second, from the oldest to the newest there is at the beginning: what goes last in its
+    /// line when it is redriven then stands there as it was admitted. Each delivery is met once, so one
+    /// that dies again is left for a person to look at.
+    async fn redrive_slowly(&self, begun: &RedriveProgress, newest: DeliveryId) {
+        let (handler, redrives) = (&*begun.handler, &self.redrives);
+        let mut after = DeliveryId::first_at(Timestamp::default());
+        while redrives.is_running(begun) {
+            match self.redrive_lot(handler, begun.per_second, (after, newest)).await {
+                Ok(None) => return redrives.end(begun, RedriveState::Done, None),
+                Ok(Some((redriven, last))) => {
+                    redrives.count(begun, redriven);
+                    after = last;
                 }
                 Err(error) => {
                     tracing::warn!(handler.name = handler, %error, "redriving dead letters failed");
                     let why = Some(error.to_string());
-                    return self.redrives.end(handler, RedriveState::Failed, why);
+                    return redrives.end(begun, RedriveState::Failed, why);
                 }
             }
             tokio::select! {
@@ -155,21 +162,32 @@ impl Admin {
         &self,
         handler: &str,
         per_second: u32,
-        before: Option<DeliveryId>,
-    ) -> Result<(usize, Option<DeliveryId>), AdminError> {
+        (after, newest): (DeliveryId, DeliveryId),
+    ) -> Result<Option<(usize, DeliveryId)>, AdminError> {
         let limit = usize::try_from(per_second).unwrap_or(1);
-        let (handler, state) = (Some(handler.to_owned()), Some(State::Dead));
-        let dead = DeliveryFilter { handler, state, before, limit };
+        let dead = DeliveryFilter { after: Some(after), limit, ..dead_of(handler) };
         let lot = self.app.store.deliveries(&dead).await?;
-        let ids: Vec<_> = lot.iter().map(|delivery| delivery.id).collect();
-        let Some(last) = ids.last().copied() else { return Ok((0, None)) };
-        match self.redrive(Selection { ids, handler: None }).await {
-            Ok(changed) => Ok((changed.deliveries.len(), Some(last))),
-            // All of this lot was erased, which says nothing about the next.
-            Err(AdminError::Conflict(_)) => Ok((0, Some(last))),
+        let ids = lot.iter().map(|delivery| delivery.id).filter(|id| *id <= newest);
+        let ids: Vec<_> = ids.collect();
+        let Some(last) = ids.last().copied() else { return Ok(None) };
+        match self.redrive(RedriveRequest { ids, ..RedriveRequest::default() }).await {
+            Ok(changed) => Ok(Some((changed.deliveries.len(), last))),
+            // All of this lot was erased, or redriven by somebody else: that says nothing about the next.
+            Err(AdminError::Conflict(_) | AdminError::NotFound(_)) => Ok(Some((0, last))),
             Err(error) => Err(error),
         }
     }
+
+    async fn newest_dead(&self, handler: &str) -> Result<Option<DeliveryId>, AdminError> {
+        let newest = DeliveryFilter { limit: 1, ..dead_of(handler) };
+        Ok(self.app.store.deliveries(&newest).await?.first().map(|delivery| delivery.id))
+    }
+}
+
+/// The dead letters of a handler.
+pub(super) fn dead_of(handler: &str) -> DeliveryFilter {
+    let (handler, state) = (Some(handler.to_owned()), Some(State::Dead));
+    DeliveryFilter { handler, state, ..DeliveryFilter::default() }
 }
 
 impl Redrives {
@@ -177,20 +195,25 @@ impl Redrives {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_running(&self, handler: &str) -> bool {
-        self.lock().get(handler).is_some_and(|progress| progress.state == RedriveState::Running)
+    fn is_running(&self, begun: &RedriveProgress) -> bool {
+        self.of(begun, |progress| progress.state == RedriveState::Running).unwrap_or(false)
     }
 
-    fn count(&self, handler: &str, redriven: usize) {
-        if let Some(progress) = self.lock().get_mut(handler) {
-            progress.redriven += u64::try_from(redriven).unwrap_or(u64::MAX);
-        }
+    fn count(&self, begun: &RedriveProgress, redriven: usize) {
+        let redriven = u64::try_from(redriven).unwrap_or(u64::MAX);
+        self.of(begun, |progress| progress.redriven += redriven);
     }
 
-    fn end(&self, handler: &str, state: RedriveState, error: Option<String>) {
-        if let Some(progress) = self.lock().get_mut(handler) {
-            progress.state = state;
-            progress.error = error;
-        }
+    fn end(&self, begun: &RedriveProgress, state: RedriveState, error: Option<String>) {
+        self.of(begun, |progress| (progress.state, progress.error) = (state, error));
+    }
+
+    /// Looks at how this very one stands. None: it was stopped, and another one of its handler begun.
+    fn of<T>(
+        &self,
+        begun: &RedriveProgress,
+        look: impl FnOnce(&mut RedriveProgress) -> T,
+    ) -> Option<T> {
+        self.lock().get_mut(&begun.handler).filter(|known| known.id == begun.id).map(look)
     }
 }

@@ -8,8 +8,9 @@ use hookonce::{
     Hookonce,
     admin::{
         Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EraseRequest, EventPage, EventQuery,
-        EventView, HandlerList, HandlerView, MoveRequest, Readmitted, RedriveProgress, RefusalPage,
-        RefusalQuery, RefusalRecord, ReplayRequest, Selection, SlowRedrive,
+        EventView, HandlerList, HandlerView, MoveRequest, Readmitted, RedriveProgress,
+        RedriveRequest, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
+        SlowRedrive,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     config::Config,
@@ -154,7 +155,7 @@ impl Asker {
 
     pub(crate) async fn replay(&self, id: EventId, ask: ReplayRequest) -> anyhow::Result<Changed> {
         match self {
-            Self::Server(client) => client.post(&format!("events/{id}/replay"), &ask).await,
+            Self::Server(client) => client.wish(&format!("events/{id}/replay"), &ask).await,
             Self::Store(admin) => Ok(admin.replay(id, ask).await?),
         }
     }
@@ -236,9 +237,9 @@ impl Asker {
         }
     }
 
-    pub(crate) async fn redrive(&self, ask: Selection) -> anyhow::Result<Changed> {
+    pub(crate) async fn redrive(&self, ask: RedriveRequest) -> anyhow::Result<Changed> {
         match self {
-            Self::Server(client) => client.post("deliveries/redrive", &ask).await,
+            Self::Server(client) => client.wish("deliveries/redrive", &ask).await,
             Self::Store(admin) => Ok(admin.redrive(ask).await?),
         }
     }
@@ -403,6 +404,19 @@ impl Client {
     ) -> anyhow::Result<reqwest::Response> {
         let asked = self.http.get(self.url(path)).query(query);
         self.answered(asked).await
+    }
+
+    /// Posts what has the id of a wish in it. Where no answer came it is asked again: whether the server
+    /// has done it before or not, it is done once.
+    async fn wish<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        match self.post(path, body).await {
+            Err(error) if error.is::<Unreachable>() => self.post(path, body).await,
+            answer => answer,
+        }
     }
 
     async fn post<T: DeserializeOwned>(

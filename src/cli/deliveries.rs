@@ -11,7 +11,8 @@ use hookonce::{
 use super::{
     Everywhere,
     asker::Asker,
-    events::{changed, named, word},
+    events::{named, word},
+    lots::until_all,
     output::table,
 };
 
@@ -94,13 +95,16 @@ impl Deliveries {
                 output.show(asker.attempts(id).await?.as_slice(), attempts)?;
             }
             Some(What::Move { which: Which { ids, handler }, to }) => {
-                output.show(&asker.move_to(MoveRequest { ids, handler, to }).await?, changed)?;
+                let ask = MoveRequest { ids, handler, to };
+                until_all(output, async || asker.move_to(ask.clone()).await).await?;
             }
             Some(What::Kill { which: Which { ids, handler } }) => {
-                output.show(&asker.kill(Selection { ids, handler }).await?, changed)?;
+                let ask = Selection { ids, handler };
+                until_all(output, async || asker.kill(ask.clone()).await).await?;
             }
             Some(What::Unblock { which: Which { ids, handler } }) => {
-                output.show(&asker.unblock(Selection { ids, handler }).await?, changed)?;
+                let ask = Selection { ids, handler };
+                until_all(output, async || asker.unblock(ask.clone()).await).await?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -194,5 +194,6 @@ fn killed(changed: &Changed) -> String {
 
 pub(super) fn changed(changed: &Changed) -> String {
     let ids = changed.deliveries.iter().map(|id| format!("\n  {id}")).collect::<String>();
-    format!("{} deliveries{ids}", changed.deliveries.len())
+    let more = if changed.more { "\nthere are more: ask again for the rest" } else { "" };
+    format!("{} deliveries{ids}{more}", changed.deliveries.len())
 }

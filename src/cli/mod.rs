@@ -10,6 +10,7 @@ mod handlers;
 mod health;
 mod keys;
 mod load;
+mod lots;
 mod migrate;
 mod output;
 mod providers;

@@ -2,9 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use hookonce::admin::{RedriveProgress, RedriveState, Selection, SlowRedrive};
+use hookonce::admin::{RedriveProgress, RedriveRequest, RedriveState, SlowRedrive};
+use uuid::Uuid;
 
-use super::{Everywhere, asker::Asker, deliveries::Which, events::changed};
+use super::{Everywhere, asker::Asker, deliveries::Which, lots::until_all};
 
 /// Queue dead letters again, with a fresh budget.
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,12 @@ impl Redrive {
             }
             (Some(handler), None) if self.stop => asker.stop_redrive(&handler).await?,
             (handler, _) => {
-                output.show(&asker.redrive(Selection { ids, handler }).await?, changed)?;
+                let ask = RedriveRequest { ids, handler, wish: None };
+                let wish = async || {
+                    let wish = Some(Uuid::now_v7());
+                    asker.redrive(RedriveRequest { wish, ..ask.clone() }).await
+                };
+                until_all(output, wish).await?;
                 return Ok(ExitCode::SUCCESS);
             }
         };
@@ -49,8 +55,8 @@ async fn followed(
     let bar = everywhere.output().progress(progress.total);
     while progress.state == RedriveState::Running {
         tokio::time::sleep(ASKED_EVERY).await;
-        let found = asker.redrives().await?.into_iter().find(|one| one.handler == progress.handler);
-        progress = found.ok_or_else(|| anyhow::anyhow!(RESTARTED))?;
+        let found = asker.redrives().await?.into_iter().find(|one| one.id == progress.id);
+        progress = found.ok_or_else(|| anyhow::anyhow!(GONE))?;
         bar.stand_at("redriving", progress.redriven, progress.total);
     }
     bar.finish();
@@ -59,7 +65,7 @@ async fn followed(
 
 const ASKED_EVERY: Duration = Duration::from_millis(200);
 
-const RESTARTED: &str = "the server has started anew and redrives no more: what is left is dead still, so run this again";
+const GONE: &str = "the server has started anew, or another redrive was begun in the place of this one: run this again for what is dead still";
 
 fn text(progress: &RedriveProgress) -> String {
     let RedriveProgress { handler, redriven, total, .. } = progress;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use hookonce::{admin::ReplayRequest, event::EventId};
+use uuid::Uuid;
 
 use super::{Everywhere, asker::Asker, events::changed};
 
@@ -22,7 +23,8 @@ pub(crate) struct Replay {
 impl Replay {
     pub(crate) async fn run(self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
         let asker = Asker::find(everywhere).await?;
-        let ask = ReplayRequest { handler: self.handler, reason: self.reason };
+        let (handler, reason, wish) = (self.handler, self.reason, Some(Uuid::now_v7()));
+        let ask = ReplayRequest { handler, reason, wish };
         let made = asker.replay(self.id, ask).await?;
         everywhere.output().show(&made, changed)?;
         Ok(ExitCode::SUCCESS)

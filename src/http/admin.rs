@@ -21,8 +21,8 @@ use crate::{
     admin::{
         Accepted, Admin, AdminError, Changed, DeliveryPage, DeliveryQuery, EraseRequest, EventPage,
         EventQuery, EventView, HandlerList, HandlerView, MoveRequest, Readiness, Readmitted,
-        RedriveProgress, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
-        SlowRedrive,
+        RedriveProgress, RedriveRequest, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest,
+        Selection, SlowRedrive,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
     control::Limits,
@@ -94,7 +94,7 @@ fn about_deliveries() -> Vec<Operation> {
         get("/api/v1/deliveries/{id}/attempts", attempts, "Its attempts, oldest first")
             .gives::<Vec<Attempt>>(),
         post("/api/v1/deliveries/redrive", redrive, "Queues dead letters, with a fresh budget")
-            .with_body::<Selection>()
+            .with_body::<RedriveRequest>()
             .gives::<Changed>(),
         post("/api/v1/deliveries/move", move_to, "Gives queued and dead ones to another handler")
             .with_body::<MoveRequest>()
@@ -257,7 +257,7 @@ async fn deliveries(admin: Asked, query: web::Query<DeliveryQuery>) -> HttpRespo
     told(admin.deliveries(query.into_inner()).await)
 }
 
-async fn redrive(admin: Asked, ask: web::Json<Selection>) -> HttpResponse {
+async fn redrive(admin: Asked, ask: web::Json<RedriveRequest>) -> HttpResponse {
     told(admin.redrive(ask.into_inner()).await)
 }
 

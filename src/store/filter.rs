@@ -32,6 +32,9 @@ pub struct DeliveryFilter {
     pub state: Option<State>,
     /// Only older than this one: the last id of the page before.
     pub before: Option<DeliveryId>,
+    /// Only newer than this one, and then the oldest come first: the last id of the page before, or an id
+    /// that is older than all.
+    pub after: Option<DeliveryId>,
     /// How many rows, at most.
     pub limit: usize,
 }
@@ -55,7 +58,18 @@ impl DeliveryFilter {
     /// Whether `row` belongs on the page.
     pub fn takes(&self, row: &Delivery) -> bool {
         self.before.is_none_or(|before| row.id < before)
+            && self.after.is_none_or(|after| row.id > after)
             && self.handler.as_deref().is_none_or(|handler| *row.handler == *handler)
             && self.state.is_none_or(|state| row.state == state)
+    }
+
+    /// The page that is made of what several places have found for it.
+    pub fn page(&self, mut rows: Vec<Delivery>) -> Vec<Delivery> {
+        rows.sort_unstable_by_key(|row| row.id);
+        if self.after.is_none() {
+            rows.reverse();
+        }
+        rows.truncate(self.limit);
+        rows
     }
 }

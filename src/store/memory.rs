@@ -187,8 +187,12 @@ impl Store for MemoryStore {
 
     async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
         let tables = self.lock();
-        let rows = tables.deliveries.values().rev().map(KeptDelivery::shown);
-        Ok(rows.filter(|row| filter.takes(row)).take(filter.limit).collect())
+        let rows = tables.deliveries.values().map(KeptDelivery::shown);
+        let takes = |row: &Delivery| filter.takes(row);
+        Ok(match filter.after {
+            Some(_) => rows.filter(takes).take(filter.limit).collect(),
+            None => rows.rev().filter(takes).take(filter.limit).collect(),
+        })
     }
 
     async fn attempts(&self, delivery: DeliveryId) -> Result<Vec<Attempt>, StoreError> {

@@ -273,7 +273,7 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// One event with everything known about it.
     async fn event(&self, id: EventId) -> Result<Option<EventRecord>, StoreError>;
 
-    /// One page of deliveries, newest first.
+    /// One page of deliveries, newest first, or oldest first where the filter says `after`.
     async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<Delivery>, StoreError>;
 
     /// The attempts of a delivery, oldest first.

@@ -47,3 +47,4 @@ mod sdk;
 mod shadow;
 mod telemetry;
 mod tls;
+mod wishes;

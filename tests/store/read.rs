@@ -1,6 +1,7 @@
 //! Reading: lists page by page, one thing whole, and the counters.
 
 use hookonce::{
+    clock::Timestamp,
     delivery::{DeliveryId, State, Verdict},
     event::{EventId, EventState, Identity},
     store::{Counts, DeliveryFilter, EventFilter},
@@ -127,7 +128,7 @@ pub(crate) async fn deliveries_are_paged_and_filtered(bench: Bench) {
 
     let counted = async |handler: Option<&str>, state: Option<State>| -> usize {
         let handler = handler.map(str::to_owned);
-        let mut filter = DeliveryFilter { handler, state, before: None, limit: 2 };
+        let mut filter = DeliveryFilter { handler, state, limit: 2, ..DeliveryFilter::default() };
         let mut seen: Vec<DeliveryId> = Vec::new();
         loop {
             let page = bench.store.deliveries(&filter).await.expect("the store reads");
@@ -148,6 +149,51 @@ pub(crate) async fn deliveries_are_paged_and_filtered(bench: Bench) {
     assert_eq!(counted(Some("billing"), Some(State::Done)).await, 1);
     assert_eq!(counted(None, Some(State::Dead)).await, 1);
     assert_eq!(counted(Some("audit"), Some(State::Dead)).await, 0);
+}
+
+pub(crate) async fn deliveries_are_paged_oldest_first_from_an_id_on(bench: Bench) {
+    for number in 0..6 {
+        bench.admit(&bench.routed_to(&format!("evt_{number}"), &["billing", "audit"])).await;
+    }
+    let mut claim = bench.claim_for("billing", LONG);
+    claim.deliveries_max = 5;
+    for leased in bench.claim(&claim).await.deliveries {
+        bench.settle(&leased, Verdict::Dead).await;
+    }
+    let older_than_all = DeliveryId::first_at(Timestamp::default());
+    let found = async |handler: Option<&str>, state: Option<State>| -> Vec<DeliveryId> {
+        let handler = handler.map(str::to_owned);
+        let after = Some(older_than_all);
+        let mut filter =
+            DeliveryFilter { handler, state, after, limit: 2, ..DeliveryFilter::default() };
+        let mut seen: Vec<DeliveryId> = Vec::new();
+        loop {
+            let page = bench.store.deliveries(&filter).await.expect("the store reads");
+            let Some(last) = page.last() else { break };
+            assert!(page.len() <= 2);
+            assert!(page.iter().all(|row| state.is_none_or(|state| row.state == state)));
+            filter.after = Some(last.id);
+            seen.extend(page.iter().map(|row| row.id));
+        }
+        assert!(seen.is_sorted_by(|older, newer| older < newer), "oldest first, each once");
+        seen
+    };
+    let all = found(None, None).await;
+    assert_eq!(all.len(), 12);
+    assert_eq!(found(Some("audit"), None).await.len(), 6);
+    assert_eq!(found(None, Some(State::Queued)).await.len(), 7);
+    assert_eq!(found(Some("billing"), Some(State::Dead)).await.len(), 5);
+    assert_eq!(found(None, Some(State::Dead)).await.len(), 5);
+    assert_eq!(found(Some("nobody"), Some(State::Dead)).await.len(), 0);
+
+    let between = DeliveryFilter {
+        after: Some(all[3]),
+        before: Some(all[5]),
+        limit: 10,
+        ..DeliveryFilter::default()
+    };
+    let page = bench.store.deliveries(&between).await.expect("the store reads");
+    assert_eq!(page.iter().map(|row| row.id).collect::<Vec<_>>(), [all[4]]);
 }
 
 pub(crate) async fn what_is_not_there_is_none(bench: Bench) {

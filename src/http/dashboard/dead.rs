@@ -4,11 +4,12 @@ use actix_web::{HttpResponse, http::StatusCode, web};
 use askama::Template;
 use serde::Deserialize;
 use url::form_urlencoded;
+use uuid::Uuid;
 
 use super::{
     Asked, Frame,
     event::led_back,
-    form::{Posted, filled},
+    form::{Posted, filled, new_wish},
     not_told, page as made,
 };
 use crate::{
@@ -31,6 +32,10 @@ struct DeadPage {
 }
 
 impl DeadPage {
+    fn wish(&self) -> Uuid {
+        new_wish()
+    }
+
     fn is(&self, name: &str) -> bool {
         self.handler.as_deref() == Some(name)
     }

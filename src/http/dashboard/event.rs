@@ -3,15 +3,18 @@
 use actix_web::{HttpResponse, http::StatusCode, web};
 use askama::Template;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::{
     Asked, Frame,
     body::{Shown, shown},
-    form::{Button, Named, Posted, filled},
+    form::{Button, Named, Posted, filled, new_wish},
     not_told, page as made, see, span,
 };
 use crate::{
-    admin::{Admin, AdminError, DeliveryView, EraseRequest, EventView, ReplayRequest, Selection},
+    admin::{
+        Admin, AdminError, DeliveryView, EraseRequest, EventView, RedriveRequest, ReplayRequest,
+    },
     clock::Timestamp,
     delivery::{DeliveryId, State},
     event::{EventId, EventState},
@@ -31,6 +34,10 @@ struct EventPage {
 }
 
 impl EventPage {
+    fn wish(&self) -> Uuid {
+        new_wish()
+    }
+
     fn is_held(&self) -> bool {
         self.event.row.state == EventState::Held
     }
@@ -100,6 +107,7 @@ pub(super) async fn page(
 pub(super) struct Replay {
     handler: Option<String>,
     reason: Option<String>,
+    wish: Option<Uuid>,
 }
 
 pub(super) async fn replay(
@@ -109,7 +117,8 @@ pub(super) async fn replay(
     ask: Posted<Replay>,
 ) -> HttpResponse {
     let owned = |field: &Option<String>| filled(field.as_ref()).map(str::to_owned);
-    let ask = ReplayRequest { handler: owned(&ask.0.handler), reason: owned(&ask.0.reason) };
+    let (handler, reason) = (owned(&ask.0.handler), owned(&ask.0.reason));
+    let ask = ReplayRequest { handler, reason, wish: ask.0.wish };
     let done = admin.replay(id, ask).await;
     led_back(&admin, caller, done, &format!("/events/{id}?done=replayed"))
 }
@@ -141,10 +150,12 @@ pub(super) async fn erase(
     led_back(&admin, caller, done, &format!("/events/{id}?done=erased"))
 }
 
-/// Where to go back to after a redrive: the page of this event, or the list of dead letters.
+/// What the form for a redrive asks for.
 #[derive(Debug, Deserialize)]
 pub(super) struct Redrive {
+    /// Where to go back to: the page of this event. None: the list of dead letters.
     event: Option<EventId>,
+    wish: Option<Uuid>,
 }
 
 pub(super) async fn redrive(
@@ -153,7 +164,8 @@ pub(super) async fn redrive(
     Named(id): Named<DeliveryId>,
     ask: Posted<Redrive>,
 ) -> HttpResponse {
-    let done = admin.redrive(Selection { ids: vec![id], handler: None }).await;
+    let (ids, handler, wish) = (vec![id], None, ask.0.wish);
+    let done = admin.redrive(RedriveRequest { ids, handler, wish }).await;
     let back = match ask.0.event {
         Some(event) => format!("/events/{event}?done=redriven"),
         None => "/dead".to_owned(),

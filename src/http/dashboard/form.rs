@@ -12,6 +12,7 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
+use uuid::Uuid;
 
 use super::{Asked, Frame, ProblemPage, not_told, page};
 use crate::{
@@ -120,6 +121,12 @@ impl FromRequest for Caller {
         let caller = request.extensions().get::<Self>().cloned();
         ready(caller.ok_or_else(|| refused(StatusCode::UNAUTHORIZED, "log in first")))
     }
+}
+
+/// The id of the wish that a form is: one for each form of each page, so that a button pressed twice is one
+/// wish, and the one on the next page another.
+pub(super) fn new_wish() -> Uuid {
+    Uuid::now_v7()
 }
 
 /// The text of a field, unless it was left empty: a browser sends empty fields too.

@@ -91,7 +91,7 @@ pub(super) async fn events(
     rows.iter().map(|row| event_row(turn, row)).collect()
 }
 
-/// One page of deliveries, newest first.
+/// One page of deliveries.
 pub(super) async fn deliveries(
     turn: &Turn<'_>,
     filter: &DeliveryFilter,
@@ -103,14 +103,17 @@ pub(super) async fn deliveries(
         Some(State::Done) => "AND state = 2",
         Some(State::Dead) => "AND state = 3",
     };
+    let direction = if filter.after.is_some() { "ASC" } else { "DESC" };
     let sql = format!(
         "SELECT * FROM deliveries
-         WHERE ($1::uuid IS NULL OR id < $1) {state} AND ($2::text IS NULL OR handler = $2)
-         ORDER BY id DESC LIMIT $3"
+         WHERE ($1::uuid IS NULL OR id < $1) AND ($2::uuid IS NULL OR id > $2) {state}
+             AND ($3::text IS NULL OR handler = $3)
+         ORDER BY id {direction} LIMIT $4"
     );
     let before = filter.before.map(codes::of_delivery);
+    let after = filter.after.map(codes::of_delivery);
     let limit = codes::of_number(filter.limit);
-    let rows = turn.query_text(&sql, &[&before, &filter.handler, &limit]).await?;
+    let rows = turn.query_text(&sql, &[&before, &after, &filter.handler, &limit]).await?;
     rows.iter().map(|row| shown(turn, row)).collect()
 }
 

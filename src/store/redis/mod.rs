@@ -263,10 +263,7 @@ impl Store for RedisStore {
     async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
         let readers =
             self.buckets.iter().map(|served| async { served.reader().deliveries(filter).await });
-        let mut rows = all(join_all(readers).await)?;
-        rows.sort_unstable_by_key(|row| Reverse(row.id));
-        rows.truncate(filter.limit);
-        Ok(rows)
+        Ok(filter.page(all(join_all(readers).await)?))
     }
 
     async fn attempts(&self, delivery: DeliveryId) -> Result<Vec<Attempt>, StoreError> {

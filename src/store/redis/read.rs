@@ -2,7 +2,6 @@
 //! so is what one call walks through.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
@@ -41,7 +40,7 @@ impl Reader<'_> {
         let mut rows = Vec::new();
         loop {
             let session = self.connection.session().await?;
-            let ids = page(&session, &key, before).await?;
+            let ids = page(&session, &key, Way::Back(before)).await?;
             let found = self.event_rows(&session, &ids).await?;
             rows.extend(found.into_iter().filter(|row| filter.takes(row)));
             before = ids.last().copied();
@@ -122,9 +121,7 @@ impl Reader<'_> {
         for key in self.lists_of_deliveries(filter).await? {
             rows.extend(self.deliveries_in(&key, filter).await?);
         }
-        rows.sort_unstable_by_key(|row| Reverse(row.id));
-        rows.truncate(filter.limit);
-        Ok(rows)
+        Ok(filter.page(rows))
     }
 
     /// See [`Store::attempts`](crate::store::Store::attempts).
@@ -184,14 +181,20 @@ impl Reader<'_> {
         key: &[u8],
         filter: &DeliveryFilter,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let mut before = filter.before.map(|id| *id.as_bytes());
+        let bytes = |id: DeliveryId| *id.as_bytes();
+        let mut way = match filter.after {
+            Some(after) => Way::On(bytes(after)),
+            None => Way::Back(filter.before.map(bytes)),
+        };
         let mut rows = Vec::new();
         loop {
             let session = self.connection.session().await?;
-            let ids = page(&session, key, before).await?;
+            let ids = page(&session, key, way).await?;
             let found = self.delivery_rows(&session, &ids).await?;
             rows.extend(found.into_iter().filter(|row| filter.takes(row)));
-            before = ids.last().copied();
+            if let Some(last) = ids.last() {
+                way = way.from(*last);
+            }
             if rows.len() >= filter.limit || ids.len() < PAGE {
                 break;
             }
@@ -339,11 +342,34 @@ fn delivery(session: &Session, id: &Id, fields: DeliveryFields) -> Option<Delive
     })
 }
 
-/// The ids that follow in a list, newest first.
-async fn page(session: &Session, key: &[u8], before: Option<Id>) -> Result<Vec<Id>, StoreError> {
-    let newest = before.map_or_else(|| b"+".to_vec(), |id| [b"(".as_slice(), &id].concat());
-    let mut command = redis::cmd("ZREVRANGEBYLEX");
-    command.arg(key).arg(newest).arg("-").arg("LIMIT").arg(0).arg(PAGE);
+/// Which way a walk through a list goes, and from where.
+#[derive(Clone, Copy)]
+enum Way {
+    /// To the older ones, from this one or from the newest.
+    Back(Option<Id>),
+    /// To the newer ones, from this one.
+    On(Id),
+}
+
+impl Way {
+    /// The same way, from here.
+    fn from(self, id: Id) -> Self {
+        match self {
+            Self::Back(_) => Self::Back(Some(id)),
+            Self::On(_) => Self::On(id),
+        }
+    }
+}
+
+/// The ids that follow in a list.
+async fn page(session: &Session, key: &[u8], way: Way) -> Result<Vec<Id>, StoreError> {
+    let beyond = |id: Id| [b"(".as_slice(), &id].concat();
+    let (name, from, to) = match way {
+        Way::Back(before) => ("ZREVRANGEBYLEX", before.map_or_else(|| b"+".to_vec(), beyond), "-"),
+        Way::On(after) => ("ZRANGEBYLEX", beyond(after), "+"),
+    };
+    let mut command = redis::cmd(name);
+    command.arg(key).arg(from).arg(to).arg("LIMIT").arg(0).arg(PAGE);
     let ids: Vec<Vec<u8>> = session.query(&command).await?;
     Ok(ids.iter().filter_map(|id| Id::try_from(id.as_slice()).ok()).collect())
 }

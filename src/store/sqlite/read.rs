@@ -94,7 +94,7 @@ pub(super) fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
     })
 }
 
-/// One page of deliveries, newest first.
+/// One page of deliveries.
 pub(super) fn deliveries(
     connection: &Connection,
     filter: &DeliveryFilter,
@@ -106,16 +106,23 @@ pub(super) fn deliveries(
         Some(State::Done) => ("", "AND state = 2"),
         Some(State::Dead) => ("INDEXED BY deliveries_dead", "AND state = 3"),
     };
+    let direction = if filter.after.is_some() { "ASC" } else { "DESC" };
     let sql = format!(
         "SELECT {} FROM deliveries {index}
-         WHERE id < ?1 {state} AND (?2 IS NULL OR handler = ?2)
-         ORDER BY id DESC LIMIT ?3",
+         WHERE id < ?1 AND id > ?2 {state} AND (?3 IS NULL OR handler = ?3)
+         ORDER BY id {direction} LIMIT ?4",
         Kept::COLUMNS
     );
     let before = filter.before.map(|id| id.as_bytes().to_vec());
+    let after = filter.after.map(|id| id.as_bytes().to_vec());
     let mut select = connection.prepare_cached(&sql)?;
     let rows = select.query_map(
-        params![before.unwrap_or_else(above_all_ids), filter.handler, filter.limit],
+        params![
+            before.unwrap_or_else(above_all_ids),
+            after.unwrap_or_default(), // no bytes at all come before every id
+            filter.handler,
+            filter.limit
+        ],
         |row| Kept::read(row).map(shown),
     )?;
     rows.collect()
