@@ -7,7 +7,9 @@ use actix_web::{
     http::{Method, header},
     web,
 };
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::{answer, body, webhook};
@@ -15,8 +17,8 @@ use crate::{
     api::Api,
     app::App,
     idempotency::{
-        self, Answer, Called, Client, Key, KeyedRequest, Problem,
-        forward::{Head, Inflow, Upstream, is_final},
+        self, Answer, Body, Called, Client, Key, KeyedRequest, Problem,
+        forward::{Head, Inflow, Part, Upstream, is_final},
         unsaved,
     },
     request::Headers,
@@ -124,7 +126,7 @@ async fn pass(
     endpoint: &Endpoint,
     request: &HttpRequest,
     headers: &Headers,
-    mut payload: web::Payload,
+    payload: web::Payload,
 ) -> Answer {
     let Endpoint { app, api, upstream } = endpoint;
     let client = client(app, request);
@@ -141,20 +143,32 @@ async fn pass(
         let called = upstream.pass(head, reqwest::Body::default(), api.timeout).await;
         return tell_passed(app, api, called);
     }
-    let (sender, inflow) = Inflow::new();
-    let feeding = async {
-        while let Some(chunk) = payload.next().await {
-            if sender.send(chunk.map_err(std::io::Error::other)).await.is_err() {
-                break; // the upstream has answered, or has gone
-            }
+    let (parts, inflow) = Inflow::new();
+    let feeding = AbortOnDropHandle::new(app.tasks.spawn_here(feed(payload, parts)));
+    let called = upstream.pass(head, inflow.into(), api.timeout).await;
+    fed_meanwhile(tell_passed(app, api, called), feeding)
+}
+
+/// Puts a request's body where it is sent on from. Its end is said only where it came: otherwise the
+/// upstream must not take it for whole.
+async fn feed(mut payload: web::Payload, parts: mpsc::Sender<Part>) {
+    while let Some(chunk) = payload.next().await {
+        let Ok(chunk) = chunk else { return }; // the client has gone
+        if parts.send(Part::Chunk(chunk)).await.is_err() {
+            return; // the upstream has gone, or wants no more
         }
-        drop(sender);
-        std::future::pending().await
-    };
-    tokio::select! {
-        called = upstream.pass(head, inflow.into(), api.timeout) => tell_passed(app, api, called),
-        never = feeding => never,
     }
+    parts.send(Part::End).await.ok(); // it fails where nobody waits for the end
+}
+
+/// Has a request's body sent on for as long as its answer flows: an upstream may answer before it has
+/// read everything.
+fn fed_meanwhile(answer: Answer, feeding: AbortOnDropHandle<()>) -> Answer {
+    let Body::Flowing(first, rest) = answer.body else { return answer };
+    let rest = stream::unfold((rest, feeding), |(mut rest, feeding)| async {
+        Some((rest.next().await?, (rest, feeding)))
+    });
+    Answer { body: Body::Flowing(first, rest.boxed()), ..answer }
 }
 
 fn tell_passed(app: &App, api: &Api, called: Called) -> Answer {

@@ -4,7 +4,7 @@ use std::{
     error::Error,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -133,15 +133,27 @@ pub fn is_final(path: &str) -> bool {
     path.starts_with('/') && !path.contains(['\\', '#']) && !path.split('/').any(is_dots)
 }
 
-/// A body that is sent on as it comes in. An error in it breaks the request off, so that what came in
-/// half is never taken for a whole.
-pub struct Inflow(mpsc::Receiver<io::Result<Bytes>>);
+/// A body that is sent on as it comes in. It is whole only when its end was said: one whose chunks stop
+/// coming breaks the request off, so that what came in half is never taken for a whole.
+pub struct Inflow {
+    parts: mpsc::Receiver<Part>,
+    is_whole: bool,
+}
+
+/// What a body that is sent on consists of.
+#[derive(Debug)]
+pub enum Part {
+    /// The next bytes.
+    Chunk(Bytes),
+    /// There are no more.
+    End,
+}
 
 impl Inflow {
-    /// A body, and where its chunks are put.
-    pub fn new() -> (mpsc::Sender<io::Result<Bytes>>, Self) {
-        let (sender, receiver) = mpsc::channel(crate::limits::CHUNKS_WAITING_MAX);
-        (sender, Self(receiver))
+    /// A body, and where its parts are put.
+    pub fn new() -> (mpsc::Sender<Part>, Self) {
+        let (sender, parts) = mpsc::channel(crate::limits::CHUNKS_WAITING_MAX);
+        (sender, Self { parts, is_whole: false })
     }
 }
 
@@ -159,7 +171,20 @@ impl HttpBody for Inflow {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+        if self.is_whole {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.parts.poll_recv(context)) {
+            Some(Part::Chunk(chunk)) => Some(Ok(Frame::data(chunk))),
+            Some(Part::End) => {
+                self.is_whole = true;
+                None
+            }
+            None => {
+                let half = "the request's body did not come to its end";
+                Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, half)))
+            }
+        })
     }
 }
 
@@ -218,8 +243,26 @@ fn cause(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
     use crate::handler::http_client;
+
+    #[tokio::test]
+    async fn a_body_is_whole_only_when_its_end_was_said() {
+        for is_whole in [true, false] {
+            let (parts, mut body) = Inflow::new();
+            parts.send(Part::Chunk(Bytes::from_static(b"half"))).await.unwrap();
+            if is_whole {
+                parts.send(Part::End).await.unwrap();
+            }
+            drop(parts);
+            let mut next =
+                async || poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            assert_eq!(next().await.unwrap().unwrap().into_data().unwrap(), "half");
+            assert_eq!(next().await.is_none(), is_whole);
+        }
+    }
 
     #[test]
     fn a_path_goes_on_only_if_it_stays_the_same() {

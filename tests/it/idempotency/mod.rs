@@ -8,6 +8,7 @@ mod middleware;
 mod operators;
 mod outcomes;
 mod scope;
+mod uploads;
 mod upstream;
 
 use std::path::Path;
