@@ -49,7 +49,8 @@ async fn take<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse, Error> {
-    if !api.is_at(request.path()) {
+    // The decoded path, by which actix routes: `/%70ayments` is served as `/payments` is.
+    if !api.is_at(request.match_info().as_str()) {
         return Ok(next.call(request).await?.map_into_boxed_body());
     }
     let headers = webhook::headers(request.request());
