@@ -50,7 +50,7 @@ pub(super) async fn endpoint(
                 Err(problem) => problem.answer(),
             }
         }
-        Ok(None) => pass(&endpoint, &request, &headers, payload).await,
+        Ok(None) => pass(endpoint, &request, headers, payload).await,
         Err(problem) => problem.answer(),
     };
     answer::of_api(answer, is_head)
@@ -109,9 +109,8 @@ async fn carry_out(endpoint: Endpoint, key: Key, keyed: KeyedRequest, client: Cl
     let tasks = app.tasks.clone();
     let carrying_out = async move {
         let (within, answer_bytes_max) = (api.timeout, api.answer_bytes_max);
-        let call = |request| async move {
-            upstream.call(request, &client, within, answer_bytes_max).await
-        };
+        let call =
+            |request| async move { upstream.call(request, client, within, answer_bytes_max).await };
         let answer = idempotency::answer(&app, &api, &key, keyed, call).await;
         drop(place);
         answer
@@ -122,31 +121,44 @@ async fn carry_out(endpoint: Endpoint, key: Key, keyed: KeyedRequest, client: Cl
 }
 
 /// Sends a request on as it comes in, and its answer back as it comes out.
+///
+/// It is sent in a task, as one with a key is, since they share the connections to the upstream. This one
+/// ends with its client.
 async fn pass(
-    endpoint: &Endpoint,
+    endpoint: Endpoint,
     request: &HttpRequest,
-    headers: &Headers,
+    headers: Headers,
     payload: web::Payload,
 ) -> Answer {
     let Endpoint { app, api, upstream } = endpoint;
-    let client = client(app, request);
     let head = Head {
-        method: request.method().as_str(),
-        path: request.uri().path(),
-        query: request.uri().query(),
+        method: request.method().as_str().to_owned(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().map(str::to_owned),
         headers,
-        client: &client,
+        client: client(&app, request),
     };
     let has_body = request.headers().contains_key(header::CONTENT_LENGTH)
         || request.headers().contains_key(header::TRANSFER_ENCODING);
-    if !has_body {
-        let called = upstream.pass(head, reqwest::Body::default(), api.timeout).await;
-        return tell_passed(app, api, called);
+    let (body, feeding) = if has_body {
+        let (parts, inflow) = Inflow::new();
+        let feeding = app.tasks.spawn_here(feed(payload, parts));
+        (inflow.into(), Some(AbortOnDropHandle::new(feeding)))
+    } else {
+        (reqwest::Body::default(), None)
+    };
+    let within = api.timeout;
+    let passing = async move { upstream.pass(&head, body, within).await };
+    let passing = AbortOnDropHandle::new(app.tasks.spawn(passing.in_current_span()));
+    let called = passing.await.unwrap_or_else(|_panic| {
+        let why = "sending it on panicked: please report this".to_owned();
+        Called::NoAnswer { timed_out: false, why }
+    });
+    let answer = tell_passed(&app, &api, called);
+    match feeding {
+        Some(feeding) => fed_meanwhile(answer, feeding),
+        None => answer,
     }
-    let (parts, inflow) = Inflow::new();
-    let feeding = AbortOnDropHandle::new(app.tasks.spawn_here(feed(payload, parts)));
-    let called = upstream.pass(head, inflow.into(), api.timeout).await;
-    fed_meanwhile(tell_passed(app, api, called), feeding)
 }
 
 /// Puts a request's body where it is sent on from. Its end is said only where it came: otherwise the

@@ -25,6 +25,10 @@ use super::{
 use crate::{api::UpstreamUrl, request::Headers};
 
 /// An upstream and the connections to it. Clones share them.
+///
+/// Each connection is served on the runtime that opened it, and breaks when that ends. So call it only
+/// from tasks of [`Tasks::spawn`](crate::shutdown::Tasks::spawn), which live as long as we do: a connection that the thread of a server
+/// had opened would be used for a keyed call, and end with that thread.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     client: reqwest::Client,
@@ -32,18 +36,18 @@ pub struct Upstream {
 }
 
 /// A request as it is sent on, less its body.
-#[derive(Clone, Copy, Debug)]
-pub struct Head<'a> {
+#[derive(Clone, Debug)]
+pub struct Head {
     /// The method.
-    pub method: &'a str,
+    pub method: String,
     /// The path, as the client wrote it.
-    pub path: &'a str,
+    pub path: String,
     /// The query.
-    pub query: Option<&'a str>,
+    pub query: Option<String>,
     /// The headers.
-    pub headers: &'a Headers,
+    pub headers: Headers,
     /// Who sent it.
-    pub client: &'a Client,
+    pub client: Client,
 }
 
 impl Upstream {
@@ -57,14 +61,14 @@ impl Upstream {
     pub async fn call(
         &self,
         request: KeyedRequest,
-        client: &Client,
+        client: Client,
         within: Duration,
         answer_bytes_max: usize,
     ) -> Called {
-        let KeyedRequest { method, path, query, headers, body } = &request;
-        let head = Head { method, path, query: query.as_deref(), headers, client };
+        let KeyedRequest { method, path, query, headers, body } = request;
+        let head = Head { method, path, query, headers, client };
         let deadline = Instant::now() + within;
-        let answer = match self.send(head, body.clone().into(), deadline).await {
+        let answer = match self.send(&head, body.into(), deadline).await {
             Ok(response) => read(response, answer_bytes_max, deadline).await,
             Err(called) => return called,
         };
@@ -73,7 +77,7 @@ impl Upstream {
 
     /// Sends on a request without a key; neither its body nor that of the answer is held here. The head
     /// of the answer is there within `within`.
-    pub async fn pass(&self, head: Head<'_>, body: reqwest::Body, within: Duration) -> Called {
+    pub async fn pass(&self, head: &Head, body: reqwest::Body, within: Duration) -> Called {
         match self.send(head, body, Instant::now() + within).await {
             Ok(response) => Called::Answered(flowing(response, Bytes::new())),
             Err(called) => called,
@@ -82,15 +86,17 @@ impl Upstream {
 
     async fn send(
         &self,
-        head: Head<'_>,
+        head: &Head,
         body: reqwest::Body,
         deadline: Instant,
     ) -> Result<Response, Called> {
         let not_sent = |why: &str| Called::NotSent(why.to_owned());
         let method = Method::from_bytes(head.method.as_bytes());
         let method = method.map_err(|_| not_sent("its method is none"))?;
-        let url = self.url_of(head.path, head.query).ok_or_else(|| not_sent("its path is none"))?;
-        let headers = to_upstream(head.headers, head.client);
+        let url = self
+            .url_of(&head.path, head.query.as_deref())
+            .ok_or_else(|| not_sent("its path is none"))?;
+        let headers = to_upstream(&head.headers, &head.client);
         let request = self.client.request(method, url).headers(headers).body(body);
         match timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => Ok(response),
