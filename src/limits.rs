@@ -250,8 +250,13 @@ pub const KEY_RETRY_AFTER_SECONDS_MAX: u64 = 2;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many requests with a key may be in our hands at once. Each holds its body and its answer, so
-/// beyond it the answer is 503. As many more may wait to be written down while the store is away.
+/// beyond it the answer is 503. While the store is away, those that were carried out stay in our hands
+/// until that is written down.
 pub const CALLS_MAX: usize = 4096;
+
+/// How many keys may wait to be freed that may have been begun without our hearing of it. Most were not,
+/// so little is lost where there are more.
+pub const KEYS_FREED_LATE_MAX: usize = 1024;
 
 /// The longest body of an answer that is saved, unless the API says otherwise, and at most.
 pub const ANSWER_BYTES_SAVED: usize = 1 << 20;

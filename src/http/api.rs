@@ -8,7 +8,7 @@ use actix_web::{
     web,
 };
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
@@ -17,7 +17,7 @@ use crate::{
     api::Api,
     app::App,
     idempotency::{
-        self, Answer, Body, Called, Client, Key, KeyedRequest, Problem,
+        self, Answer, Body, Called, Client, Key, KeyedRequest, Problem, Taken,
         forward::{Head, Inflow, Part, Upstream, is_final},
         unsaved,
     },
@@ -39,21 +39,24 @@ pub(super) async fn endpoint(
     payload: web::Payload,
 ) -> HttpResponse {
     let is_head = request.method() == Method::HEAD;
+    let answer = answered(endpoint, request, payload).await;
+    answer::of_api(answer.unwrap_or_else(|problem| problem.answer()), is_head)
+}
+
+async fn answered(
+    endpoint: Endpoint,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<Answer, Problem> {
+    let Endpoint { app, api, .. } = &endpoint;
     let headers = webhook::headers(&request);
-    let answer = match wanted_key(&endpoint.app, &endpoint.api, &request, &headers) {
-        Ok(Some(key)) => {
-            match read(&endpoint.app, &endpoint.api, &request, headers, payload).await {
-                Ok(keyed) => {
-                    let client = client(&endpoint.app, &request);
-                    carry_out(endpoint, key, keyed, client).await
-                }
-                Err(problem) => problem.answer(),
-            }
-        }
-        Ok(None) => pass(endpoint, &request, headers, payload).await,
-        Err(problem) => problem.answer(),
+    let Some(key) = wanted_key(app, api, &request, &headers)? else {
+        return Ok(pass(endpoint, &request, headers, payload).await);
     };
-    answer::of_api(answer, is_head)
+    let keyed = read(app, api, &request, headers, payload).await?;
+    let taken = Taken { key, request: keyed, place: place(app, api)? };
+    let client = client(app, &request);
+    Ok(carry_out(endpoint, taken, client).await)
 }
 
 /// The key of a request that may be sent on; `None` where it goes without.
@@ -74,6 +77,14 @@ pub(super) fn wanted_key(
         Err(problem) => app.metrics.key_begun(&api.name, problem.code()),
     }
     key
+}
+
+/// A place for one more request with a key.
+pub(super) fn place(app: &App, api: &Api) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(&app.calls).try_acquire_owned().map_err(|_| {
+        app.metrics.key_begun(&api.name, "unavailable");
+        Problem::Unavailable
+    })
 }
 
 /// A request with a key, its body read.
@@ -100,20 +111,14 @@ pub(super) async fn read(
 }
 
 /// Carries out a request with a key in a task of its own, which a client that hangs up does not end.
-async fn carry_out(endpoint: Endpoint, key: Key, keyed: KeyedRequest, client: Client) -> Answer {
+async fn carry_out(endpoint: Endpoint, taken: Taken, client: Client) -> Answer {
     let Endpoint { app, api, upstream } = endpoint;
-    let Ok(place) = Arc::clone(&app.calls).try_acquire_owned() else {
-        app.metrics.key_begun(&api.name, "unavailable");
-        return Problem::Unavailable.answer();
-    };
     let tasks = app.tasks.clone();
     let carrying_out = async move {
         let (within, answer_bytes_max) = (api.timeout, api.answer_bytes_max);
         let call =
             |request| async move { upstream.call(request, client, within, answer_bytes_max).await };
-        let answer = idempotency::answer(&app, &api, &key, keyed, call).await;
-        drop(place);
-        answer
+        idempotency::answer(&app, &api, taken, call).await
     };
     let answering = tasks.spawn(carrying_out.in_current_span());
     // It ends without an answer only by a fault of ours, and then the store knows how far it came.

@@ -6,6 +6,7 @@ mod concurrent;
 mod crash;
 mod middleware;
 mod operators;
+mod outage;
 mod outcomes;
 mod scope;
 mod uploads;
