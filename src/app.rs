@@ -65,6 +65,9 @@ pub struct App {
     /// Places for requests with a key: each holds its body and its answer in memory, until it is written
     /// down how its call ended.
     pub calls: Arc<Semaphore>,
+    /// Room in memory for the bodies of requests, in bytes: for those that are longer than
+    /// [`limits::BODY_BYTES_FREE`].
+    pub body_room: Arc<Semaphore>,
     /// Places for keys that may have been begun without our hearing of it, and are tried to be freed.
     /// They are not those of calls: what was carried out must never wait behind what was not.
     pub late_frees: Arc<Semaphore>,
@@ -180,6 +183,7 @@ impl App {
             attempt_lines: Throttle::of(limits::ATTEMPT_LINES_MAX, Duration::from_secs(1)),
             tasks: Tasks::default(),
             calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),
+            body_room: Arc::new(Semaphore::new(limits::BODIES_BYTES_MAX)),
             late_frees: Arc::new(Semaphore::new(limits::KEYS_FREED_LATE_MAX)),
         };
         app.replace_setup(Setup::new(sources, handlers, Vec::new()));

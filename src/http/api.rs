@@ -12,7 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use super::{answer, body, webhook};
+use super::{
+    answer,
+    body::{self, NotRead},
+    webhook,
+};
 use crate::{
     api::Api,
     app::App,
@@ -53,8 +57,8 @@ async fn answered(
     let Some(key) = wanted_key(app, api, &request, &headers)? else {
         return Ok(pass(endpoint, &request, headers, payload).await);
     };
-    let keyed = read(app, api, &request, headers, payload).await?;
-    let taken = Taken { key, request: keyed, place: place(app, api)? };
+    let (keyed, place) = read(app, api, &request, headers, payload).await?;
+    let taken = Taken { key, request: keyed, place };
     let client = client(app, &request);
     Ok(carry_out(endpoint, taken, client).await)
 }
@@ -79,35 +83,36 @@ pub(super) fn wanted_key(
     key
 }
 
-/// A place for one more request with a key.
-pub(super) fn place(app: &App, api: &Api) -> Result<OwnedSemaphorePermit, Problem> {
-    Arc::clone(&app.calls).try_acquire_owned().map_err(|_| {
-        app.metrics.key_begun(&api.name, "unavailable");
-        Problem::Unavailable
-    })
-}
-
-/// A request with a key, its body read.
+/// A request with a key, its body read, and its place: that comes first, since a body takes memory.
 pub(super) async fn read(
     app: &App,
     api: &Api,
     request: &HttpRequest,
     headers: Headers,
     payload: web::Payload,
-) -> Result<KeyedRequest, Problem> {
-    let (bytes_max, within) = (api.body_bytes_max, app.server.body_within);
-    let body = body::read_as_sent(request, payload, bytes_max, within).await;
-    let body = body.map_err(|refusal| {
-        app.metrics.key_begun(&api.name, refusal.code());
-        Problem::Body(refusal)
+) -> Result<(KeyedRequest, OwnedSemaphorePermit), Problem> {
+    let unavailable = |_| {
+        app.metrics.key_begun(&api.name, "unavailable");
+        Problem::Unavailable
+    };
+    let place = Arc::clone(&app.calls).try_acquire_owned().map_err(unavailable)?;
+    let body = body::read_as_sent(app, request, payload, api.body_bytes_max).await;
+    let body = body.map_err(|why| {
+        let (word, problem) = match why {
+            NotRead::Refused(refusal) => (refusal.code(), Problem::Body(refusal)),
+            NotRead::NoRoom => ("unavailable", Problem::Unavailable),
+        };
+        app.metrics.key_begun(&api.name, word);
+        problem
     })?;
-    Ok(KeyedRequest {
+    let keyed = KeyedRequest {
         method: request.method().as_str().to_owned(),
         path: request.uri().path().to_owned(),
         query: request.uri().query().map(str::to_owned),
         headers,
-        body,
-    })
+        body: body.into_bytes(),
+    };
+    Ok((keyed, place))
 }
 
 /// Carries out a request with a key in a task of its own, which a client that hangs up does not end.

@@ -60,8 +60,7 @@ async fn take<B: MessageBody + 'static>(
         Err(problem) => return Ok(refused(request, &problem)),
     };
     let payload = request.extract::<web::Payload>().await?;
-    let keyed = api::read(&app, &api, request.request(), headers, payload).await;
-    let taken = match keyed.and_then(|keyed| Ok((keyed, api::place(&app, &api)?))) {
+    let taken = match api::read(&app, &api, request.request(), headers, payload).await {
         Ok((keyed, place)) => Taken { key, request: keyed, place },
         Err(problem) => return Ok(refused(request, &problem)),
     };
