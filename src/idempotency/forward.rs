@@ -1,7 +1,6 @@
 //! Sends a request on to the upstream of its API, and brings back the answer.
 
 use std::{
-    error::Error,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -22,7 +21,7 @@ use super::{
     Answer, Body, Called, Client, KeyedRequest,
     hop::{to_client, to_upstream},
 };
-use crate::{api::UpstreamUrl, request::Headers};
+use crate::{api::UpstreamUrl, handler::cause, request::Headers};
 
 /// An upstream and the connections to it. Clones share them.
 ///
@@ -236,15 +235,6 @@ fn flowing(response: Response, first: Bytes) -> Answer {
         Some((chunk, response))
     });
     Answer { status, headers, body: Body::Flowing(first, rest.boxed()) }
-}
-
-/// The last of an error's causes, which is the one that says what happened.
-fn cause(error: &reqwest::Error) -> String {
-    let mut last: &dyn Error = error;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]
