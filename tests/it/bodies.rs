@@ -19,7 +19,7 @@ const SENT: usize = ANNOUNCED - (1 << 20);
 const STRANGERS: usize = 16;
 
 /// What may be had by all bodies together, and as much again for what else a server under load needs.
-const MORE_KIB_MAX: u64 = 2 * 128 << 10;
+const MORE_KIB_MAX: u64 = (2 * 128) << 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_do_not_decide_how_much_memory_bodies_take() {
@@ -71,7 +71,7 @@ async fn stop_short(port: u16) {
     let sending = async {
         drop(writing.write_all(head.as_bytes()).await);
         drop(writing.write_all(&vec![b'x'; SENT]).await); // who is refused is cut off half-way
-        std::future::pending::<()>().await
+        std::future::pending::<()>().await;
     };
     let mut answer = Vec::new();
     tokio::select! {
