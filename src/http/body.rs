@@ -2,11 +2,19 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, http::header, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::{EitherBody, MessageBody},
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::{StatusCode, header},
+    middleware::Next,
+    web,
+};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::answer;
 use crate::{app::App, limits, refusal::Refusal};
 
 /// A body that was read.
@@ -80,6 +88,34 @@ pub(super) async fn read_as_sent(
     let whole = collect(payload, body_bytes_max, announced.unwrap_or_default(), room);
     let in_time = tokio::time::timeout(app.server.body_within, whole).await;
     in_time.unwrap_or(Err(NotRead::Refused(Refusal::TooSlow)))
+}
+
+/// Reads the body of a request to the admin listener before anything is done with it: what unpacks it
+/// there would wait for it for ever.
+pub(super) async fn in_time<B: MessageBody>(
+    app: Arc<App>,
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let payload = request.extract::<web::Payload>().await?;
+    let bytes_max = limits::ADMIN_BODY_BYTES_MAX;
+    match read_as_sent(&app, request.request(), payload, bytes_max).await {
+        Ok(body) => {
+            request.set_payload(Payload::from(body.into_bytes()));
+            Ok(next.call(request).await?.map_into_left_body())
+        }
+        Err(NotRead::NoRoom) => {
+            let refused = answer::no_room().map_into_boxed_body();
+            Ok(request.into_response(refused).map_into_right_body())
+        }
+        Err(NotRead::Refused(refusal)) => {
+            let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            let mut response = HttpResponse::build(status);
+            response.force_close(); // what is left of the body is not waited for
+            let refused = answer::problem(&mut response, status, refusal.code());
+            Ok(request.into_response(refused.map_into_boxed_body()).map_into_right_body())
+        }
+    }
 }
 
 async fn collect(
