@@ -68,10 +68,15 @@ pub struct App {
     pub attempt_lines: Throttle,
     /// What runs in the background, and what must outlive the client that asked for it.
     pub tasks: Tasks,
-    /// Places for requests with a key: each holds its body and its answer in memory.
+    /// Places for requests with a key: each holds its body and its answer in memory, until it is written
+    /// down how its call ended.
     pub calls: Arc<Semaphore>,
-    /// Places for what could not be written down about a key at once, and is tried again.
-    pub late_writes: Arc<Semaphore>,
+    /// Room in memory for the bodies of requests, in bytes: for those that are longer than
+    /// [`limits::BODY_BYTES_FREE`].
+    pub body_room: Arc<Semaphore>,
+    /// Places for keys that may have been begun without our hearing of it, and are tried to be freed.
+    /// They are not those of calls: what was carried out must never wait behind what was not.
+    pub late_frees: Arc<Semaphore>,
     setup: watch::Sender<Arc<Setup>>,
     wakers: Mutex<BTreeMap<Arc<str>, Arc<Notify>>>,
 }
@@ -204,7 +209,8 @@ impl App {
             attempt_lines: Throttle::of(limits::ATTEMPT_LINES_MAX, Duration::from_secs(1)),
             tasks: Tasks::default(),
             calls: Arc::new(Semaphore::new(limits::CALLS_MAX)),
-            late_writes: Arc::new(Semaphore::new(limits::CALLS_MAX)),
+            body_room: Arc::new(Semaphore::new(limits::BODIES_BYTES_MAX)),
+            late_frees: Arc::new(Semaphore::new(limits::KEYS_FREED_LATE_MAX)),
         };
         app.replace_setup(Setup::new(sources, handlers, Vec::new()));
         app

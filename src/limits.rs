@@ -9,6 +9,14 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Largest body any source may allow. GitHub, the most generous provider, stops at 25 MiB.
 pub const BODY_BYTES_CEILING: usize = 64 << 20;
 
+/// How many bytes of memory the bodies of requests may take, all together, before anybody knows who sent
+/// them. Beyond it the answer is 503: strangers must not decide how much memory we need.
+pub const BODIES_BYTES_MAX: usize = 128 << 20;
+
+/// Bodies up to this length take nothing of [`BODIES_BYTES_MAX`]: their connections' own buffers are as
+/// large, and a flood of long ones must not stop what is short, as nearly all events are.
+pub const BODY_BYTES_FREE: usize = 64 << 10;
+
 /// How long a body may take to arrive. actix's own time-out ends with the head, so a slow body
 /// would otherwise hold its connection for ever.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -250,8 +258,13 @@ pub const KEY_RETRY_AFTER_SECONDS_MAX: u64 = 2;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How many requests with a key may be in our hands at once. Each holds its body and its answer, so
-/// beyond it the answer is 503. As many more may wait to be written down while the store is away.
+/// beyond it the answer is 503. While the store is away, those that were carried out stay in our hands
+/// until that is written down.
 pub const CALLS_MAX: usize = 4096;
+
+/// How many keys may wait to be freed that may have been begun without our hearing of it. Most were not,
+/// so little is lost where there are more.
+pub const KEYS_FREED_LATE_MAX: usize = 1024;
 
 /// The longest body of an answer that is saved, unless the API says otherwise, and at most.
 pub const ANSWER_BYTES_SAVED: usize = 1 << 20;
@@ -461,6 +474,7 @@ const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_KEPT_BYTES_MAX, "one mus
 const _: () = assert!(REFUSAL_BODY_BYTES_MAX < REFUSALS_WAITING_BYTES_MAX, "one must fit in");
 const _: () = assert!(BODY_BYTES_MAX <= BODY_BYTES_CEILING);
 const _: () = assert!(BODY_BYTES_CEILING <= WAITING_BYTES_MAX, "one body must fit into the queue");
+const _: () = assert!(BODY_BYTES_CEILING <= BODIES_BYTES_MAX, "one body must have room");
 const _: () = assert!(STORE_CALL_TIMEOUT.as_millis() < ANSWER_DEADLINE.as_millis());
 const _: () = assert!(STORE_LOCK_TIMEOUT.as_millis() * 2 < STORE_CALL_TIMEOUT.as_millis());
 const _: () = assert!(ANSWER_MARGIN.as_millis() < ANSWER_DEADLINE.as_millis());

@@ -12,6 +12,20 @@ use crate::{clock::Timestamp, limits};
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, Bytes)>);
 
+/// Headers about one connection (RFC 9110, section 7.6.1), or about the framing of one message.
+const ABOUT_THE_CONNECTION: [&str; 10] = [
+    "connection",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Why a header that must be there exactly once, as text, is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderProblem {
@@ -71,6 +85,20 @@ impl Headers {
             .map(|(_, value)| value.as_ref())
     }
 
+    /// The headers that are not about this connection: neither by their name nor because `Connection`
+    /// names them. Names are compared as [`normal_name`] has them.
+    pub fn beyond_this_hop(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let named_in_connection: Vec<String> = self
+            .all("connection")
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .map(|name| normal_name(String::from_utf8_lossy(name).trim()))
+            .collect();
+        self.iter().filter(move |(name, _)| {
+            let name = normal_name(name);
+            !ABOUT_THE_CONNECTION.contains(&name.as_str()) && !named_in_connection.contains(&name)
+        })
+    }
+
     /// The headers as lines of `name: value`, as HTTP writes them: for keeping them.
     pub fn to_lines(&self) -> Vec<u8> {
         let mut lines = Vec::new();
@@ -100,6 +128,12 @@ impl Headers {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
     }
+}
+
+/// A header's name in lower case and with `-` for `_`: many servers (CGI, WSGI, Rack) take both for the
+/// same header, so `Hookonce_Source` must not pass where `Hookonce-Source` does not.
+pub(crate) fn normal_name(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
 }
 
 /// Names only: a value may be a credential.

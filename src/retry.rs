@@ -27,7 +27,8 @@ impl Retry {
     ///
     /// Full jitter: anywhere between nothing and the doubled delay, so that deliveries which
     /// failed together do not come back together. `chance` is in `0.0..=1.0`. What the handler
-    /// asked for with `Retry-After` is waited at least, and the jitter comes on top of it.
+    /// asked for with `Retry-After` comes before that. It never shortens it: a proxy that asks for a
+    /// second each time would use up in a minute the attempts that are there for hours.
     pub fn delay(&self, attempt: u32, asked: Option<Duration>, chance: f64) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
@@ -36,7 +37,7 @@ impl Retry {
         let longest = self.first.saturating_mul(1 << doublings).min(self.max);
         let jittered = longest.mul_f64(chance.clamp(0.0, 1.0));
         let asked = asked.unwrap_or_default().min(limits::RETRY_AFTER_MAX);
-        Some(if asked.is_zero() { jittered } else { asked + jittered.min(asked) })
+        Some(asked.saturating_add(jittered))
     }
 }
 
@@ -68,6 +69,17 @@ mod tests {
         assert_eq!(RETRY.delay(1, asked, 1.0), Some(Duration::from_secs(65)));
         let absurd = RETRY.delay(1, Some(Duration::MAX), 0.0);
         assert_eq!(absurd, Some(limits::RETRY_AFTER_MAX));
+    }
+
+    #[test]
+    fn asking_for_a_second_each_time_does_not_use_up_the_attempts_sooner() {
+        let retry = Retry::default();
+        let whole = |asked| -> Duration {
+            (1..retry.attempts).filter_map(|attempt| retry.delay(attempt, asked, 1.0)).sum()
+        };
+        let second = Duration::from_secs(1);
+        assert!(whole(None) > Duration::from_hours(9));
+        assert_eq!(whole(Some(second)), whole(None) + second * (retry.attempts - 1));
     }
 
     #[test]

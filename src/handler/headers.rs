@@ -6,23 +6,11 @@
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::request::Headers;
+use crate::request::{Headers, normal_name};
 
-/// Headers about one connection (RFC 9110, section 7.6.1), about the framing of one request, or
-/// about what its client can do with the answer.
-const ABOUT_THE_CONNECTION: [&str; 11] = [
-    "accept-encoding",
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Headers about what the sender can do with the answer, or about how a request is sent, which is for the
+/// client to say that sends it on.
+const ABOUT_THE_SENDING: [&str; 3] = ["accept-encoding", "content-length", "host"];
 
 /// Headers that only we may send to a handler, besides everything that begins with `hookonce-`.
 const OURS: [&str; 4] = ["idempotency-key", "webhook-id", "webhook-signature", "webhook-timestamp"];
@@ -43,7 +31,7 @@ const NO_CREDENTIALS: [&str; 1] = ["i-twilio-idempotency-token"];
 /// Signatures are none: they hold for one body. The answer does not depend on the case of `name`,
 /// nor on whether it is written with `-` or `_`.
 pub fn is_credential(name: &str) -> bool {
-    let name = normal(name);
+    let name = normal_name(name);
     if NO_CREDENTIALS.contains(&name.as_str()) {
         return false;
     }
@@ -54,16 +42,9 @@ pub fn is_credential(name: &str) -> bool {
 
 /// The headers of a request that go on to a handler, in their order.
 pub(super) fn forwarded(headers: &Headers) -> HeaderMap {
-    let named_in_connection: Vec<String> = headers
-        .all("connection")
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .map(|name| normal(String::from_utf8_lossy(name).trim()))
-        .collect();
-
     let mut forwarded = HeaderMap::new();
-    for (name, value) in headers.iter() {
-        let normal = normal(name);
-        if stays_here(&normal) || named_in_connection.contains(&normal) {
+    for (name, value) in headers.beyond_this_hop() {
+        if stays_here(&normal_name(name)) {
             continue;
         }
         let (Ok(name), Ok(value)) =
@@ -80,17 +61,11 @@ pub(super) fn forwarded(headers: &Headers) -> HeaderMap {
 
 /// Whether a header of this normal name never goes on.
 fn stays_here(name: &str) -> bool {
-    ABOUT_THE_CONNECTION.contains(&name)
+    ABOUT_THE_SENDING.contains(&name)
         || OURS.contains(&name)
         || ABOUT_A_TRACE.contains(&name)
         || name.starts_with("hookonce-")
         || is_credential(name)
-}
-
-/// A name in lower case and with `-` for `_`: many servers (CGI, WSGI, Rack) take both for the
-/// same header, so `Hookonce_Source` must not pass where `Hookonce-Source` does not.
-fn normal(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
 }
 
 #[cfg(test)]

@@ -243,8 +243,9 @@ fn outcome(status: StatusCode, retry_after: Option<Duration>, excerpt: Option<St
     Outcome::Failed { retry_after, answer: answer(Some(error)) }
 }
 
-/// The last of an error's causes, which is the one that says what happened.
-fn cause(error: &reqwest::Error) -> String {
+/// The last of an error's causes, which is the one that says what happened, in words that name nothing
+/// secret.
+pub(crate) fn cause(error: &reqwest::Error) -> String {
     let mut last: &dyn Error = error;
     while let Some(next) = last.source() {
         last = next;

@@ -19,6 +19,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+pub(crate) use self::http::cause;
 pub use self::{
     command::CommandHandler,
     function::{FunctionHandler, IntoOutcome},

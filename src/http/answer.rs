@@ -5,7 +5,7 @@ use std::io;
 use actix_web::{
     HttpResponse, HttpResponseBuilder,
     http::{
-        StatusCode,
+        ConnectionType, StatusCode,
         header::{self, HeaderName, HeaderValue},
     },
 };
@@ -101,6 +101,13 @@ pub(super) fn unavailable() -> HttpResponse {
     response.insert_header((STATUS, "unavailable"));
     response.insert_header((header::RETRY_AFTER, seconds.to_string()));
     problem(&mut response, StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+}
+
+/// The same where there is no room for a body: what is left of it is not waited for.
+pub(super) fn no_room() -> HttpResponse {
+    let mut response = unavailable();
+    response.head_mut().set_connection_type(ConnectionType::Close);
+    response
 }
 
 /// An answer of an API, byte for byte. actix writes the framing itself.

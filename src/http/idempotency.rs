@@ -23,7 +23,7 @@ use super::{answer, api, webhook};
 use crate::{
     api::Api,
     app::App,
-    idempotency::{self, Answer, Body, Called, Key, KeyedRequest, Problem},
+    idempotency::{self, Answer, Body, Called, Problem, Taken},
     limits,
     request::Headers,
     shutdown::Tasks,
@@ -49,7 +49,8 @@ async fn take<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse, Error> {
-    if !api.is_at(request.path()) {
+    // The decoded path, by which actix routes: `/%70ayments` is served as `/payments` is.
+    if !api.is_at(request.match_info().as_str()) {
         return Ok(next.call(request).await?.map_into_boxed_body());
     }
     let headers = webhook::headers(request.request());
@@ -59,22 +60,14 @@ async fn take<B: MessageBody + 'static>(
         Err(problem) => return Ok(refused(request, &problem)),
     };
     let payload = request.extract::<web::Payload>().await?;
-    let keyed = match api::read(&app, &api, request.request(), headers, payload).await {
-        Ok(keyed) => keyed,
+    let taken = match api::read(&app, &api, request.request(), headers, payload).await {
+        Ok((keyed, place)) => Taken { key, request: keyed, place },
         Err(problem) => return Ok(refused(request, &problem)),
     };
-    request.set_payload(keyed.body.clone().into()); // the service reads it as if nobody had
-    let Ok(place) = Arc::clone(&app.calls).try_acquire_owned() else {
-        app.metrics.key_begun(&api.name, "unavailable");
-        return Ok(refused(request, &Problem::Unavailable));
-    };
+    request.set_payload(taken.request.body.clone().into()); // the service reads it as if nobody had
     // A task of its own, which a client that hangs up does not end. The service cannot leave this thread.
     let tasks = app.tasks.clone();
-    let answering = tasks.spawn_here(async move {
-        let answer = carry_out(app, api, &key, keyed, Inside { request, next }).await;
-        drop(place);
-        answer
-    });
+    let answering = tasks.spawn_here(carry_out(app, api, taken, Inside { request, next }));
     answering.await.unwrap_or_else(|_panic| {
         let answer = answer::of_api(Problem::Unavailable.answer(), false);
         Err(InternalError::from_response("a service panicked", answer).into())
@@ -87,7 +80,8 @@ struct Inside<B> {
     next: Next<B>,
 }
 
-/// Where the request of actix is, without which there is no answer of actix.
+/// Where the request of actix is, without which there is no answer of actix. It cannot be kept beside the
+/// call: actix panics when it routes a request of which there is a clone.
 #[derive(Default)]
 enum Held {
     Asked(ServiceRequest),
@@ -99,8 +93,7 @@ enum Held {
 async fn carry_out<B: MessageBody + 'static>(
     app: Arc<App>,
     api: Arc<Api>,
-    key: &Key,
-    keyed: KeyedRequest,
+    taken: Taken,
     inside: Inside<B>,
 ) -> Result<ServiceResponse, Error> {
     let is_head = inside.request.method() == Method::HEAD;
@@ -122,7 +115,7 @@ async fn carry_out<B: MessageBody + 'static>(
         };
         collected(response, api.answer_bytes_max, &app.tasks).await
     };
-    let given = idempotency::answer(&app, &api, key, keyed, call).await;
+    let given = idempotency::answer(&app, &api, taken, call).await;
     let response = answer::of_api(given, is_head);
     match held.take() {
         Held::Asked(request) => Ok(request.into_response(response)),

@@ -114,13 +114,13 @@ async fn answer(
 /// The admin routes: the dashboard, `/api/v1`, `/openapi.json`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
 pub fn admin_routes(admin: Arc<Admin>) -> impl FnOnce(&mut web::ServiceConfig) + Clone {
     let guard = Arc::new(guard::Guard::new(Arc::clone(&admin.app)));
-    let body_within = admin.app.server.body_within;
+    let app = Arc::clone(&admin.app);
     move |config| {
         let known = web::Data::from(Arc::clone(&guard));
         let payload = web::PayloadConfig::new(limits::ADMIN_BODY_BYTES_MAX);
         config.service(
             web::scope("")
-                .wrap(from_fn(move |request, next| body::in_time(body_within, request, next)))
+                .wrap(from_fn(move |request, next| body::in_time(Arc::clone(&app), request, next)))
                 .wrap(from_fn(move |request, next| guard::check(Arc::clone(&guard), request, next)))
                 .wrap(from_fn(head::like_get))
                 .wrap(dashboard::headers())

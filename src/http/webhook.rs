@@ -1,6 +1,6 @@
 //! The endpoint a provider calls.
 
-use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -10,7 +10,10 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 
-use super::{answer, body};
+use super::{
+    answer,
+    body::{self, Body, NotRead},
+};
 use crate::{
     app::{App, Place},
     clock::Timestamp,
@@ -29,12 +32,17 @@ pub(super) async fn endpoint(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let body = match body(&app, &source, &request, payload).await {
-        Ok(body) => body,
-        Err(refusal) => {
+    // The room is given back with the answer, and not with the bytes: a store in memory keeps those.
+    let (body, _room) = match body(&app, &source, &request, payload).await {
+        Ok(Body { bytes, room }) => (bytes, room),
+        Err(NotRead::Refused(refusal)) => {
             tell_refused(&app, &source, &refusal);
             note_refused(&app, &source, &refusal, &request, None);
             return answer::refused(&refusal);
+        }
+        Err(NotRead::NoRoom) => {
+            tell_no_room(&app, &source);
+            return answer::no_room();
         }
     };
     let received_at = app.clock.now();
@@ -76,13 +84,13 @@ async fn body(
     source: &Source,
     request: &HttpRequest,
     payload: web::Payload,
-) -> Result<Bytes, Refusal> {
+) -> Result<Body, NotRead> {
     // GET and HEAD may be tests of the URL; which of them are is decided by the provider's rules.
     let is_usual = [Method::POST, Method::GET, Method::HEAD].contains(request.method());
     if !is_usual && !source.provider.methods().contains(&request.method().as_str()) {
-        return Err(Refusal::Method);
+        return Err(NotRead::Refused(Refusal::Method));
     }
-    body::read(request, payload, source.body_bytes_max, app.server.body_within).await
+    body::read(app, request, payload, source.body_bytes_max).await
 }
 
 fn unverified(
@@ -142,7 +150,7 @@ fn note_refused(
     });
 }
 
-fn tell(app: &App, source: &Source, reason: &NotReceived, took: std::time::Duration) {
+fn tell(app: &App, source: &Source, reason: &NotReceived, took: Duration) {
     match reason {
         NotReceived::Refused(refusal) => tell_refused(app, source, refusal),
         NotReceived::Unavailable(error) => {
@@ -157,6 +165,13 @@ fn tell(app: &App, source: &Source, reason: &NotReceived, took: std::time::Durat
                 tracing::warn!(source.name = %source.name, %place, lines.held_back = more, "{reason}: answered 503");
             }
         }
+    }
+}
+
+fn tell_no_room(app: &App, source: &Source) {
+    app.metrics.answered(&source.name, "unavailable", Duration::ZERO); // its last byte never came
+    if let Some(more) = let_through(app, source, "no room") {
+        tracing::warn!(source.name = %source.name, lines.held_back = more, "no room for the body of a request: answered 503");
     }
 }
 

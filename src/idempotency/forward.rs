@@ -1,10 +1,9 @@
 //! Sends a request on to the upstream of its API, and brings back the answer.
 
 use std::{
-    error::Error,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -22,9 +21,13 @@ use super::{
     Answer, Body, Called, Client, KeyedRequest,
     hop::{to_client, to_upstream},
 };
-use crate::{api::UpstreamUrl, request::Headers};
+use crate::{api::UpstreamUrl, handler::cause, request::Headers};
 
 /// An upstream and the connections to it. Clones share them.
+///
+/// Each connection is served on the runtime that opened it, and breaks when that ends. So call it only
+/// from tasks of [`Tasks::spawn`](crate::shutdown::Tasks::spawn), which live as long as we do: a connection that the thread of a server
+/// had opened would be used for a keyed call, and end with that thread.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     client: reqwest::Client,
@@ -32,18 +35,18 @@ pub struct Upstream {
 }
 
 /// A request as it is sent on, less its body.
-#[derive(Clone, Copy, Debug)]
-pub struct Head<'a> {
+#[derive(Clone, Debug)]
+pub struct Head {
     /// The method.
-    pub method: &'a str,
+    pub method: String,
     /// The path, as the client wrote it.
-    pub path: &'a str,
+    pub path: String,
     /// The query.
-    pub query: Option<&'a str>,
+    pub query: Option<String>,
     /// The headers.
-    pub headers: &'a Headers,
+    pub headers: Headers,
     /// Who sent it.
-    pub client: &'a Client,
+    pub client: Client,
 }
 
 impl Upstream {
@@ -57,14 +60,14 @@ impl Upstream {
     pub async fn call(
         &self,
         request: KeyedRequest,
-        client: &Client,
+        client: Client,
         within: Duration,
         answer_bytes_max: usize,
     ) -> Called {
-        let KeyedRequest { method, path, query, headers, body } = &request;
-        let head = Head { method, path, query: query.as_deref(), headers, client };
+        let KeyedRequest { method, path, query, headers, body } = request;
+        let head = Head { method, path, query, headers, client };
         let deadline = Instant::now() + within;
-        let answer = match self.send(head, body.clone().into(), deadline).await {
+        let answer = match self.send(&head, body.into(), deadline).await {
             Ok(response) => read(response, answer_bytes_max, deadline).await,
             Err(called) => return called,
         };
@@ -73,7 +76,7 @@ impl Upstream {
 
     /// Sends on a request without a key; neither its body nor that of the answer is held here. The head
     /// of the answer is there within `within`.
-    pub async fn pass(&self, head: Head<'_>, body: reqwest::Body, within: Duration) -> Called {
+    pub async fn pass(&self, head: &Head, body: reqwest::Body, within: Duration) -> Called {
         match self.send(head, body, Instant::now() + within).await {
             Ok(response) => Called::Answered(flowing(response, Bytes::new())),
             Err(called) => called,
@@ -82,15 +85,17 @@ impl Upstream {
 
     async fn send(
         &self,
-        head: Head<'_>,
+        head: &Head,
         body: reqwest::Body,
         deadline: Instant,
     ) -> Result<Response, Called> {
         let not_sent = |why: &str| Called::NotSent(why.to_owned());
         let method = Method::from_bytes(head.method.as_bytes());
         let method = method.map_err(|_| not_sent("its method is none"))?;
-        let url = self.url_of(head.path, head.query).ok_or_else(|| not_sent("its path is none"))?;
-        let headers = to_upstream(head.headers, head.client);
+        let url = self
+            .url_of(&head.path, head.query.as_deref())
+            .ok_or_else(|| not_sent("its path is none"))?;
+        let headers = to_upstream(&head.headers, &head.client);
         let request = self.client.request(method, url).headers(headers).body(body);
         match timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => Ok(response),
@@ -133,15 +138,27 @@ pub fn is_final(path: &str) -> bool {
     path.starts_with('/') && !path.contains(['\\', '#']) && !path.split('/').any(is_dots)
 }
 
-/// A body that is sent on as it comes in. An error in it breaks the request off, so that what came in
-/// half is never taken for a whole.
-pub struct Inflow(mpsc::Receiver<io::Result<Bytes>>);
+/// A body that is sent on as it comes in. It is whole only when its end was said: one whose chunks stop
+/// coming breaks the request off, so that what came in half is never taken for a whole.
+pub struct Inflow {
+    parts: mpsc::Receiver<Part>,
+    is_whole: bool,
+}
+
+/// What a body that is sent on consists of.
+#[derive(Debug)]
+pub enum Part {
+    /// The next bytes.
+    Chunk(Bytes),
+    /// There are no more.
+    End,
+}
 
 impl Inflow {
-    /// A body, and where its chunks are put.
-    pub fn new() -> (mpsc::Sender<io::Result<Bytes>>, Self) {
-        let (sender, receiver) = mpsc::channel(crate::limits::CHUNKS_WAITING_MAX);
-        (sender, Self(receiver))
+    /// A body, and where its parts are put.
+    pub fn new() -> (mpsc::Sender<Part>, Self) {
+        let (sender, parts) = mpsc::channel(crate::limits::CHUNKS_WAITING_MAX);
+        (sender, Self { parts, is_whole: false })
     }
 }
 
@@ -159,7 +176,20 @@ impl HttpBody for Inflow {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+        if self.is_whole {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.parts.poll_recv(context)) {
+            Some(Part::Chunk(chunk)) => Some(Ok(Frame::data(chunk))),
+            Some(Part::End) => {
+                self.is_whole = true;
+                None
+            }
+            None => {
+                let half = "the request's body did not come to its end";
+                Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, half)))
+            }
+        })
     }
 }
 
@@ -207,19 +237,28 @@ fn flowing(response: Response, first: Bytes) -> Answer {
     Answer { status, headers, body: Body::Flowing(first, rest.boxed()) }
 }
 
-/// The last of an error's causes, which is the one that says what happened.
-fn cause(error: &reqwest::Error) -> String {
-    let mut last: &dyn Error = error;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    last.to_string()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
     use crate::handler::http_client;
+
+    #[tokio::test]
+    async fn a_body_is_whole_only_when_its_end_was_said() {
+        for is_whole in [true, false] {
+            let (parts, mut body) = Inflow::new();
+            parts.send(Part::Chunk(Bytes::from_static(b"half"))).await.unwrap();
+            if is_whole {
+                parts.send(Part::End).await.unwrap();
+            }
+            drop(parts);
+            let mut next =
+                async || poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            assert_eq!(next().await.unwrap().unwrap().into_data().unwrap(), "half");
+            assert_eq!(next().await.is_none(), is_whole);
+        }
+    }
 
     #[test]
     fn a_path_goes_on_only_if_it_stays_the_same() {

@@ -6,20 +6,6 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::request::Headers;
 
-/// Headers about one connection (RFC 9110, section 7.6.1), or about the framing of one message.
-const ABOUT_THE_CONNECTION: [&str; 10] = [
-    "connection",
-    "expect",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// Headers that say how we were called: only a trusted proxy is believed.
 const ABOUT_THE_CLIENT: [&str; 2] = ["forwarded", "x-real-ip"];
 
@@ -41,7 +27,7 @@ pub(super) fn to_upstream(headers: &Headers, client: &Client) -> HeaderMap {
     let is_claim =
         |name: &str| name.starts_with("x-forwarded-") || ABOUT_THE_CLIENT.contains(&name);
     let mut sent = HeaderMap::new();
-    for (name, value) in beyond_this_hop(headers) {
+    for (name, value) in headers.beyond_this_hop() {
         let stays_here = name == "host" || (is_claim(name) && !client.is_trusted);
         if !stays_here {
             append(&mut sent, name, value);
@@ -69,23 +55,9 @@ pub(super) fn to_client(headers: &HeaderMap) -> Headers {
         .iter()
         .map(|(name, value)| (name.as_str(), bytes::Bytes::copy_from_slice(value.as_bytes())))
         .collect();
-    beyond_this_hop(&all)
+    all.beyond_this_hop()
         .map(|(name, value)| (name, bytes::Bytes::copy_from_slice(value)))
         .collect()
-}
-
-/// The headers that are not about this connection: neither by their name nor because `Connection`
-/// names them.
-fn beyond_this_hop(headers: &Headers) -> impl Iterator<Item = (&str, &[u8])> {
-    let named_in_connection: Vec<String> = headers
-        .all("connection")
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .map(|name| String::from_utf8_lossy(name).trim().to_ascii_lowercase())
-        .collect();
-    headers.iter().filter(move |(name, _)| {
-        !ABOUT_THE_CONNECTION.contains(name)
-            && !named_in_connection.iter().any(|named| named == name)
-    })
 }
 
 fn append(headers: &mut HeaderMap, name: &str, value: &[u8]) {
@@ -133,6 +105,8 @@ mod tests {
             &[
                 ("Connection", "close, X-Private"),
                 ("X-Private", "1"),
+                ("X_Private", "1"),
+                ("Transfer_Encoding", "chunked"),
                 ("Keep-Alive", "1"),
                 ("TE", "trailers"),
                 ("Transfer-Encoding", "chunked"),

@@ -17,7 +17,10 @@ use std::{convert::Infallible, fmt, io, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout},
+};
 use uuid::Uuid;
 
 pub use self::{
@@ -39,23 +42,18 @@ use crate::{
     },
 };
 
-/// Answers one request with a key. `call` carries it out, and is called once or not at all.
+/// Answers a request with a key that we have taken on. `call` carries it out, and is called once or not at all.
 ///
 /// Run it in a task of [`App::tasks`], so that a client that hangs up stops neither the call nor the
 /// saving of its answer.
-pub async fn answer<C, Calling>(
-    app: &Arc<App>,
-    api: &Api,
-    key: &Key,
-    request: KeyedRequest,
-    call: C,
-) -> Answer
+pub async fn answer<C, Calling>(app: &Arc<App>, api: &Api, taken: Taken, call: C) -> Answer
 where
     C: FnOnce(KeyedRequest) -> Calling,
     Calling: Future<Output = Called>,
 {
+    let Taken { key, request, place } = taken;
     let begin = Begin {
-        scope: scope::scope(api, key, &request, app.clock.now()),
+        scope: scope::scope(api, &key, &request, app.clock.now()),
         fingerprint: fingerprint::fingerprint(api, &request),
         owner: Uuid::now_v7(),
         lease: limits::KEY_LEASE.min(api.lease_max),
@@ -84,7 +82,18 @@ where
     }
     // From here on nobody else carries it out, whatever happens to us.
     let called = while_leased(app, api, &begin, call(request)).await;
-    settle::settle(app, api, begin, called).await
+    settle::settle(app, api, begin, called, place).await
+}
+
+/// A request with a key that we have taken on.
+#[derive(Debug)]
+pub struct Taken {
+    /// The key.
+    pub key: Key,
+    /// The request.
+    pub request: KeyedRequest,
+    /// Its place among the [`App::calls`], which it keeps until it is written down how its call ended.
+    pub place: OwnedSemaphorePermit,
 }
 
 /// A request with a key, its body whole.

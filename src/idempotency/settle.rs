@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     Answer, Body, Called, EXPIRES, Problem,
@@ -19,8 +22,15 @@ use crate::{
 /// Writes down how the call ended, and answers the client.
 ///
 /// The client gets the upstream's answer also when the store fails just now: it is true. What was to be
-/// written is then tried again in the background, and until it is written a retry gets 409.
-pub(super) async fn settle(app: &Arc<App>, api: &Api, begin: Begin, called: Called) -> Answer {
+/// written is then tried again in the background, and until it is written a retry gets 409. The call
+/// keeps its place so long, so that no other can push it out.
+pub(super) async fn settle(
+    app: &Arc<App>,
+    api: &Api,
+    begin: Begin,
+    called: Called,
+    place: OwnedSemaphorePermit,
+) -> Answer {
     let (ending, mut answer) = ended(app, api, called);
     app.metrics.key_ended(&api.name, ending.word());
     if let Ending::Unknown(why) = &ending {
@@ -38,7 +48,7 @@ pub(super) async fn settle(app: &Arc<App>, api: &Api, begin: Begin, called: Call
         Ok(Ok(Hold::Lost)) => {
             tracing::warn!(api.name = %api.name, key.id = %write.begin.scope.id(), "a key was taken over or resolved before its call ended");
         }
-        Ok(Err(_)) | Err(_) => write_later(app, api, write, limits::KEY_WRITE_PAUSE),
+        Ok(Err(_)) | Err(_) => write_later(app, api, write, limits::KEY_WRITE_PAUSE, place),
     }
     answer
 }
@@ -56,9 +66,12 @@ pub fn unsaved(called: Called) -> Answer {
 /// Frees a key that may have been begun without our hearing of it. Nothing was sent, so without this it
 /// would stand there as unknown once its lease ran out.
 pub(super) fn let_go_later(app: &Arc<App>, api: &Api, begin: Begin) {
+    let Ok(place) = Arc::clone(&app.late_frees).try_acquire_owned() else {
+        return tell_not_freed(app, api, &begin); // as many wait already as there is reason to
+    };
     let write = Write { begin, ending: Ending::Free, retention: api.retention };
     // By then the begin is done, or too late to be.
-    write_later(app, api, write, app.answer_within);
+    write_later(app, api, write, app.answer_within, place);
 }
 
 /// What is written down under a key.
@@ -135,10 +148,13 @@ impl Write {
 
 /// Goes on trying in the background, as long as the key may be in progress. After that it is unknown by
 /// itself, which is never wrong.
-fn write_later(app: &Arc<App>, api: &Api, write: Write, first_pause: Duration) {
-    let Ok(place) = Arc::clone(&app.late_writes).try_acquire_owned() else {
-        return tell_given_up(app, api.name.as_ref(), &write); // as many wait already as memory is for
-    };
+fn write_later(
+    app: &Arc<App>,
+    api: &Api,
+    write: Write,
+    first_pause: Duration,
+    place: OwnedSemaphorePermit,
+) {
     let (app, tasks, name) = (Arc::clone(app), app.tasks.clone(), Arc::clone(&api.name));
     let end = Instant::now() + api.lease_max;
     tasks.clone().spawn(async move {
@@ -156,6 +172,14 @@ fn write_later(app: &Arc<App>, api: &Api, write: Write, first_pause: Duration) {
         }
         drop(place);
     });
+}
+
+fn tell_not_freed(app: &App, api: &Api, begin: &Begin) {
+    let Some(more) = app.may_say(&format!("{} not freed", api.name)) else { return };
+    tracing::warn!(
+        api.name = %api.name, key.id = %begin.scope.id(), lines.held_back = more,
+        "too many keys wait to be freed: if this one was begun, it will be unknown"
+    );
 }
 
 fn tell_given_up(app: &App, api: &str, write: &Write) {

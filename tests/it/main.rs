@@ -21,6 +21,7 @@ mod support;
 mod at_once;
 mod backup;
 mod batch;
+mod bodies;
 mod cli;
 mod config;
 mod controls;

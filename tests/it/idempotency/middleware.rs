@@ -93,6 +93,19 @@ async fn a_service_is_called_once_per_key() {
 }
 
 #[tokio::test]
+async fn an_encoded_letter_does_not_lead_past_the_middleware() {
+    let service = Service::start().await;
+    for target in ["/%70ayments", "/%70ayments/charges", "/payment%73"] {
+        let encoded = request("POST", target, &[("Idempotency-Key", "k1")], b"");
+        assert_eq!(send(service.port, &encoded).await.unwrap().code(), "not_found", "{target}");
+    }
+    assert_eq!(service.count(), 0);
+    // What is encoded below the path is the service's own business.
+    let below = request("POST", "/payments/%63harges", &[("Idempotency-Key", "k1")], b"");
+    assert_eq!(send(service.port, &below).await.unwrap().status(), 201);
+}
+
+#[tokio::test]
 async fn a_failure_of_the_service_is_kept_as_configured_and_a_panic_is_unknown() {
     let service = Service::start().await;
     for is_replayed in [false, true] {

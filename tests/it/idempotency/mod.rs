@@ -6,8 +6,10 @@ mod concurrent;
 mod crash;
 mod middleware;
 mod operators;
+mod outage;
 mod outcomes;
 mod scope;
+mod uploads;
 mod upstream;
 
 use std::path::Path;

@@ -11,7 +11,7 @@ use std::{
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{
-    client::{charge, request, send},
+    client::{charge, charging, request, send},
     payments, setup,
     upstream::{Reply, Upstream, answer, ok},
 };
@@ -181,6 +181,42 @@ async fn a_client_that_hangs_up_stops_neither_the_call_nor_its_saving() {
     })
     .await;
     assert_eq!(upstream.count(), 1);
+}
+
+/// A request without a key leaves a connection behind, which the keyed call then goes over.
+#[tokio::test]
+async fn a_restart_waits_for_a_call_whose_client_has_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let upstream = Upstream::start(|request, _| match request.first_line.as_str() {
+        line if line.starts_with("GET") => ok("passed"),
+        _ => Reply::Gated(answer(201, &[], b"done")),
+    })
+    .await;
+    let setup = setup(folder.path(), "sqlite:hookonce.db", upstream.port, "");
+    let program = setup.start().await;
+    let port = program.port;
+    let passed = send(port, &request("GET", "/payments/x", &[], b"")).await.unwrap();
+    assert_eq!(passed.text(), "passed");
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    client.write_all(&charging("k1")).await.unwrap();
+    upstream.called(2).await;
+    drop(client);
+    let ending = tokio::task::spawn_blocking(|| program.terminate());
+    until("nothing listens", Duration::from_secs(10), || async {
+        TcpStream::connect(("127.0.0.1", port)).await.is_err()
+    })
+    .await;
+    // A server looks once a second whether its threads have nothing to do, and ends those. Nothing that
+    // can be asked tells that they have ended.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!ending.is_finished());
+    upstream.open_gate();
+    assert!(ending.await.unwrap().success());
+
+    let _program = setup.start().await;
+    let again = charge(port, "k1").await;
+    assert_eq!((again.status(), again.is_replayed()), (201, true), "{}", again.text());
+    assert_eq!(upstream.count(), 2);
 }
 
 #[tokio::test]
