@@ -18,20 +18,21 @@ use crate::{
 };
 
 /// The statements of this file.
-pub(super) const STATEMENTS: &[&str] = &[FORGET_EMPTY, SHORTEN, BEGIN, JOIN, CALL_UP];
+pub(super) const STATEMENTS: &[&str] = &[LOCK, FORGET_EMPTY, SHORTEN, BEGIN, JOIN, CALL_UP];
 
-/// The lines that all who are in them leave. Every line is locked, in order, that anybody leaves.
-const FORGET_EMPTY: &str = "WITH leaving AS MATERIALIZED (
-        SELECT handler, order_key, count(*) AS members
+/// The lines that anything changes in, in order. What comes after it sees what whoever held them has done:
+/// a redrive does not join or leave, and still it must not pass by the settlement of the one in front.
+const LOCK: &str = "SELECT FROM lines JOIN unnest($1::text[], $2::bytea[]) AS line(handler, order_key)
+        ON lines.handler = line.handler AND lines.order_key = line.order_key
+    ORDER BY lines.handler, lines.order_key FOR UPDATE OF lines";
+
+/// The lines that all who are in them leave.
+const FORGET_EMPTY: &str = "DELETE FROM lines
+    USING (SELECT handler, order_key, count(*) AS members
         FROM unnest($1::text[], $2::bytea[]) AS member(handler, order_key)
-        GROUP BY handler, order_key),
-    locked AS MATERIALIZED (
-        SELECT lines.handler, lines.order_key, members FROM lines JOIN leaving
-            ON lines.handler = leaving.handler AND lines.order_key = leaving.order_key
-        ORDER BY lines.handler, lines.order_key FOR UPDATE OF lines)
-    DELETE FROM lines USING locked
-    WHERE lines.handler = locked.handler AND lines.order_key = locked.order_key
-        AND lines.length <= locked.members";
+        GROUP BY handler, order_key) AS leaving
+    WHERE lines.handler = leaving.handler AND lines.order_key = leaving.order_key
+        AND lines.length <= leaving.members";
 
 /// The others that are left.
 const SHORTEN: &str = "UPDATE lines SET length = length - members
@@ -166,12 +167,25 @@ impl Lines {
     pub(super) async fn write(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
         tokio::try_join!(
             biased;
+            self.lock(turn),
             self.shorten(turn),
             self.write_joining(turn),
             self.write_new(turn),
             self.write_first(turn),
         )
         .map(drop)
+    }
+
+    /// Locks the lines that are there. Whoever leaves or joins one calls its first up too.
+    async fn lock(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
+        if self.moving.is_empty() {
+            return Ok(());
+        }
+        let values: [&(dyn ToSql + Sync); 2] = [
+            &column(&self.moving, |line| line.handler.as_str()),
+            &column(&self.moving, |line| line.key.as_bytes().as_slice()),
+        ];
+        turn.execute(LOCK, &values).await.map(drop)
     }
 
     async fn shorten(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
