@@ -22,7 +22,8 @@ pub(super) const STATEMENTS: &[&str] = &[LOCK, FORGET_EMPTY, SHORTEN, BEGIN, JOI
 
 /// The lines that anything changes in, in order. What comes after it sees what whoever held them has done:
 /// a redrive does not join or leave, and still it must not pass by the settlement of the one in front.
-const LOCK: &str = "SELECT FROM lines JOIN unnest($1::text[], $2::bytea[]) AS line(handler, order_key)
+const LOCK: &str =
+    "SELECT FROM lines JOIN unnest($1::text[], $2::bytea[]) AS line(handler, order_key)
         ON lines.handler = line.handler AND lines.order_key = line.order_key
     ORDER BY lines.handler, lines.order_key FOR UPDATE OF lines";
 
