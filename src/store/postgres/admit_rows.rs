@@ -103,8 +103,8 @@ impl<'a> Rows<'a> {
         self.events.is_empty() && self.duplicates.is_empty() && self.marks_back.is_empty()
     }
 
-    /// Adds an event and, unless it is held, its deliveries.
-    pub(super) fn admit(&mut self, turn: &Turn<'_>, admitted: &Admitted<'a>) {
+    /// Adds an event and, unless it is held, its deliveries. It is `now` on the server.
+    pub(super) fn admit(&mut self, turn: &Turn<'_>, admitted: &Admitted<'a>, now: Timestamp) {
         let Admitted { event, mark, digest, resent, held } = *admitted;
         let open = if held { 0 } else { event.deliveries.len() };
         let state = match (held, open) {
@@ -112,8 +112,9 @@ impl<'a> Rows<'a> {
             (false, 0) => EventState::Unrouted,
             (false, _) => EventState::Open,
         };
-        // Due times and ends are the server's.
-        let received_at = turn.to_server(event.received_at);
+        // Due times and ends are the server's. Should our clock have been moved forward since it was compared
+        // with the server's, nothing is received later than now all the same.
+        let received_at = turn.to_server(event.received_at).min(now);
         let ended_at = (state != EventState::Open).then_some(received_at);
         self.events.push(EventRow { event, mark, digest, resent, state, ended_at, open });
         let counted = self.changes.counted.of_events(&event.source);

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{AttemptOutcome, DeliveryId, Lease, Settlement, State, Verdict},
+    limits,
     store::{Hold, Release},
 };
 
@@ -52,7 +53,9 @@ fn settle(turn: &Turn<'_>, changes: &mut Changes, settlement: &Settlement, now: 
         Verdict::Done => changes.change(&mut kept, State::Done, now),
         Verdict::Dead => changes.change(&mut kept, State::Dead, now),
         Verdict::RetryAt(due_at) => {
-            changes.change(&mut kept, State::Queued, turn.to_server(due_at));
+            // Should our clock have been moved forward, it waits no longer than any retry does.
+            let due_at = turn.to_server(due_at).min(now.plus(limits::RETRY_DELAY_MAX));
+            changes.change(&mut kept, State::Queued, due_at);
         }
     }
     changes.put(kept);
