@@ -343,6 +343,11 @@ impl Turn<'_> {
         self.way.clock.now()
     }
 
+    /// Our own time that is never set.
+    pub(super) fn monotonic(&self) -> Duration {
+        self.way.clock.monotonic()
+    }
+
     /// A time of ours as the server tells it.
     pub(super) fn to_server(&self, time: Timestamp) -> Timestamp {
         time.shifted(self.way.offset_ms())
