@@ -141,17 +141,18 @@ impl<'a> Rows<'a> {
         self.marks_back.push(mark);
     }
 
-    /// Sends all of it. The statements go out with the first poll, in this order.
+    /// Sends all of it. The statements go out with the first poll, in this order: lines are locked before the
+    /// events that came again, as everywhere.
     pub(super) async fn write(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
         tokio::try_join!(
             biased;
             self.write_requests(turn),
             self.write_events(turn),
             self.write_contents(turn),
+            self.changes.write(turn),
             self.write_duplicates(turn),
             self.forget_old_duplicates(turn),
             self.take_back_marks(turn),
-            self.changes.write(turn),
         )
         .map(drop)
     }

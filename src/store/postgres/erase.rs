@@ -11,7 +11,7 @@ use super::{
     connection::Turn,
     delivery::{self, Changes, Kept, column},
     error::Trouble,
-    prune,
+    line, prune,
 };
 use crate::{
     clock::Timestamp,
@@ -51,7 +51,8 @@ const ERASE_REQUEST: &str = "UPDATE requests SET body = '' WHERE id = $1";
 
 const ERASED_AMONG: &str = "SELECT id FROM events WHERE id = ANY($1) AND erased_at IS NOT NULL";
 
-/// See [`Wish::Erase`](crate::store::Wish::Erase). Deliveries are locked before their event, as everywhere.
+/// See [`Wish::Erase`](crate::store::Wish::Erase). Deliveries and their lines are locked
+/// before their event, as everywhere.
 pub(super) async fn erase(
     turn: &Turn<'_>,
     event: EventId,
@@ -62,6 +63,7 @@ pub(super) async fn erase(
     let ids =
         before.iter().map(|row| codes::delivery_id(row, "id")).collect::<Result<Vec<_>, _>>()?;
     let deliveries = delivery::lock(turn, &ids).await?;
+    line::lock_of_events(turn, &[id]).await?;
     let rows = turn.query(LOCK_EVENT, &[&id]).await?;
     let Some(row) = rows.first() else { return Ok((Granted::NotFound, Changes::default())) };
     // Replayed in between, it has a delivery more, whose row is not ours.

@@ -4,6 +4,7 @@
 //! order come here; for the others no statement is sent.
 
 use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use super::{
     codes,
@@ -14,16 +15,25 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::State,
+    event::NewDelivery,
     order::{OnDead, Order, OrderKey},
 };
 
 /// The statements of this file.
-pub(super) const STATEMENTS: &[&str] = &[LOCK, FORGET_EMPTY, SHORTEN, BEGIN, JOIN, CALL_UP];
+pub(super) const STATEMENTS: &[&str] =
+    &[LOCK, LOCK_OF_EVENTS, FORGET_EMPTY, SHORTEN, BEGIN, JOIN, CALL_UP];
 
 /// The lines that anything changes in, in order. What comes after it sees what whoever held them has done:
 /// a redrive does not join or leave, and still it must not pass by the settlement of the one in front.
 const LOCK: &str =
     "SELECT FROM lines JOIN unnest($1::text[], $2::bytea[]) AS line(handler, order_key)
+        ON lines.handler = line.handler AND lines.order_key = line.order_key
+    ORDER BY lines.handler, lines.order_key FOR UPDATE OF lines";
+
+/// The lines that deliveries of these events stand in, in order. With `+ 0` only the index of events fits.
+const LOCK_OF_EVENTS: &str = "SELECT FROM lines JOIN (
+        SELECT DISTINCT handler, order_key FROM deliveries
+        WHERE event = ANY($1) AND place + 0 IS NOT NULL) AS line
         ON lines.handler = line.handler AND lines.order_key = line.order_key
     ORDER BY lines.handler, lines.order_key FOR UPDATE OF lines";
 
@@ -94,6 +104,31 @@ const CALL_UP: &str = "WITH line AS MATERIALIZED (
             ORDER BY member.place LIMIT 1) AS first)
     UPDATE deliveries SET due_at = $3 FROM first
     WHERE deliveries.id = first.id AND deliveries.state + 0 = 0 AND deliveries.due_at + 0 = $4";
+
+/// Locks the lines that deliveries of these events stand in: for whoever is about to lock the events.
+pub(super) async fn lock_of_events(turn: &Turn<'_>, events: &[Uuid]) -> Result<(), Trouble> {
+    turn.execute(LOCK_OF_EVENTS, &[&events]).await.map(drop)
+}
+
+/// Locks the lines that these new deliveries will stand in, those that are there: for whoever is about to
+/// lock their event.
+pub(super) async fn lock_of_new(turn: &Turn<'_>, new: &[NewDelivery]) -> Result<(), Trouble> {
+    let in_line = |new: &NewDelivery| {
+        new.order.map(|order| Line { handler: new.handler.to_string(), key: order.key })
+    };
+    lock(turn, &new.iter().filter_map(in_line).collect::<Vec<_>>()).await
+}
+
+async fn lock(turn: &Turn<'_>, lines: &[Line]) -> Result<(), Trouble> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let values: [&(dyn ToSql + Sync); 2] = [
+        &column(lines, |line| line.handler.as_str()),
+        &column(lines, |line| line.key.as_bytes().as_slice()),
+    ];
+    turn.execute(LOCK, &values).await.map(drop)
+}
 
 /// What a transaction changes about lines.
 #[derive(Debug, Default)]
@@ -168,25 +203,13 @@ impl Lines {
     pub(super) async fn write(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
         tokio::try_join!(
             biased;
-            self.lock(turn),
+            lock(turn, &self.moving), // also those that anybody leaves or joins
             self.shorten(turn),
             self.write_joining(turn),
             self.write_new(turn),
             self.write_first(turn),
         )
         .map(drop)
-    }
-
-    /// Locks the lines that are there. Whoever leaves or joins one calls its first up too.
-    async fn lock(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
-        if self.moving.is_empty() {
-            return Ok(());
-        }
-        let values: [&(dyn ToSql + Sync); 2] = [
-            &column(&self.moving, |line| line.handler.as_str()),
-            &column(&self.moving, |line| line.key.as_bytes().as_slice()),
-        ];
-        turn.execute(LOCK, &values).await.map(drop)
     }
 
     async fn shorten(&self, turn: &Turn<'_>) -> Result<(), Trouble> {

@@ -15,7 +15,7 @@ use super::{
     delivery::{Kept, column},
     error::Trouble,
     keyed,
-    line::Lines,
+    line::{self, Lines},
     refusals,
 };
 use crate::{clock::Timestamp, delivery::State, event::EventState, limits, store::Prune};
@@ -60,7 +60,7 @@ const OVER: &str = "SELECT id, ended_at FROM (
          WHERE ended_at IS NOT NULL AND state = 4 AND ended_at < $3 ORDER BY ended_at LIMIT $4)
     ) AS over LIMIT $4";
 
-/// Deliveries are locked before their events, as everywhere.
+/// Deliveries, and then their lines, are locked before their events, as everywhere.
 const LOCK_DELIVERIES: &str =
     "SELECT id FROM deliveries WHERE event = ANY($1) ORDER BY id FOR UPDATE";
 
@@ -156,6 +156,7 @@ async fn still_over(turn: &Turn<'_>, over: &[(Uuid, i64)]) -> Result<Vec<Uuid>, 
     let ids = column(over, |(id, _)| *id);
     let ended_at = column(over, |(_, ended_at)| *ended_at);
     turn.query(LOCK_DELIVERIES, &[&ids]).await?;
+    line::lock_of_events(turn, &ids).await?;
     let rows = turn.query(STILL_OVER, &[&ids, &ended_at]).await?;
     rows.iter().map(|row| get(row, "id")).collect()
 }

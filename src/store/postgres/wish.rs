@@ -11,6 +11,7 @@ use super::{
     delivery::{self, Changes, Kept},
     erase,
     error::Trouble,
+    line,
 };
 use crate::{
     clock::Timestamp,
@@ -90,6 +91,7 @@ async fn replay(
     now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
     let mut changes = Changes::default();
+    line::lock_of_new(turn, new).await?;
     let Some((source, state, is_erased)) = lock_event(turn, event).await? else {
         return Ok((Granted::NotFound, changes));
     };
@@ -120,6 +122,7 @@ async fn admit_held(
     now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
     let mut changes = Changes::default();
+    line::lock_of_new(turn, new).await?;
     let Some((source, state, is_erased)) = lock_event(turn, event).await? else {
         return Ok((Granted::NotFound, changes));
     };
