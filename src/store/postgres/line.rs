@@ -137,7 +137,7 @@ pub(super) struct Lines {
     leaving: Vec<Line>,
     joining: Vec<(Kept, Order)>,
     /// Where somebody may have become the first, and when that is.
-    moving: Vec<Line>,
+    to_call_up: Vec<Line>,
     now: Timestamp,
 }
 
@@ -195,7 +195,7 @@ impl Lines {
     }
 
     fn call_up(&mut self, kept: &Kept, order: Order, now: Timestamp) {
-        self.moving.push(Line::of(kept, order));
+        self.to_call_up.push(Line::of(kept, order));
         self.now = now;
     }
 
@@ -203,7 +203,7 @@ impl Lines {
     pub(super) async fn write(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
         tokio::try_join!(
             biased;
-            lock(turn, &self.moving), // also those that anybody leaves or joins
+            lock(turn, &self.to_call_up), // also those that anybody leaves or joins
             self.shorten(turn),
             self.write_joining(turn),
             self.write_new(turn),
@@ -259,12 +259,12 @@ impl Lines {
     }
 
     async fn write_first(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
-        if self.moving.is_empty() {
+        if self.to_call_up.is_empty() {
             return Ok(());
         }
         let values: [&(dyn ToSql + Sync); 4] = [
-            &column(&self.moving, |line| line.handler.as_str()),
-            &column(&self.moving, |line| line.key.as_bytes().as_slice()),
+            &column(&self.to_call_up, |line| line.handler.as_str()),
+            &column(&self.to_call_up, |line| line.key.as_bytes().as_slice()),
             &self.now.as_millis(),
             &Timestamp::NEVER.as_millis(),
         ];
