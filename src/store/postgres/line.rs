@@ -3,6 +3,8 @@
 //! A line is a row that whoever joins or leaves it holds until the commit. Only deliveries that have an
 //! order come here; for the others no statement is sent.
 
+use std::collections::BTreeMap;
+
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -39,17 +41,13 @@ const LOCK_OF_EVENTS: &str = "SELECT FROM lines JOIN (
 
 /// The lines that all who are in them leave.
 const FORGET_EMPTY: &str = "DELETE FROM lines
-    USING (SELECT handler, order_key, count(*) AS members
-        FROM unnest($1::text[], $2::bytea[]) AS member(handler, order_key)
-        GROUP BY handler, order_key) AS leaving
+    USING unnest($1::text[], $2::bytea[], $3::bigint[]) AS leaving(handler, order_key, members)
     WHERE lines.handler = leaving.handler AND lines.order_key = leaving.order_key
         AND lines.length <= leaving.members";
 
 /// The others that are left.
-const SHORTEN: &str = "UPDATE lines SET length = length - members
-    FROM (SELECT handler, order_key, count(*) AS members
-        FROM unnest($1::text[], $2::bytea[]) AS member(handler, order_key)
-        GROUP BY handler, order_key) AS leaving
+const SHORTEN: &str = "UPDATE lines SET length = length - leaving.members
+    FROM unnest($1::text[], $2::bytea[], $3::bigint[]) AS leaving(handler, order_key, members)
     WHERE lines.handler = leaving.handler AND lines.order_key = leaving.order_key";
 
 /// New deliveries, each at the end of its line. Whoever finds nobody there is due when it is to be.
@@ -134,14 +132,15 @@ async fn lock(turn: &Turn<'_>, lines: &[Line]) -> Result<(), Trouble> {
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     new: Vec<(Kept, Order)>,
-    leaving: Vec<Line>,
+    /// How many leave each line.
+    leaving: BTreeMap<Line, i64>,
     joining: Vec<(Kept, Order)>,
     /// Where somebody may have become the first, and when that is.
     to_call_up: Vec<Line>,
     now: Timestamp,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Line {
     handler: String,
     key: OrderKey,
@@ -163,7 +162,7 @@ impl Lines {
     pub(super) fn leave(&mut self, kept: &mut Kept, now: Timestamp) -> bool {
         let stood_in_line = kept.place.take().is_some();
         if let Some(order) = kept.order.filter(|_| stood_in_line) {
-            self.leaving.push(Line::of(kept, order));
+            *self.leaving.entry(Line::of(kept, order)).or_default() += 1;
             self.call_up(kept, order, now);
         }
         stood_in_line
@@ -216,9 +215,11 @@ impl Lines {
         if self.leaving.is_empty() {
             return Ok(());
         }
-        let values: [&(dyn ToSql + Sync); 2] = [
-            &column(&self.leaving, |line| line.handler.as_str()),
-            &column(&self.leaving, |line| line.key.as_bytes().as_slice()),
+        let leaving: Vec<_> = self.leaving.iter().collect();
+        let values: [&(dyn ToSql + Sync); 3] = [
+            &column(&leaving, |(line, _)| line.handler.as_str()),
+            &column(&leaving, |(line, _)| line.key.as_bytes().as_slice()),
+            &column(&leaving, |(_, members)| **members),
         ];
         tokio::try_join!(
             biased;
