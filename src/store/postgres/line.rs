@@ -50,41 +50,51 @@ const SHORTEN: &str = "UPDATE lines SET length = length - leaving.members
     FROM unnest($1::text[], $2::bytea[], $3::bigint[]) AS leaving(handler, order_key, members)
     WHERE lines.handler = leaving.handler AND lines.order_key = leaving.order_key";
 
+/// Begins a statement about deliveries, `new`, that go to the end of their lines, `line`.
+macro_rules! at_the_end_of_their_lines {
+    ($deliveries:literal) => {
+        concat!(
+            "WITH new AS MATERIALIZED (
+                SELECT *, row_number() OVER (PARTITION BY handler, order_key ORDER BY number) AS rank,
+                    count(*) OVER (PARTITION BY handler, order_key) AS members
+                FROM ",
+            $deliveries,
+            "),
+            line AS (
+                INSERT INTO lines SELECT handler, order_key, members, members FROM new WHERE rank = 1
+                ORDER BY handler, order_key
+                ON CONFLICT (handler, order_key) DO UPDATE SET length = lines.length + excluded.length,
+                    last_place = lines.last_place + excluded.last_place
+                RETURNING *) "
+        )
+    };
+}
+
 /// New deliveries, each at the end of its line. Whoever finds nobody there is due when it is to be.
-const BEGIN: &str = "WITH new AS MATERIALIZED (
-        SELECT *, row_number() OVER (PARTITION BY handler, order_key ORDER BY number) AS rank,
-            count(*) OVER (PARTITION BY handler, order_key) AS members
-        FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::uuid[],
-                $7::bytea[], $8::boolean[]) WITH ORDINALITY
-            AS new(id, event, due_at, source, handler, replay_of, order_key, skips, number)),
-    line AS (
-        INSERT INTO lines SELECT handler, order_key, members, members FROM new WHERE rank = 1
-        ORDER BY handler, order_key
-        ON CONFLICT (handler, order_key) DO UPDATE SET length = lines.length + excluded.length,
-            last_place = lines.last_place + excluded.last_place
-        RETURNING *)
-    INSERT INTO deliveries
+const BEGIN: &str = concat!(
+    at_the_end_of_their_lines!(
+        "unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[],
+            $8::boolean[]) WITH ORDINALITY
+            AS new(id, event, due_at, source, handler, replay_of, order_key, skips, number)"
+    ),
+    "INSERT INTO deliveries
     SELECT new.id, new.event,
         CASE WHEN line.length = new.members AND new.rank = 1 THEN new.due_at ELSE $9 END,
         0, 0, 0, 0, new.due_at, 0, new.source, new.handler, new.replay_of, NULL, NULL,
         new.order_key, new.skips, line.last_place - new.members + new.rank
-    FROM new JOIN line ON line.handler = new.handler AND line.order_key = new.order_key";
+    FROM new JOIN line ON line.handler = new.handler AND line.order_key = new.order_key"
+);
 
 /// The same for deliveries that are there.
-const JOIN: &str = "WITH new AS MATERIALIZED (
-        SELECT *, row_number() OVER (PARTITION BY handler, order_key ORDER BY number) AS rank,
-            count(*) OVER (PARTITION BY handler, order_key) AS members
-        FROM unnest($1::uuid[], $2::text[], $3::bytea[]) WITH ORDINALITY
-            AS new(id, handler, order_key, number)),
-    line AS (
-        INSERT INTO lines SELECT handler, order_key, members, members FROM new WHERE rank = 1
-        ORDER BY handler, order_key
-        ON CONFLICT (handler, order_key) DO UPDATE SET length = lines.length + excluded.length,
-            last_place = lines.last_place + excluded.last_place
-        RETURNING *)
-    UPDATE deliveries SET place = line.last_place - new.members + new.rank
+const JOIN: &str = concat!(
+    at_the_end_of_their_lines!(
+        "unnest($1::uuid[], $2::text[], $3::bytea[]) WITH ORDINALITY
+            AS new(id, handler, order_key, number)"
+    ),
+    "UPDATE deliveries SET place = line.last_place - new.members + new.rank
     FROM new JOIN line ON line.handler = new.handler AND line.order_key = new.order_key
-    WHERE deliveries.id = new.id";
+    WHERE deliveries.id = new.id"
+);
 
 /// The first of each line is due now, if it awaits its turn. Its row is locked behind the lines, which is
 /// safe from other workers: only a wish and a prune look at what awaits its turn. Should one of these wait
