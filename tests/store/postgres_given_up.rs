@@ -26,6 +26,9 @@ async fn furnished() -> (PostgresServer, Bench, String) {
     let url = server.database();
     let bench = bench_at(&url).await;
     bench.store.ready().await.expect("it is there");
+    for number in 0..4 {
+        bench.admit(&bench.event(&format!("before {number}"))).await;
+    }
     assert_eq!(keys::begin(&bench, &keys::begin_of(&bench, "before")).await, Begun::Started);
     (server, bench, url)
 }
@@ -100,12 +103,14 @@ async fn calls_that_are_given_up_do_not_pile_up_on_the_server() {
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hookonce'";
     let sessions = || server.run(&url, sessions).parse::<u32>().expect("a number");
     let before = sessions();
-    for _ in 0..8 {
-        let ready = bench.store.ready().await;
-        assert!(matches!(ready, Err(StoreError::Unavailable(_))), "{ready:?}");
+    for number in 0..8 {
+        let event = bench.event(&format!("given up {number}"));
+        let admitted = bench.try_admit(&event, bench.in_time()).await;
+        assert!(matches!(admitted, Err(StoreError::Unavailable(_))), "{admitted:?}");
     }
-    // One that was given up, and one that says to the database that it has come further.
+    // Two connections take admissions, and each has given one up.
     assert!(sessions() <= before + 2, "there were {before}, and now there are {}", sessions());
     set(&server, &url, BACK);
-    answered(async || bench.store.ready().await).await;
+    let event = bench.event("after");
+    answered(async || bench.try_admit(&event, bench.in_time()).await).await;
 }
