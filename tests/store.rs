@@ -158,6 +158,7 @@ conformance_of_order! {
     an_unblocked_one_lets_the_rest_go_on_and_goes_last
     a_redriven_one_blocks_again_when_it_dies_again
     all_of_a_handler_are_unblocked_at_once
+    a_move_of_many_keeps_them_as_they_stand
     a_dead_one_is_skipped_where_its_handler_says_so_and_goes_last
     a_spent_budget_lets_the_next_one_go_on_where_it_is_skipped
     replays_and_held_ones_go_last

@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder},
+    fs,
     io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
@@ -15,6 +14,7 @@ use super::{
     notices, raw::Table, section::Section, server, store, telemetry, workers,
 };
 use crate::{
+    private,
     provider::{Provider, Settings},
     secret::Secret,
     source::Source,
@@ -109,13 +109,9 @@ fn development_secrets(
     if providers.is_empty() {
         return Ok(BTreeMap::new());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    private::make_folder(data_dir)?;
     // Of two processes that start at once, the second one waits here and finds what the first one made.
-    let lock = fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data_dir.join(LOCK_FILE))?;
+    let lock = private::open_or_make(&data_dir.join(LOCK_FILE))?;
     lock.lock()?;
     let mut kept = kept(&data_dir.join(SECRETS_FILE))?;
     let known = kept.len();

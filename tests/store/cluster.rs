@@ -165,9 +165,10 @@ async fn a_shard_that_hangs_ends_no_lease_in_the_others() {
     while leases.len() < 48 {
         leases.extend(bench.take(LONG).await.iter().map(|leased| leased.lease));
     }
-    cluster.primary_of(268).freeze();
+    let shard = cluster.primary_of(268);
+    shard.freeze();
     let answers = bench.store.extend(&leases, LONG).await;
-    cluster.primary_of(268).thaw();
+    shard.thaw();
     let (kept, failed): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.is_ok());
     assert!(kept.iter().all(|answer| **answer == Ok(Hold::Kept)), "{kept:?}");
     assert!(!failed.is_empty() && kept.len() > failed.len(), "{failed:?}");
