@@ -7,13 +7,12 @@ use hookonce::store::{
     Hold, Release, StoreError,
     keys::{Begin, Begun},
 };
-use tokio_postgres::NoTls;
 use uuid::Uuid;
 
 use super::{
     bench::{Bench, LONG},
     keys,
-    postgres::{bench_at, wait_for},
+    postgres::{bench_at, session, wait_for},
 };
 use crate::postgres_server::PostgresServer;
 
@@ -41,8 +40,7 @@ fn set(server: &PostgresServer, url: &str, sql: &str) {
 /// From now on no commit comes to its end.
 async fn hold_commits_up(server: &PostgresServer, url: &str) {
     set(server, url, AWAY);
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("it is there");
-    tokio::spawn(connection);
+    let client = session(url).await.expect("it is there");
     let write = || client.batch_execute("SELECT pg_logical_emit_message(true, 'test', '')");
     while tokio::time::timeout(Duration::from_millis(100), write()).await.is_ok() {}
 }

@@ -9,13 +9,13 @@ use hookonce::{
     receipt::Admission,
     store::{Granted, Hold, StoreError, Which, Wish},
 };
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{
     bench::{Bench, LONG, SHORT},
     order::order,
-    postgres::bench_at,
+    postgres::{bench_at, session},
 };
 use crate::postgres_server::PostgresServer;
 
@@ -23,10 +23,10 @@ use crate::postgres_server::PostgresServer;
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
-async fn session(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("it is there");
-    tokio::spawn(connection);
-    client
+/// One to hold something, and one to look on.
+async fn sessions(url: &str) -> [Client; 2] {
+    let (one, other) = tokio::join!(session(url), session(url));
+    [one, other].map(|session| session.expect("the server is there"))
 }
 
 /// Waits until a question is answered with yes, or for so long that it never will be.
@@ -50,7 +50,7 @@ fn in_line(bench: &Bench, identity: &str, on_dead: OnDead) -> NewEvent {
 async fn a_redrive_at_the_same_time_as_the_settlement_before_it_is_called_up() {
     let database = PostgresServer::shared_database();
     let bench = bench_at(&database.url).await;
-    let (holding, looking) = (session(&database.url).await, session(&database.url).await);
+    let [holding, looking] = sessions(&database.url).await;
     let events = [1, 2].map(|at| in_line(&bench, &format!("evt_{at}"), OnDead::Block));
     for event in &events {
         bench.admit(event).await;
@@ -101,7 +101,7 @@ async fn leaves_the_event_alone<T>(
     event: &NewEvent,
     verb: impl Future<Output = T>,
 ) -> (bool, T) {
-    let (holding, looking) = (session(url).await, session(url).await);
+    let [holding, looking] = sessions(url).await;
     let hold = "BEGIN; SELECT FROM hookonce.lines FOR UPDATE";
     holding.batch_execute(hold).await.expect("they are free");
     let look = async {
