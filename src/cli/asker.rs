@@ -57,7 +57,7 @@ impl Backup {
     }
 }
 
-/// A server was named, or is configured, and does not answer.
+/// A server was named, or is configured, and does not answer, or not with what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreachable {
     /// Its admin address.
@@ -75,6 +75,9 @@ pub(crate) enum Unreachable {
         "nothing answers at {0}: start `hookonce serve` first, or name another address with --to"
     )]
     Receiver(String),
+    /// It answers 503: its store is down, or full.
+    #[error("the server says {0}")]
+    Store(String),
 }
 
 impl Asker {
@@ -361,7 +364,7 @@ impl Client {
             Ok(answer) => Ok(answer.status().is_success()),
             Err(error) => match self.unreachable(&error) {
                 distrusted @ Unreachable::Distrusted(..) => Err(distrusted),
-                Unreachable::Admin(_) | Unreachable::Receiver(_) => Ok(false),
+                _ => Ok(false),
             },
         }
     }
@@ -440,6 +443,9 @@ impl Client {
                 anyhow::bail!(
                     "the server says {status}: give its token in HOOKONCE_TOKEN or with --token"
                 );
+            }
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                return Err(Unreachable::Store(format!("{status}: {said}")).into());
             }
             anyhow::bail!("the server says {status}: {said}");
         }

@@ -37,6 +37,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hookonce::{
+    admin::AdminError,
     config::{Config, DEFAULT_FILE, Mistakes, process_environment},
     secret::Secret,
 };
@@ -204,6 +205,7 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
         ExitCode::from(EXIT_USAGE)
     } else if error.is::<asker::Unreachable>()
         || error.is::<hookonce::store::StoreError>()
+        || matches!(error.downcast_ref(), Some(AdminError::Store(_)))
         || error.is::<hookonce::store::moving::CopyError>()
     {
         ExitCode::from(EXIT_UNAVAILABLE)
