@@ -34,6 +34,12 @@ mod store {
     #[cfg(feature = "postgres")]
     mod postgres;
     #[cfg(feature = "postgres")]
+    mod postgres_clocks;
+    #[cfg(feature = "postgres")]
+    mod postgres_given_up;
+    #[cfg(feature = "postgres")]
+    mod postgres_locks;
+    #[cfg(feature = "postgres")]
     mod postgres_moving;
     pub(crate) mod prune;
     pub(crate) mod read;

@@ -168,6 +168,8 @@ pub(crate) async fn everything_arrives_in_another_store(bench: Bench) {
 pub(crate) async fn everything_arrives_from_another_store(bench: Bench) {
     let model = bench::memory_beside(&bench);
     furnish(&model).await;
+    // It is empty all the same, and its handlers are those of the source from then on.
+    bench.store.control("another", Setting::Paused(true)).await.expect("the store keeps it");
     try_move(&model, &bench).await.expect("it is moved");
     look_the_same(&model, &bench).await;
     nothing_runs_twice_after(&bench).await;

@@ -389,16 +389,24 @@ async fn a_server_without_a_free_connection_is_full_and_heals() {
     the_retry_completes_it(&bench, "evt_1").await;
 }
 
+/// A session beside the store's, which ends when it is dropped.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with its client, and holds nothing to wait for"
+)]
+pub(super) async fn session(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    drop(tokio::spawn(connection));
+    Ok(client)
+}
+
 /// That many connections; each ends when its client is dropped. One that is refused is asked for again: whoever was
 /// connected before may still be on the way out.
 async fn take_connections(url: &str, number: usize) -> Vec<Client> {
     let mut taken = Vec::new();
     while taken.len() < number {
-        match tokio_postgres::connect(url, NoTls).await {
-            Ok((client, connection)) => {
-                tokio::spawn(connection);
-                taken.push(client);
-            }
+        match session(url).await {
+            Ok(client) => taken.push(client),
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }

@@ -37,6 +37,8 @@ impl Moving for MemoryStore {
             Step::Fill(_) if !tables.is_empty() => {
                 return Err(StoreError::Moving("there are events in it already".to_owned()));
             }
+            // What was said about handlers counts for nothing there, and must not mix with what comes.
+            Step::Fill(_) => tables.controls.clear(),
             _ => {}
         }
         tables.standing = after.clone();

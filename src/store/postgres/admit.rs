@@ -82,7 +82,7 @@ impl Call for Asked {
         let held_now = held_now(turn, &fresh, &digests).await?;
 
         let mut rows = Rows::default();
-        let mut deciding = Deciding { marks, digests, held_now, decided: before };
+        let mut deciding = Deciding { now, marks, digests, held_now, decided: before };
         let mut answers = Vec::with_capacity(calls.len());
         for asked in calls {
             answers.push(match deciding.decided.get(&asked.event.id) {
@@ -103,6 +103,7 @@ impl Call for Asked {
 
 /// A batch at work.
 struct Deciding {
+    now: Timestamp,
     marks: Marks,
     /// The events whose content is not known under another id.
     digests: BTreeSet<EventId>,
@@ -148,7 +149,7 @@ impl Deciding {
         }
         let admission = if held { Admission::Held } else { Admission::Fresh };
         let (mark, digest) = (asked.mark.as_deref(), asked.digest.as_deref());
-        rows.admit(turn, &Admitted { event, mark, digest, resent, held });
+        rows.admit(turn, &Admitted { event, mark, digest, resent, held }, self.now);
         self.decided.insert(event.id, admission);
         Ok((event.id, admission))
     }

@@ -103,8 +103,8 @@ impl<'a> Rows<'a> {
         self.events.is_empty() && self.duplicates.is_empty() && self.marks_back.is_empty()
     }
 
-    /// Adds an event and, unless it is held, its deliveries.
-    pub(super) fn admit(&mut self, turn: &Turn<'_>, admitted: &Admitted<'a>) {
+    /// Adds an event and, unless it is held, its deliveries. It is `now` on the server.
+    pub(super) fn admit(&mut self, turn: &Turn<'_>, admitted: &Admitted<'a>, now: Timestamp) {
         let Admitted { event, mark, digest, resent, held } = *admitted;
         let open = if held { 0 } else { event.deliveries.len() };
         let state = match (held, open) {
@@ -112,8 +112,9 @@ impl<'a> Rows<'a> {
             (false, 0) => EventState::Unrouted,
             (false, _) => EventState::Open,
         };
-        // Due times and ends are the server's.
-        let received_at = turn.to_server(event.received_at);
+        // Due times and ends are the server's. Should our clock have been moved forward since it was compared
+        // with the server's, nothing is received later than now all the same.
+        let received_at = turn.to_server(event.received_at).min(now);
         let ended_at = (state != EventState::Open).then_some(received_at);
         self.events.push(EventRow { event, mark, digest, resent, state, ended_at, open });
         let counted = self.changes.counted.of_events(&event.source);
@@ -140,17 +141,18 @@ impl<'a> Rows<'a> {
         self.marks_back.push(mark);
     }
 
-    /// Sends all of it. The statements go out with the first poll, in this order.
+    /// Sends all of it. The statements go out with the first poll, in this order: lines are locked before the
+    /// events that came again, as everywhere.
     pub(super) async fn write(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
         tokio::try_join!(
             biased;
             self.write_requests(turn),
             self.write_events(turn),
             self.write_contents(turn),
+            self.changes.write(turn),
             self.write_duplicates(turn),
             self.forget_old_duplicates(turn),
             self.take_back_marks(turn),
-            self.changes.write(turn),
         )
         .map(drop)
     }

@@ -78,7 +78,8 @@ pub(super) struct Horizons(Mutex<HashMap<Arc<str>, Horizon>>);
 #[derive(Clone, Copy, Debug)]
 struct Horizon {
     from: Timestamp,
-    looked_at: Timestamp,
+    /// By the monotonic clock: the other one may be set back by hours.
+    looked_at: Duration,
 }
 
 impl Horizons {
@@ -94,13 +95,13 @@ impl Horizons {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Where to begin, at our time `now`.
-    fn of(&self, handler: &Arc<str>, now: Timestamp) -> Timestamp {
+    /// Where to begin, at this time of the monotonic clock.
+    fn of(&self, handler: &Arc<str>, now: Duration) -> Timestamp {
         let mut horizons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let beginning = Timestamp::from_millis(i64::MIN);
         let unknown = Horizon { from: beginning, looked_at: now };
         let horizon = horizons.entry(Arc::clone(handler)).or_insert(unknown);
-        if now.since(horizon.looked_at) < Self::FULL_LOOK_INTERVAL {
+        if now.saturating_sub(horizon.looked_at) < Self::FULL_LOOK_INTERVAL {
             return horizon.from;
         }
         // Should this look take too long, the next ones are short again.
@@ -125,7 +126,7 @@ pub(super) async fn claim(
     claim: &Claim,
     not_after: Timestamp,
 ) -> Result<Result<Claimed, StoreError>, Trouble> {
-    let from = horizons.of(&claim.handler, turn.our_now());
+    let from = horizons.of(&claim.handler, turn.monotonic());
     let ((), now, last, due) = tokio::try_join!(
         biased;
         turn.begin(Purpose::Serve),

@@ -3,7 +3,8 @@
 //!
 //! A connection carries one transaction at a time. Whoever has the turn takes the connection out of its
 //! lane and puts it back at the end: one that was left in the middle of something, for whatever reason,
-//! is closed, and the server rolls back what was begun on it.
+//! is closed, and the server rolls back what was begun on it. It may also commit it, a good while later: so
+//! the next transaction of the lane waits for that one on the server.
 //!
 //! A server that is away is no error until somebody calls. Each call tries anew.
 
@@ -53,6 +54,8 @@ pub(super) struct Way {
 #[derive(Debug)]
 pub(super) struct Lane {
     way: Way,
+    /// The lock on the server that every transaction of this lane holds.
+    lock: i64,
     patience: Duration,
     /// Whether it also says to the database that it has come further.
     rises: bool,
@@ -87,6 +90,7 @@ pub(super) enum Purpose {
 pub(super) struct Turn<'a> {
     slot: MutexGuard<'a, Option<Open>>,
     way: &'a Way,
+    lock: i64,
     open: Open,
     given_up: bool,
     deadline: Instant,
@@ -107,8 +111,14 @@ impl Way {
 impl Lane {
     /// A lane whose calls may each take `patience`. Nothing is sent yet.
     pub(super) fn new(way: &Way, patience: Duration, statements: &[&[&'static str]]) -> Self {
-        let statements = statements.concat();
-        Self { way: way.clone(), patience, rises: false, statements, slot: Mutex::default() }
+        Self {
+            way: way.clone(),
+            lock: rand::random(),
+            patience,
+            rises: false,
+            statements: statements.concat(),
+            slot: Mutex::default(),
+        }
     }
 
     /// The same, and it also says to the database that it has come further.
@@ -151,7 +161,7 @@ impl Lane {
                 Some(open) => open,
                 None => self.opened().await?,
             };
-            Ok(Turn { slot, way: &self.way, open, given_up: false, deadline })
+            Ok(Turn { slot, way: &self.way, lock: self.lock, open, given_up: false, deadline })
         };
         timeout_at(deadline, turn).await.map_err(|_| silent())?
     }
@@ -250,6 +260,10 @@ impl Turn<'_> {
 
     /// Begins a transaction, unless its purpose is not allowed now: then it is broken off with
     /// [`StoreError::Moving`]. It may be sent together with the statements that follow.
+    ///
+    /// It waits for the one before it on this lane, should that have been given up while the server was still
+    /// at it: what it did is seen by all that follows, or it did nothing. Where that takes too long this
+    /// is `Unavailable`, so no more than one that was given up is ever left to a lane.
     pub(super) async fn begin(&self, purpose: Purpose) -> Result<(), Trouble> {
         let enter = match purpose {
             Purpose::Serve => "SELECT enter('serve')",
@@ -257,8 +271,10 @@ impl Turn<'_> {
             // Those it waits for may take as long as a chore does.
             Purpose::Move => "SET LOCAL lock_timeout = 0; SELECT enter('move')",
         };
-        let begin = format!("{}; {enter}", self.open.begin);
-        self.answer(self.open.client.batch_execute(&begin)).await
+        let begin =
+            format!("{}; SELECT pg_advisory_xact_lock({}); {enter}", self.open.begin, self.lock);
+        let begun = self.answer(self.open.client.batch_execute(&begin)).await;
+        begun.map_err(|trouble| Trouble { is_of_one: false, ..trouble })
     }
 
     /// Begins a transaction whose statements all see the same.
@@ -325,6 +341,11 @@ impl Turn<'_> {
     /// Our own time.
     pub(super) fn our_now(&self) -> Timestamp {
         self.way.clock.now()
+    }
+
+    /// Our own time that is never set.
+    pub(super) fn monotonic(&self) -> Duration {
+        self.way.clock.monotonic()
     }
 
     /// A time of ours as the server tells it.

@@ -7,11 +7,11 @@ use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
-    codes::{self, get},
+    codes,
     connection::Turn,
     delivery::{self, Changes, Kept, column},
     error::Trouble,
-    prune,
+    event, line, prune,
 };
 use crate::{
     clock::Timestamp,
@@ -23,7 +23,6 @@ use crate::{
 /// The statements of this file.
 pub(super) const STATEMENTS: &[&str] = &[
     DELIVERIES_OF,
-    LOCK_EVENT,
     ERASE_EVENT,
     ERASE_CONTENT,
     ERASE_DUPLICATES,
@@ -33,7 +32,6 @@ pub(super) const STATEMENTS: &[&str] = &[
 ];
 
 const DELIVERIES_OF: &str = "SELECT id FROM deliveries WHERE event = $1 ORDER BY id";
-const LOCK_EVENT: &str = "SELECT request FROM events WHERE id = $1 FOR UPDATE";
 
 const ERASE_EVENT: &str = "UPDATE events SET retry_marker = NULL, request = NULL, body_bytes = 0,
         erased_at = coalesce(erased_at, $2)
@@ -51,7 +49,8 @@ const ERASE_REQUEST: &str = "UPDATE requests SET body = '' WHERE id = $1";
 
 const ERASED_AMONG: &str = "SELECT id FROM events WHERE id = ANY($1) AND erased_at IS NOT NULL";
 
-/// See [`Wish::Erase`](crate::store::Wish::Erase). Deliveries are locked before their event, as everywhere.
+/// See [`Wish::Erase`](crate::store::Wish::Erase). Deliveries and their lines are locked
+/// before their event, as everywhere.
 pub(super) async fn erase(
     turn: &Turn<'_>,
     event: EventId,
@@ -62,15 +61,17 @@ pub(super) async fn erase(
     let ids =
         before.iter().map(|row| codes::delivery_id(row, "id")).collect::<Result<Vec<_>, _>>()?;
     let deliveries = delivery::lock(turn, &ids).await?;
-    let rows = turn.query(LOCK_EVENT, &[&id]).await?;
-    let Some(row) = rows.first() else { return Ok((Granted::NotFound, Changes::default())) };
+    line::lock_of_events(turn, &[id]).await?;
+    let Some(locked) = event::lock(turn, event).await? else {
+        return Ok((Granted::NotFound, Changes::default()));
+    };
     // Replayed in between, it has a delivery more, whose row is not ours.
     let is_replayed = turn.query(DELIVERIES_OF, &[&id]).await?.len() != deliveries.len();
     let is_held = |kept: &Kept| kept.state == State::Leased && kept.due_at > now;
     if is_replayed || deliveries.iter().any(is_held) {
         return Ok((Granted::Running, Changes::default()));
     }
-    erase_content(turn, id, get(row, "request")?, now).await?;
+    erase_content(turn, id, locked.request, now).await?;
     let mut changes = Changes::default();
     let mut killed = Vec::new();
     for mut kept in deliveries {

@@ -190,7 +190,8 @@ fn delivery(turn: &Turn<'_>, kept: Kept, attempts_kept: Vec<Attempt>) -> Deliver
     }
 }
 
-/// Marks or digests, those that end first first. Their end is told by our own clock already.
+/// Marks or digests, those that end first first, and of these what is not over yet. Their end is told by the
+/// clock of whoever admitted their events, so the earlier clock counts here, as it does when they are pruned.
 async fn marks(
     turn: &Turn<'_>,
     from: &Cursor,
@@ -199,7 +200,10 @@ async fn marks(
 ) -> Result<Page, Trouble> {
     let (expires_at, key) = match from.after.split_first_chunk() {
         Some((expires_at, key)) => (i64::from_be_bytes(*expires_at), key),
-        None => (turn.our_now().as_millis(), [].as_slice()), // what is not over yet
+        None => {
+            let marks_now = turn.our_now().min(turn.now().await?);
+            (marks_now.as_millis(), [].as_slice())
+        }
     };
     let rows =
         turn.query(sql, &[&expires_at, &key, &codes::of_number(limits::EXPORT_ROWS)]).await?;

@@ -16,9 +16,11 @@ use crate::store::{StoreError, generation::Generation};
 const FOUND: &str = "SELECT id, counter FROM generations ORDER BY number DESC";
 
 /// Lets the counter rise where nobody has for five seconds: each process would, and each rise leaves a
-/// dead row behind.
+/// dead row behind. One that is under way is not waited for: it may wait for a standby that is away.
 const RISE: &str = "UPDATE generations SET counter = greatest(counter + 1, now_ms())
-    WHERE id = $1 AND counter + 5000 <= now_ms() RETURNING counter";
+    WHERE id IN (SELECT id FROM generations
+        WHERE id = $1 AND counter + 5000 <= now_ms() FOR UPDATE SKIP LOCKED)
+    RETURNING counter";
 
 const BEGIN_ANOTHER: &str = "INSERT INTO generations (id, counter) VALUES ($1, $2)
     ON CONFLICT (id) DO NOTHING";

@@ -3,7 +3,10 @@
 //! A line is a row that whoever joins or leaves it holds until the commit. Only deliveries that have an
 //! order come here; for the others no statement is sent.
 
+use std::collections::BTreeMap;
+
 use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 use super::{
     codes,
@@ -14,67 +17,84 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::State,
+    event::NewDelivery,
     order::{OnDead, Order, OrderKey},
 };
 
 /// The statements of this file.
-pub(super) const STATEMENTS: &[&str] = &[FORGET_EMPTY, SHORTEN, BEGIN, JOIN, CALL_UP];
+pub(super) const STATEMENTS: &[&str] =
+    &[LOCK, LOCK_OF_EVENTS, FORGET_EMPTY, SHORTEN, BEGIN, JOIN, CALL_UP];
 
-/// The lines that all who are in them leave. Every line is locked, in order, that anybody leaves.
-const FORGET_EMPTY: &str = "WITH leaving AS MATERIALIZED (
-        SELECT handler, order_key, count(*) AS members
-        FROM unnest($1::text[], $2::bytea[]) AS member(handler, order_key)
-        GROUP BY handler, order_key),
-    locked AS MATERIALIZED (
-        SELECT lines.handler, lines.order_key, members FROM lines JOIN leaving
-            ON lines.handler = leaving.handler AND lines.order_key = leaving.order_key
-        ORDER BY lines.handler, lines.order_key FOR UPDATE OF lines)
-    DELETE FROM lines USING locked
-    WHERE lines.handler = locked.handler AND lines.order_key = locked.order_key
-        AND lines.length <= locked.members";
+/// The lines that anything changes in, in order. What comes after it sees what whoever held them has done:
+/// a redrive does not join or leave, and still it must not pass by the settlement of the one in front.
+const LOCK: &str =
+    "SELECT FROM lines JOIN unnest($1::text[], $2::bytea[]) AS line(handler, order_key)
+        ON lines.handler = line.handler AND lines.order_key = line.order_key
+    ORDER BY lines.handler, lines.order_key FOR UPDATE OF lines";
+
+/// The lines that deliveries of these events stand in, in order. With `+ 0` only the index of events fits.
+const LOCK_OF_EVENTS: &str = "SELECT FROM lines JOIN (
+        SELECT DISTINCT handler, order_key FROM deliveries
+        WHERE event = ANY($1) AND place + 0 IS NOT NULL) AS line
+        ON lines.handler = line.handler AND lines.order_key = line.order_key
+    ORDER BY lines.handler, lines.order_key FOR UPDATE OF lines";
+
+/// The lines that all who are in them leave.
+const FORGET_EMPTY: &str = "DELETE FROM lines
+    USING unnest($1::text[], $2::bytea[], $3::bigint[]) AS leaving(handler, order_key, members)
+    WHERE lines.handler = leaving.handler AND lines.order_key = leaving.order_key
+        AND lines.length <= leaving.members";
 
 /// The others that are left.
-const SHORTEN: &str = "UPDATE lines SET length = length - members
-    FROM (SELECT handler, order_key, count(*) AS members
-        FROM unnest($1::text[], $2::bytea[]) AS member(handler, order_key)
-        GROUP BY handler, order_key) AS leaving
+const SHORTEN: &str = "UPDATE lines SET length = length - leaving.members
+    FROM unnest($1::text[], $2::bytea[], $3::bigint[]) AS leaving(handler, order_key, members)
     WHERE lines.handler = leaving.handler AND lines.order_key = leaving.order_key";
 
+/// Begins a statement about deliveries, `new`, that go to the end of their lines, `line`.
+macro_rules! at_the_end_of_their_lines {
+    ($deliveries:literal) => {
+        concat!(
+            "WITH new AS MATERIALIZED (
+                SELECT *, row_number() OVER (PARTITION BY handler, order_key ORDER BY number) AS rank,
+                    count(*) OVER (PARTITION BY handler, order_key) AS members
+                FROM ",
+            $deliveries,
+            "),
+            line AS (
+                INSERT INTO lines SELECT handler, order_key, members, members FROM new WHERE rank = 1
+                ORDER BY handler, order_key
+                ON CONFLICT (handler, order_key) DO UPDATE SET length = lines.length + excluded.length,
+                    last_place = lines.last_place + excluded.last_place
+                RETURNING *) "
+        )
+    };
+}
+
 /// New deliveries, each at the end of its line. Whoever finds nobody there is due when it is to be.
-const BEGIN: &str = "WITH new AS MATERIALIZED (
-        SELECT *, row_number() OVER (PARTITION BY handler, order_key ORDER BY number) AS rank,
-            count(*) OVER (PARTITION BY handler, order_key) AS members
-        FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::uuid[],
-                $7::bytea[], $8::boolean[]) WITH ORDINALITY
-            AS new(id, event, due_at, source, handler, replay_of, order_key, skips, number)),
-    line AS (
-        INSERT INTO lines SELECT handler, order_key, members, members FROM new WHERE rank = 1
-        ORDER BY handler, order_key
-        ON CONFLICT (handler, order_key) DO UPDATE SET length = lines.length + excluded.length,
-            last_place = lines.last_place + excluded.last_place
-        RETURNING *)
-    INSERT INTO deliveries
+const BEGIN: &str = concat!(
+    at_the_end_of_their_lines!(
+        "unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::uuid[], $7::bytea[],
+            $8::boolean[]) WITH ORDINALITY
+            AS new(id, event, due_at, source, handler, replay_of, order_key, skips, number)"
+    ),
+    "INSERT INTO deliveries
     SELECT new.id, new.event,
         CASE WHEN line.length = new.members AND new.rank = 1 THEN new.due_at ELSE $9 END,
         0, 0, 0, 0, new.due_at, 0, new.source, new.handler, new.replay_of, NULL, NULL,
         new.order_key, new.skips, line.last_place - new.members + new.rank
-    FROM new JOIN line ON line.handler = new.handler AND line.order_key = new.order_key";
+    FROM new JOIN line ON line.handler = new.handler AND line.order_key = new.order_key"
+);
 
 /// The same for deliveries that are there.
-const JOIN: &str = "WITH new AS MATERIALIZED (
-        SELECT *, row_number() OVER (PARTITION BY handler, order_key ORDER BY number) AS rank,
-            count(*) OVER (PARTITION BY handler, order_key) AS members
-        FROM unnest($1::uuid[], $2::text[], $3::bytea[]) WITH ORDINALITY
-            AS new(id, handler, order_key, number)),
-    line AS (
-        INSERT INTO lines SELECT handler, order_key, members, members FROM new WHERE rank = 1
-        ORDER BY handler, order_key
-        ON CONFLICT (handler, order_key) DO UPDATE SET length = lines.length + excluded.length,
-            last_place = lines.last_place + excluded.last_place
-        RETURNING *)
-    UPDATE deliveries SET place = line.last_place - new.members + new.rank
+const JOIN: &str = concat!(
+    at_the_end_of_their_lines!(
+        "unnest($1::uuid[], $2::text[], $3::bytea[]) WITH ORDINALITY
+            AS new(id, handler, order_key, number)"
+    ),
+    "UPDATE deliveries SET place = line.last_place - new.members + new.rank
     FROM new JOIN line ON line.handler = new.handler AND line.order_key = new.order_key
-    WHERE deliveries.id = new.id";
+    WHERE deliveries.id = new.id"
+);
 
 /// The first of each line is due now, if it awaits its turn. Its row is locked behind the lines, which is
 /// safe from other workers: only a wish and a prune look at what awaits its turn. Should one of these wait
@@ -93,18 +113,44 @@ const CALL_UP: &str = "WITH line AS MATERIALIZED (
     UPDATE deliveries SET due_at = $3 FROM first
     WHERE deliveries.id = first.id AND deliveries.state + 0 = 0 AND deliveries.due_at + 0 = $4";
 
+/// Locks the lines that deliveries of these events stand in: for whoever is about to lock the events.
+pub(super) async fn lock_of_events(turn: &Turn<'_>, events: &[Uuid]) -> Result<(), Trouble> {
+    turn.execute(LOCK_OF_EVENTS, &[&events]).await.map(drop)
+}
+
+/// Locks the lines that these new deliveries will stand in, those that are there: for whoever is about to
+/// lock their event.
+pub(super) async fn lock_of_new(turn: &Turn<'_>, new: &[NewDelivery]) -> Result<(), Trouble> {
+    let in_line = |new: &NewDelivery| {
+        new.order.map(|order| Line { handler: new.handler.to_string(), key: order.key })
+    };
+    lock(turn, &new.iter().filter_map(in_line).collect::<Vec<_>>()).await
+}
+
+async fn lock(turn: &Turn<'_>, lines: &[Line]) -> Result<(), Trouble> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let values: [&(dyn ToSql + Sync); 2] = [
+        &column(lines, |line| line.handler.as_str()),
+        &column(lines, |line| line.key.as_bytes().as_slice()),
+    ];
+    turn.execute(LOCK, &values).await.map(drop)
+}
+
 /// What a transaction changes about lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     new: Vec<(Kept, Order)>,
-    leaving: Vec<Line>,
+    /// How many leave each line.
+    leaving: BTreeMap<Line, i64>,
     joining: Vec<(Kept, Order)>,
     /// Where somebody may have become the first, and when that is.
-    moving: Vec<Line>,
+    to_call_up: Vec<Line>,
     now: Timestamp,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Line {
     handler: String,
     key: OrderKey,
@@ -126,7 +172,7 @@ impl Lines {
     pub(super) fn leave(&mut self, kept: &mut Kept, now: Timestamp) -> bool {
         let stood_in_line = kept.place.take().is_some();
         if let Some(order) = kept.order.filter(|_| stood_in_line) {
-            self.leaving.push(Line::of(kept, order));
+            *self.leaving.entry(Line::of(kept, order)).or_default() += 1;
             self.call_up(kept, order, now);
         }
         stood_in_line
@@ -158,7 +204,7 @@ impl Lines {
     }
 
     fn call_up(&mut self, kept: &Kept, order: Order, now: Timestamp) {
-        self.moving.push(Line::of(kept, order));
+        self.to_call_up.push(Line::of(kept, order));
         self.now = now;
     }
 
@@ -166,6 +212,7 @@ impl Lines {
     pub(super) async fn write(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
         tokio::try_join!(
             biased;
+            lock(turn, &self.to_call_up), // also those that anybody leaves or joins
             self.shorten(turn),
             self.write_joining(turn),
             self.write_new(turn),
@@ -178,9 +225,11 @@ impl Lines {
         if self.leaving.is_empty() {
             return Ok(());
         }
-        let values: [&(dyn ToSql + Sync); 2] = [
-            &column(&self.leaving, |line| line.handler.as_str()),
-            &column(&self.leaving, |line| line.key.as_bytes().as_slice()),
+        let leaving: Vec<_> = self.leaving.iter().collect();
+        let values: [&(dyn ToSql + Sync); 3] = [
+            &column(&leaving, |(line, _)| line.handler.as_str()),
+            &column(&leaving, |(line, _)| line.key.as_bytes().as_slice()),
+            &column(&leaving, |(_, members)| **members),
         ];
         tokio::try_join!(
             biased;
@@ -221,12 +270,12 @@ impl Lines {
     }
 
     async fn write_first(&self, turn: &Turn<'_>) -> Result<(), Trouble> {
-        if self.moving.is_empty() {
+        if self.to_call_up.is_empty() {
             return Ok(());
         }
         let values: [&(dyn ToSql + Sync); 4] = [
-            &column(&self.moving, |line| line.handler.as_str()),
-            &column(&self.moving, |line| line.key.as_bytes().as_slice()),
+            &column(&self.to_call_up, |line| line.handler.as_str()),
+            &column(&self.to_call_up, |line| line.key.as_bytes().as_slice()),
             &self.now.as_millis(),
             &Timestamp::NEVER.as_millis(),
         ];

@@ -18,6 +18,7 @@ mod count;
 mod delivery;
 mod erase;
 mod error;
+mod event;
 mod export;
 mod generation;
 mod import;
@@ -202,6 +203,7 @@ fn working_lane(way: &Way, patience: Duration) -> Lane {
         line::STATEMENTS,
         count::STATEMENTS,
         wish::STATEMENTS,
+        event::STATEMENTS,
         erase::STATEMENTS,
         refusals::STATEMENTS,
         control::STATEMENTS,

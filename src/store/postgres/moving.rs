@@ -21,7 +21,7 @@ use crate::store::{
 };
 
 /// The statements of this file.
-pub(super) const STATEMENTS: &[&str] = &[STANDING, STAND, LIVE, IS_EMPTY, SIZE];
+pub(super) const STATEMENTS: &[&str] = &[STANDING, STAND, LIVE, IS_EMPTY, SIZE, FORGET_CONTROLS];
 
 const STANDING: &str = "SELECT standing FROM moving";
 
@@ -33,6 +33,9 @@ const LIVE: &str = "SELECT (SELECT count(*) FROM deliveries WHERE state = 1 AND 
 
 const IS_EMPTY: &str = "SELECT NOT (EXISTS (SELECT FROM events) OR EXISTS (SELECT FROM marks)
     OR EXISTS (SELECT FROM digests) OR EXISTS (SELECT FROM counts) OR EXISTS (SELECT FROM keyed))";
+
+/// What was said about handlers before the store is filled: it is not looked at when it must be empty.
+const FORGET_CONTROLS: &str = "DELETE FROM controls";
 
 const SIZE: &str = "SELECT (SELECT count(*) FROM events)
     + (SELECT count(*) FROM marks WHERE expires_at IS NOT NULL)
@@ -110,6 +113,9 @@ async fn take(turn: &Turn<'_>, step: &Step) -> Result<Standing, Trouble> {
     };
     if let Some(why) = in_the_way {
         return Err(Trouble::refused(StoreError::Moving(why.to_owned())));
+    }
+    if let Step::Fill(_) = step {
+        turn.execute(FORGET_CONTROLS, &[]).await?;
     }
     turn.execute(STAND, &[&after.to_string()]).await?;
     turn.commit().await?;

@@ -15,7 +15,7 @@ use super::{
     delivery::{Kept, column},
     error::Trouble,
     keyed,
-    line::Lines,
+    line::{self, Lines},
     refusals,
 };
 use crate::{clock::Timestamp, delivery::State, event::EventState, limits, store::Prune};
@@ -60,7 +60,7 @@ const OVER: &str = "SELECT id, ended_at FROM (
          WHERE ended_at IS NOT NULL AND state = 4 AND ended_at < $3 ORDER BY ended_at LIMIT $4)
     ) AS over LIMIT $4";
 
-/// Deliveries are locked before their events, as everywhere.
+/// Deliveries, and then their lines, are locked before their events, as everywhere.
 const LOCK_DELIVERIES: &str =
     "SELECT id FROM deliveries WHERE event = ANY($1) ORDER BY id FOR UPDATE";
 
@@ -98,9 +98,10 @@ const FORGET_DIGESTS: &str = "DELETE FROM digests WHERE key IN (
 
 /// See [`Store::prune`](crate::store::Store::prune).
 pub(super) async fn prune(turn: &Turn<'_>, prune: &Prune) -> Result<usize, Trouble> {
-    let ((), first, over) = tokio::try_join!(
+    let ((), server_now, first, over) = tokio::try_join!(
         biased;
         turn.begin(Purpose::Serve),
+        turn.now(),
         turn.query(ONE_AT_A_TIME, &[]),
         over(turn, prune),
     )?;
@@ -115,14 +116,17 @@ pub(super) async fn prune(turn: &Turn<'_>, prune: &Prune) -> Result<usize, Troub
     };
     let counted = match events.is_empty() {
         true => Counted::default(),
-        false => forget(turn, &events, turn.to_server(prune.now)).await?,
+        false => forget(turn, &events, server_now).await?,
     };
-    let (now, lot) = (prune.now.as_millis(), codes::of_number(prune.lot));
-    let last_leases_ended = turn.to_server(prune.now).minus(limits::LEASE_MAX).as_millis();
-    let expired = [&now as &(dyn ToSql + Sync), &lot];
+    let lot = codes::of_number(prune.lot);
+    // The end of a mark is told by the clock of whoever admitted its event. Here the earlier clock counts: one
+    // that is ahead must not take away what keeps events from being admitted twice.
+    let marks_now = prune.now.min(server_now).as_millis();
+    let expired = [&marks_now as &(dyn ToSql + Sync), &lot];
+    let last_leases_ended = server_now.minus(limits::LEASE_MAX).as_millis();
     let old = [&last_leases_ended as &(dyn ToSql + Sync)];
-    let now = turn.to_server(prune.now).as_millis();
-    let over = [&now as &(dyn ToSql + Sync), &lot];
+    let keys_now = server_now.as_millis();
+    let over = [&keys_now as &(dyn ToSql + Sync), &lot];
     // Refused requests keep the time of the process that refused them.
     let held_before = prune.held_before.as_millis();
     let refused = [&held_before as &(dyn ToSql + Sync)];
@@ -152,6 +156,7 @@ async fn still_over(turn: &Turn<'_>, over: &[(Uuid, i64)]) -> Result<Vec<Uuid>, 
     let ids = column(over, |(id, _)| *id);
     let ended_at = column(over, |(_, ended_at)| *ended_at);
     turn.query(LOCK_DELIVERIES, &[&ids]).await?;
+    line::lock_of_events(turn, &ids).await?;
     let rows = turn.query(STILL_OVER, &[&ids, &ended_at]).await?;
     rows.iter().map(|row| get(row, "id")).collect()
 }

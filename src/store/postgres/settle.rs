@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{AttemptOutcome, DeliveryId, Lease, Meets, Settlement, State, Verdict},
+    limits,
     store::{Hold, Release},
 };
 
@@ -50,7 +51,9 @@ fn settle(turn: &Turn<'_>, changes: &mut Changes, settlement: &Settlement, now: 
         Verdict::Done => changes.change(&mut kept, State::Done, now),
         Verdict::Dead => changes.change(&mut kept, State::Dead, now),
         Verdict::RetryAt(due_at) => {
-            changes.change(&mut kept, State::Queued, turn.to_server(due_at));
+            // Should our clock have been moved forward, it waits no longer than any retry does.
+            let due_at = turn.to_server(due_at).min(now.plus(limits::RETRY_DELAY_MAX));
+            changes.change(&mut kept, State::Queued, due_at);
         }
     }
     changes.put(kept);
@@ -82,16 +85,10 @@ pub(super) async fn extend(
 
 /// See [`Store::release`](crate::store::Store::release).
 pub(super) async fn release(turn: &Turn<'_>, release: &Release) -> Result<(), Trouble> {
-    let leases = match release {
-        Release::Leases(leases) => leases.clone(),
-        Release::Claim { worker, id, .. } => {
-            let last = claim::last_claim(turn, *worker).await?;
-            last.of_claim(*id).map(<[_]>::to_vec).unwrap_or_default()
-        }
-    };
+    let ((), now, leases) =
+        tokio::try_join!(biased; turn.begin(Purpose::End), turn.now(), leases(turn, release))?;
     let ids: Vec<DeliveryId> = leases.iter().map(|lease| lease.delivery).collect();
-    let ((), now, read) =
-        tokio::try_join!(biased; turn.begin(Purpose::End), turn.now(), delivery::lock(turn, &ids))?;
+    let read = delivery::lock(turn, &ids).await?;
     let mut changes = Changes::of(read);
     for lease in &leases {
         let held = changes.delivery(lease.delivery).filter(|kept| kept.is_held_by(lease));
@@ -102,4 +99,16 @@ pub(super) async fn release(turn: &Turn<'_>, release: &Release) -> Result<(), Tr
         changes.put(kept);
     }
     tokio::try_join!(biased; changes.write(turn), turn.commit()).map(drop)
+}
+
+/// The leases to give back. A claim that was given up is looked for once the transaction has begun: by then
+/// the server has done it or never will.
+async fn leases(turn: &Turn<'_>, release: &Release) -> Result<Vec<Lease>, Trouble> {
+    match release {
+        Release::Leases(leases) => Ok(leases.clone()),
+        Release::Claim { worker, id, .. } => {
+            let last = claim::last_claim(turn, *worker).await?;
+            Ok(last.of_claim(*id).map(<[_]>::to_vec).unwrap_or_default())
+        }
+    }
 }

@@ -11,6 +11,8 @@ use super::{
     delivery::{self, Changes, Kept},
     erase,
     error::Trouble,
+    event::{self, Locked},
+    line,
 };
 use crate::{
     clock::Timestamp,
@@ -21,19 +23,9 @@ use crate::{
 };
 
 /// The statements of this file.
-pub(super) const STATEMENTS: &[&str] = &[
-    LOCK_EVENT,
-    ROUTE_NOWHERE,
-    THERE,
-    FIRST,
-    DEAD_OR_REDRIVEN,
-    QUEUED_OR_DEAD,
-    QUEUED,
-    DEAD_IN_ORDER,
-];
+pub(super) const STATEMENTS: &[&str] =
+    &[ROUTE_NOWHERE, THERE, FIRST, DEAD_OR_REDRIVEN, QUEUED_OR_DEAD, QUEUED, DEAD_IN_ORDER];
 
-const LOCK_EVENT: &str =
-    "SELECT source, state, erased_at IS NOT NULL AS is_erased FROM events WHERE id = $1 FOR UPDATE";
 const ROUTE_NOWHERE: &str = "UPDATE events SET state = 3 WHERE id = $1";
 const THERE: &str = "SELECT id, event FROM deliveries WHERE id = ANY($1)";
 
@@ -90,7 +82,8 @@ async fn replay(
     now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
     let mut changes = Changes::default();
-    let Some((source, state, is_erased)) = lock_event(turn, event).await? else {
+    line::lock_of_new(turn, new).await?;
+    let Some(Locked { source, state, is_erased, .. }) = event::lock(turn, event).await? else {
         return Ok((Granted::NotFound, changes));
     };
     if is_erased {
@@ -120,7 +113,8 @@ async fn admit_held(
     now: Timestamp,
 ) -> Result<(Granted, Changes), Trouble> {
     let mut changes = Changes::default();
-    let Some((source, state, is_erased)) = lock_event(turn, event).await? else {
+    line::lock_of_new(turn, new).await?;
+    let Some(Locked { source, state, is_erased, .. }) = event::lock(turn, event).await? else {
         return Ok((Granted::NotFound, changes));
     };
     if state != EventState::Held {
@@ -261,18 +255,6 @@ async fn ids(
 ) -> Result<Vec<DeliveryId>, Trouble> {
     let rows = turn.query(sql, values).await?;
     rows.iter().map(|row| codes::delivery_id(row, "id")).collect()
-}
-
-/// The source and state of an event, which nobody else changes before this transaction ends, and whether
-/// it was erased.
-async fn lock_event(
-    turn: &Turn<'_>,
-    event: EventId,
-) -> Result<Option<(Arc<str>, EventState, bool)>, Trouble> {
-    let rows = turn.query(LOCK_EVENT, &[&codes::of_event(event)]).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let source = get::<&str>(row, "source")?.into();
-    Ok(Some((source, codes::event_state(row, "state")?, get(row, "is_erased")?)))
 }
 
 /// Of these deliveries those that are there already, with their events.

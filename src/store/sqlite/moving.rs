@@ -114,8 +114,12 @@ impl Work<'_> {
         if after == self.standing {
             return Ok(Ok(after));
         }
-        if matches!(step, Step::Fill(_)) && !is_empty(self.connection)? {
-            return Ok(Err(StoreError::Moving("there are events in it already".to_owned())));
+        if matches!(step, Step::Fill(_)) {
+            if !is_empty(self.connection)? {
+                return Ok(Err(StoreError::Moving("there are events in it already".to_owned())));
+            }
+            // What was said about handlers is not looked at there, and must not mix with what comes.
+            self.connection.execute("DELETE FROM controls", [])?;
         }
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO moving VALUES (1, ?1)")?
