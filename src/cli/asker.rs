@@ -25,7 +25,7 @@ use hookonce::{
 use reqwest::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Everywhere, serve::scheme, trust};
+use super::{Everywhere, existing::refuse_missing, serve::scheme, trust};
 
 /// Answers a command's questions, wherever the answers are.
 pub(crate) enum Asker {
@@ -87,11 +87,13 @@ impl Asker {
                 false => Err(Unreachable::Admin(url.clone()).into()),
             };
         }
-        let config = everywhere.load_config()?;
+        let config = everywhere.look_at_config()?;
         let client = Client::configured(&config, everywhere)?;
         if client.is_there().await? {
             return Ok(Self::Server(client));
         }
+        let no_server = || format!("no server answers at {}", client.base);
+        refuse_missing(&config.store.url).with_context(no_server)?;
         let hookonce = Hookonce::open(config).await.context("no server runs, and its store")?;
         Ok(Self::Store(hookonce.admin()))
     }
@@ -100,7 +102,7 @@ impl Asker {
     pub(crate) fn server(everywhere: &Everywhere) -> anyhow::Result<Client> {
         match &everywhere.server {
             Some(url) => Client::named(url, everywhere),
-            None => Client::configured(&everywhere.load_config()?, everywhere),
+            None => Client::configured(&everywhere.look_at_config()?, everywhere),
         }
     }
 
@@ -331,7 +333,7 @@ impl Client {
         let settled = everywhere.settled();
         let token = match (&everywhere.token, &settled.config) {
             (Some(token), _) => Some(token.clone()),
-            (None, Some(_)) => settled.load_config()?.server.admin_token,
+            (None, Some(_)) => settled.look_at_config()?.server.admin_token,
             (None, None) => None,
         };
         let http = trust::client(everywhere, url, None)?;

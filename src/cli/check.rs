@@ -49,7 +49,7 @@ impl Report {
 }
 
 pub(super) async fn check(everywhere: &Everywhere) -> Report {
-    let config = match everywhere.load_config() {
+    let config = match everywhere.look_at_config() {
         Ok(config) => config,
         Err(mistakes) => {
             let mistakes = mistakes.iter().cloned().collect();

@@ -22,7 +22,7 @@ struct Report {
 
 impl Migrate {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let config = everywhere.load_config()?;
+        let config = everywhere.look_at_config()?;
         let url = config.store.url.expose();
         let report = match url.split(':').next().unwrap_or_default() {
             #[cfg(feature = "postgres")]

@@ -6,6 +6,7 @@ mod deliveries;
 mod demo;
 mod doctor;
 mod events;
+mod existing;
 mod handlers;
 mod health;
 mod keys;
@@ -203,6 +204,7 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     if error.is::<Mistakes>() || error.is::<Misused>() {
         ExitCode::from(EXIT_USAGE)
     } else if error.is::<asker::Unreachable>()
+        || error.is::<existing::NoStore>()
         || error.is::<hookonce::store::StoreError>()
         || error.is::<hookonce::store::moving::CopyError>()
     {
@@ -225,8 +227,14 @@ impl Everywhere {
         Self { config: self.config.clone().or_else(there), ..self.clone() }
     }
 
+    /// The configuration to run with. Without a file, development secrets are made.
     fn load_config(&self) -> Result<Config, Mistakes> {
         Config::load(self.config.as_deref(), &process_environment)
+    }
+
+    /// The configuration to look at, or to open the store of. Nothing is made.
+    fn look_at_config(&self) -> Result<Config, Mistakes> {
+        Config::look(self.config.as_deref(), &process_environment)
     }
 
     fn output(&self) -> Output {

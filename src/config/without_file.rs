@@ -26,17 +26,27 @@ const SECRETS_FILE: &str = "development-secrets.toml";
 /// Held while that file is read and written. A file of its own, since the other one is replaced.
 const LOCK_FILE: &str = "development-secrets.lock";
 
+/// What becomes of development secrets that are made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum NewSecrets {
+    /// They are written down, and are the same from now on.
+    Kept,
+    /// They are not: whoever made them only looks.
+    Forgotten,
+}
+
 /// See [`Config::without_file`].
 pub(super) fn config(
     environment: &Environment<'_>,
     data_dir: &Path,
     providers: &[&'static dyn Provider],
+    new_secrets: NewSecrets,
 ) -> Result<Config, Mistakes> {
     let mut found = Findings::new(&data_dir.join(SECRETS_FILE));
     let mut settings = settings_from(environment, providers);
     let without: Vec<_> =
         providers.iter().copied().filter(|it| !settings.contains_key(it.name())).collect();
-    match development_secrets(data_dir, &without, rand::random) {
+    match development_secrets(data_dir, &without, new_secrets, rand::random) {
         Ok(made) => settings.extend(made.into_iter().map(|(name, secret)| (name, with(secret)))),
         Err(error) => {
             found.mistake(None, "", format!("development secrets cannot be kept here: {error}"));
@@ -104,30 +114,39 @@ fn with(secret: Secret) -> Settings {
 fn development_secrets(
     data_dir: &Path,
     providers: &[&'static dyn Provider],
+    new_secrets: NewSecrets,
     random: impl Fn() -> [u8; 24],
 ) -> io::Result<BTreeMap<String, Secret>> {
     if providers.is_empty() {
         return Ok(BTreeMap::new());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    // Of two processes that start at once, the second one waits here and finds what the first one made.
-    let lock = fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data_dir.join(LOCK_FILE))?;
-    lock.lock()?;
+    let _lock = match new_secrets {
+        NewSecrets::Kept => Some(lock(data_dir)?),
+        NewSecrets::Forgotten => None, // the file is replaced as a whole, so it can be read at any time
+    };
     let mut kept = kept(&data_dir.join(SECRETS_FILE))?;
     let known = kept.len();
     for provider in providers {
         kept.entry(provider.name().to_owned())
             .or_insert_with(|| provider.development_secret(random()));
     }
-    if kept.len() > known {
+    if kept.len() > known && new_secrets == NewSecrets::Kept {
         keep(data_dir, &kept)?;
     }
     kept.retain(|name, _| providers.iter().any(|provider| provider.name() == name));
     Ok(kept)
+}
+
+/// Of two processes that start at once, the second one waits here and finds what the first one made.
+fn lock(data_dir: &Path) -> io::Result<fs::File> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    let lock = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data_dir.join(LOCK_FILE))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 fn kept(file: &Path) -> io::Result<BTreeMap<String, Secret>> {

@@ -32,6 +32,7 @@ mod failover;
 mod faults;
 mod handlers;
 mod idempotency;
+mod installation;
 mod leftovers;
 mod moving;
 mod notices;

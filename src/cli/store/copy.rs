@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::cli::{
     Everywhere, Misused,
+    existing::refuse_missing,
     output::{self, Output},
 };
 
@@ -59,9 +60,10 @@ struct Outcome<'a> {
 
 impl Copy {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let config = everywhere.load_config()?;
+        let config = everywhere.look_at_config()?;
         let output = everywhere.output();
         let from = Place::named(&self.from, &config)?;
+        refuse_missing(&from.url)?;
         if self.call_off {
             let store = from.open(&self.from_durability, &config).await?;
             let called_off = moving::call_off(house(&*store, &from)).await?;
@@ -168,8 +170,11 @@ fn text(outcome: &Outcome<'_>) -> String {
         };
     };
     let mut lines: Vec<String> = Vec::new();
-    for (kind, tally) in report.copied.kinds() {
-        lines.push(format!("{:>12} {kind}", tally.records));
+    match &report.copied {
+        Some(copied) => {
+            lines.extend(copied.kinds().map(|(kind, of)| format!("{:>12} {kind}", of.records)));
+        }
+        None => lines.push("a run before this one has copied and compared them".to_owned()),
     }
     lines.push(format!("everything in {from} is in {to}, which is open now"));
     lines.push("put this into the configuration, with user and password, and start:".to_owned());
