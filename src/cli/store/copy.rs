@@ -1,6 +1,7 @@
 //! `hookonce store copy`: move everything from one store into another.
 
 use std::{
+    path::Path,
     process::ExitCode,
     sync::{
         Arc,
@@ -65,7 +66,7 @@ impl Copy {
         let from = Place::named(&self.from, &config)?;
         refuse_missing(&from.url)?;
         if self.call_off {
-            let store = from.open(&self.from_durability, &config).await?;
+            let store = from.open(&self.from_durability, Some(&config.server.data_dir)).await?;
             let called_off = moving::call_off(house(&*store, &from)).await?;
             let outcome = Outcome { from: &from.name, to: None, report: None, called_off };
             output.show(&outcome, text)?;
@@ -75,8 +76,10 @@ impl Copy {
         if from.name == to.name {
             return Err(Misused("--from and --to name the same store".to_owned()).into());
         }
-        let source = from.open(&self.from_durability, &config).await?;
-        let target = to.open(&self.to_durability, &config).await?;
+        let source = from.open(&self.from_durability, Some(&config.server.data_dir)).await?;
+        // What was seen of the target before does not count: it must be empty, and may have been emptied
+        // after a copy that was called off. One that loses what it was filled with is known to the source.
+        let target = to.open(&self.to_durability, None).await?;
         let teller = Teller::new(output);
         let clock = SystemClock::start();
         let (source, target) = (house(&*source, &from), house(&*target, &to));
@@ -110,13 +113,16 @@ impl Place {
         Ok(Self { url, name })
     }
 
-    async fn open(&self, durability: &str, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    async fn open(
+        &self,
+        durability: &str,
+        data_dir: Option<&Path>,
+    ) -> anyhow::Result<Arc<dyn Store>> {
         let durability = match durability {
             "relaxed" => Durability::Relaxed,
             "replicated" => Durability::Replicated,
             _ => Durability::Always,
         };
-        let data_dir = Some(config.server.data_dir.as_path());
         let opened =
             store::connect(self.url.expose(), durability, data_dir, &SystemClock::start()).await;
         opened.map_err(|error| match error {
