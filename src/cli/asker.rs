@@ -8,11 +8,11 @@ use hookonce::{
     Hookonce,
     admin::{
         Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EraseRequest, EventPage, EventQuery,
-        EventView, HandlerList, HandlerView, MoveRequest, Readmitted, RedriveProgress, RefusalPage,
-        RefusalQuery, RefusalRecord, ReplayRequest, Selection, SlowRedrive,
+        EventView, HandlerList, HandlerView, MoveRequest, Readiness, Readmitted, RedriveProgress,
+        RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection, SlowRedrive,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
-    config::Config,
+    config::{Access, Mistakes},
     control::Limits,
     delivery::{Attempt, DeliveryId},
     event::EventId,
@@ -87,11 +87,11 @@ impl Asker {
                 false => Err(Unreachable::Admin(url.clone()).into()),
             };
         }
-        let config = everywhere.look_at_config()?;
-        let client = Client::configured(&config, everywhere)?;
+        let client = Client::configured(everywhere)?;
         if client.is_there().await? {
             return Ok(Self::Server(client));
         }
+        let config = everywhere.look_at_config()?;
         let no_server = || format!("no server answers at {}", client.base);
         refuse_missing(&config.store.url).with_context(no_server)?;
         let hookonce = Hookonce::open(config).await.context("no server runs, and its store")?;
@@ -102,7 +102,7 @@ impl Asker {
     pub(crate) fn server(everywhere: &Everywhere) -> anyhow::Result<Client> {
         match &everywhere.server {
             Some(url) => Client::named(url, everywhere),
-            None => Client::configured(&everywhere.look_at_config()?, everywhere),
+            None => Client::configured(everywhere),
         }
     }
 
@@ -311,19 +311,20 @@ impl Asker {
 }
 
 /// The admin address of a configuration, as a URL.
-pub(crate) fn admin_url(config: &Config) -> String {
-    let mut address = config.server.admin_listen;
+fn admin_url(access: &Access) -> String {
+    let mut address = access.admin_listen;
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()); // listens everywhere, so here too
     }
-    format!("{}://{address}", scheme(config.server.admin_tls.is_some()))
+    format!("{}://{address}", scheme(access.admin_tls.is_some()))
 }
 
 /// Talks to the admin API of a running server.
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
-    token: Option<Secret>,
+    /// A mistake in it is told when it is needed.
+    token: Result<Option<Secret>, Mistakes>,
 }
 
 impl Client {
@@ -332,20 +333,33 @@ impl Client {
     fn named(url: &str, everywhere: &Everywhere) -> anyhow::Result<Self> {
         let settled = everywhere.settled();
         let token = match (&everywhere.token, &settled.config) {
-            (Some(token), _) => Some(token.clone()),
-            (None, Some(_)) => settled.look_at_config()?.server.admin_token,
-            (None, None) => None,
+            (Some(token), _) => Ok(Some(token.clone())),
+            (None, Some(_)) => settled.access()?.admin_token,
+            (None, None) => Ok(None),
         };
-        let http = trust::client(everywhere, url, None)?;
+        let http = trust::client(everywhere, url, None, None)?;
         Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token })
     }
 
     /// Talks to the server of this configuration.
-    pub(crate) fn configured(config: &Config, everywhere: &Everywhere) -> anyhow::Result<Self> {
-        let token = everywhere.token.clone().or_else(|| config.server.admin_token.clone());
-        let base = admin_url(config);
-        let http = trust::client(everywhere, &base, config.server.admin_tls.as_ref())?;
+    pub(crate) fn configured(everywhere: &Everywhere) -> anyhow::Result<Self> {
+        let access = everywhere.access()?;
+        let base = admin_url(&access);
+        let http =
+            trust::client(everywhere, &base, access.admin_tls.as_ref(), Some(&access.data_dir))?;
+        let token = everywhere.token.clone().map_or(access.admin_token, |token| Ok(Some(token)));
         Ok(Self { http, base, token })
+    }
+
+    /// The same, to ask only whether it is well: it may show any certificate, a renewed one too, and
+    /// is told no token.
+    pub(crate) fn for_health(everywhere: &Everywhere) -> anyhow::Result<Self> {
+        if everywhere.server.is_some() {
+            return Asker::server(everywhere);
+        }
+        let base = admin_url(&everywhere.access()?);
+        let http = trust::believing_anybody()?;
+        Ok(Self { http, base, token: Ok(None) })
     }
 
     pub(crate) async fn reload(&self) -> anyhow::Result<Reloaded> {
@@ -373,6 +387,21 @@ impl Client {
             Some(why) => Unreachable::Distrusted(self.base.clone(), why),
             None => Unreachable::Admin(self.base.clone()),
         }
+    }
+
+    /// How ready the server is; `None` where none answers.
+    pub(crate) async fn readiness(&self) -> anyhow::Result<Option<Readiness>> {
+        let text = match self.text("/readyz").await {
+            Ok((_, text)) => text,
+            Err(error) => {
+                return match error.downcast_ref() {
+                    Some(Unreachable::Admin(_)) => Ok(None),
+                    _ => Err(error),
+                };
+            }
+        };
+        let readiness = serde_json::from_str(&text).map(Some);
+        readiness.with_context(|| format!("what answers at {} is not hookonce", self.base))
     }
 
     /// Asks any path for its status and its text.
@@ -428,7 +457,11 @@ impl Client {
 
     /// The answer, if it is a yes.
     async fn answered(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
-        let asked = match &self.token {
+        let token = self.token.as_ref().map_err(|mistakes| {
+            let instead = "the server's token is needed: give it in HOOKONCE_TOKEN or with --token";
+            anyhow::Error::new(mistakes.clone()).context(instead)
+        })?;
+        let asked = match token {
             Some(token) => asked.bearer_auth(token.expose()),
             None => asked,
         };
@@ -440,7 +473,7 @@ impl Client {
             let said = problem.detail.or(problem.code).unwrap_or_default();
             if status == StatusCode::UNAUTHORIZED {
                 anyhow::bail!(
-                    "the server says {status}: give its token in HOOKONCE_TOKEN or with --token"
+                    "the server says {status}: give its token in HOOKONCE_TOKEN or with --token. A server keeps the `admin_token` it was started with until a restart; `kill -HUP` has it reload the rest without one"
                 );
             }
             anyhow::bail!("the server says {status}: {said}");

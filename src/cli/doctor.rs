@@ -14,6 +14,7 @@ use super::{
     Everywhere,
     asker::Asker,
     check::{self, Report},
+    existing::NoStore,
 };
 
 /// Find out what is wrong: the configuration, the store, and why requests were refused.
@@ -71,7 +72,10 @@ impl Doctor {
         &self,
         everywhere: &Everywhere,
     ) -> anyhow::Result<BTreeMap<String, Vec<Group>>> {
-        let asker = Asker::find(everywhere).await?;
+        let asker = match Asker::find(everywhere).await {
+            Err(error) if error.is::<NoStore>() => return Ok(BTreeMap::new()), // nothing was ever refused
+            asker => asker?,
+        };
         let oldest = SystemClock::start().now().minus(self.since);
         let mut groups: BTreeMap<String, Vec<Group>> = BTreeMap::new();
         let mut before = None;
@@ -123,7 +127,11 @@ fn add(groups: &mut Vec<Group>, view: RefusalView) {
 }
 
 fn text(diagnosis: &Diagnosis) -> String {
-    let mut text = check::text(&diagnosis.check);
+    let mut lines = check::lines(&diagnosis.check);
+    if diagnosis.ok {
+        lines.push("all is well".to_owned());
+    }
+    let mut text = lines.join("\n");
     let mut line = |line: String| {
         writeln!(text, "{line}").expect("writing to a String does not fail");
     };

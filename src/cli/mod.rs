@@ -38,7 +38,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hookonce::{
-    config::{Config, DEFAULT_FILE, Mistakes, process_environment},
+    config::{Access, Config, DEFAULT_FILE, Mistakes, process_environment},
     secret::Secret,
 };
 
@@ -230,6 +230,11 @@ impl Everywhere {
     /// The configuration to run with. Without a file, development secrets are made.
     fn load_config(&self) -> Result<Config, Mistakes> {
         Config::load(self.config.as_deref(), &process_environment)
+    }
+
+    /// How the server of the configuration is asked.
+    fn access(&self) -> Result<Access, Mistakes> {
+        Access::load(self.config.as_deref(), &process_environment)
     }
 
     /// The configuration to look at, or to open the store of. Nothing is made.

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
@@ -22,7 +23,7 @@ use hookonce::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Everywhere, Misused};
+use super::{Everywhere, Misused, trust};
 
 /// Receive webhooks and run their handlers.
 #[derive(Debug, clap::Args)]
@@ -47,6 +48,7 @@ impl Serve {
         let admin = listen(config.server.admin_listen, config.server.admin_tls.as_ref())?;
         let certificates: Vec<_> =
             [&public, &admin].into_iter().flat_map(|of| of.tls.clone()).collect();
+        let (shown, data_dir) = (admin.tls.clone(), config.server.data_dir.clone());
         let (grace, base) = (config.server.shutdown_within, public_base(&config));
         let until_restart = config.until_restart();
         let mut hangup = signal(SignalKind::hangup())?; // before anybody can know us: it would end us
@@ -68,7 +70,7 @@ impl Serve {
             ended = &mut public => ended?.context("the public listener ended")?,
             ended = &mut admin => ended?.context("the admin listener ended")?,
             never = reload_at_every(&mut hangup, &*reloader) => match never {},
-            never = look_at(&certificates) => match never {},
+            never = look_at(&certificates, shown.as_deref(), &data_dir) => match never {},
             signal = stop_signal() => {
                 tracing::info!("{}: stopping; running attempts have {grace:?} to end", signal?);
             }
@@ -170,9 +172,18 @@ async fn reload_at_every(hangup: &mut Signal, reloader: &dyn Reload) -> Infallib
     std::future::pending().await
 }
 
-/// Looks every so often whether certificates were renewed, for as long as this is polled.
-async fn look_at(certificates: &[Arc<Certificate>]) -> Infallible {
+/// Looks every so often whether certificates were renewed, for as long as this is polled. Commands are told
+/// which one is `shown` on the admin address.
+async fn look_at(
+    certificates: &[Arc<Certificate>],
+    shown: Option<&Certificate>,
+    data_dir: &Path,
+) -> Infallible {
     loop {
+        if let Some(Err(error)) = shown.map(|shown| trust::tell_commands(data_dir, &shown.leaf())) {
+            let folder = data_dir.display();
+            tracing::warn!(%error, "cannot write into {folder}: commands believe only the certificate in its file");
+        }
         tokio::time::sleep(limits::TLS_LOOK_INTERVAL).await;
         for certificate in certificates {
             certificate.look_and_tell();

@@ -7,6 +7,7 @@
 
 use std::{fs, io, io::Read as _, path::Path};
 
+mod access;
 mod apis;
 mod environment;
 mod handlers;
@@ -26,6 +27,7 @@ mod values;
 mod without_file;
 mod workers;
 
+pub use access::Access;
 pub use environment::{Environment, process_environment};
 pub use handlers::{HandlerConfig, HandlerKind};
 pub use keys::{Fallback, KEYS, Key, Kind};

@@ -22,7 +22,7 @@ const HEAD: &str = "\
 # Configuration
 
 hookonce reads `hookonce.toml` in the working directory, or the file given with `--config FILE`. `hookonce check` reads it and \
-does nothing else. A mistake anywhere keeps the server from starting, and every mistake is told in one run, with its place:
+looks at the store it names, and makes nothing. A mistake anywhere keeps the server from starting, and every mistake is told in one run, with its place:
 
 ```text
 hookonce.toml:12:11: sources.stripe.secrets: the environment variable STRIPE_WEBHOOK_SECRET is missing or empty: set it before hookonce starts

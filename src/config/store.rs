@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     Surroundings,
-    environment::{Environment, fill_in},
+    environment::{Environment, Problem, fill_in},
     mistakes::Findings,
     section::Section,
     sources::texts_or_files,
@@ -117,7 +117,8 @@ pub fn store_url(
     data_dir: &Path,
     environment: &Environment<'_>,
 ) -> Result<Secret, Vec<String>> {
-    let url = fill_in(text, environment)?;
+    let told = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect();
+    let url = fill_in(text, environment).map_err::<Vec<String>, _>(told)?;
     if url == "sqlite:" {
         return Err(vec!["`sqlite:` names no file: write \"sqlite:hookonce.db\"".to_owned()]);
     }

@@ -3,11 +3,19 @@
 
 use std::{
     fs,
+    net::TcpListener,
     path::Path,
     process::{Command, Output, Stdio},
+    thread,
 };
 
-use crate::support::program::Setup;
+use crate::{
+    redis_server::RedisServer,
+    support::{
+        program::Setup,
+        sender::{Connection, SECRET, Sender},
+    },
+};
 
 /// Runs a command in a folder, with an empty environment.
 fn run(folder: &Path, arguments: &[&str]) -> Output {
@@ -83,4 +91,131 @@ async fn a_copy_makes_its_target_and_tells_what_it_found_also_where_that_is_noth
         assert!(said(&copied).contains(&format!("0 {kind}")), "{copied:?}");
     }
     assert!(setup.data_dir().join("target.db").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_server_a_command_needs_none_of_its_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = Setup::new(
+        folder.path(),
+        &format!(
+            "[store]\nurl = \"sqlite:hookonce.db\"\n[sources.stripe]\nsecrets = [\"{SECRET}\"]\n"
+        ),
+    );
+    let program = setup.start().await;
+    // The caller's view of the same file: its variables are the server's alone.
+    let with_variable = "[store]\nurl = \"${STORE_URL}\"\n[sources.stripe]\nsecrets = [\"${STRIPE_WEBHOOK_SECRET}\"]\n";
+    let config = setup.write(with_variable);
+    let config = config.to_str().unwrap();
+    let commands: [&[&str]; 8] = [
+        &["stats"],
+        &["events"],
+        &["handlers"],
+        &["health"],
+        &["health", "--alive"],
+        &["check"],
+        &["doctor"],
+        &["store", "accept"],
+    ];
+    for command in commands {
+        let output = run(folder.path(), &[command, &["--config", config]].concat());
+        assert!(output.status.success(), "{command:?}: {}", said(&output));
+    }
+    let checked = run(folder.path(), &["check", "--config", config]);
+    assert!(said(&checked).contains("the running server may have it"), "{}", said(&checked));
+
+    let server = format!("http://127.0.0.1:{}", setup.admin_port);
+    fs::copy(config, folder.path().join("hookonce.toml")).unwrap();
+    let elsewhere = run(folder.path(), &["stats", "--server", &server]);
+    assert!(elsewhere.status.success(), "a file in the folder is no hindrance: {elsewhere:?}");
+
+    program.kill();
+    let alone = run(folder.path(), &["stats", "--config", config]);
+    assert_eq!(alone.status.code(), Some(64), "the store is to be opened: {alone:?}");
+    let checked = run(folder.path(), &["check", "--config", config]);
+    assert_eq!(checked.status.code(), Some(64), "a server could not start: {checked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_and_doctor_ask_the_server_they_are_given_and_touch_nothing_here() {
+    let (there, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let setup = Setup::new(there.path(), "[store]\nurl = \"sqlite:hookonce.db\"\n");
+    let program = setup.start().await;
+    let live = format!("http://127.0.0.1:{}", setup.admin_port);
+    let nobody = format!("http://127.0.0.1:{}", crate::support::free_port());
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let strange = format!("http://{}", stranger.local_addr().unwrap());
+    thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        for mut connection in stranger.incoming().flatten() {
+            drop(connection.read(&mut [0; 4096]));
+            drop(
+                connection.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi",
+                ),
+            );
+        }
+    });
+    for command in ["check", "doctor"] {
+        let well = run(here.path(), &[command, "--server", &live]);
+        assert!(well.status.success(), "{command}: {}", said(&well));
+        assert!(said(&well).contains("SQLite"), "{command}: {}", said(&well));
+        let none = run(here.path(), &[command, "--server", &nobody]);
+        assert_eq!(none.status.code(), Some(69), "{command}: {}", said(&none));
+        assert!(said(&none).contains("no server answers"), "{command}: {}", said(&none));
+        let other = run(here.path(), &[command, "--server", &strange]);
+        assert_eq!(other.status.code(), Some(69), "{command}: {}", said(&other));
+        assert!(said(&other).contains("is not hookonce"), "{command}: {}", said(&other));
+        assert!(is_empty(here.path()), "{command} has made something");
+    }
+    program.kill();
+}
+
+#[test]
+fn check_makes_nothing_and_says_where_the_store_will_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start();
+    let port = crate::support::free_port();
+    let server = format!("[server]\nadmin_listen = \"127.0.0.1:{port}\"\n");
+    let config = folder.path().join("hookonce.toml");
+    for (url, says) in [
+        (
+            "sqlite:hookonce.db".to_owned(),
+            folder.path().join("hookonce-data/hookonce.db").display().to_string(),
+        ),
+        (redis.url(), "a yes survives".to_owned()),
+    ] {
+        let store = format!("[store]\nurl = \"{url}\"\ndurability = \"relaxed\"\n");
+        fs::write(&config, format!("{server}{store}")).unwrap();
+        let checked = run(folder.path(), &["check"]);
+        assert!(said(&checked).contains(&says), "{}", said(&checked));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only the file is there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_was_emptied_can_be_copied_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = RedisServer::start();
+    let used = Setup::new(
+        &folder.path().join("used"),
+        &format!(
+            "[store]\nurl = \"{}\"\n[sources.stripe]\nsecrets = [\"{SECRET}\"]\n",
+            redis.url()
+        ),
+    );
+    fs::create_dir(&used.folder).unwrap();
+    let program = used.start().await;
+    let answer = Connection::to(used.port).send(&Sender::new().request("evt_1")).await.unwrap();
+    assert_eq!(answer.status, 200);
+    program.kill();
+
+    let source = Setup::new(folder.path(), "[store]\nurl = \"sqlite:hookonce.db\"\n");
+    source.start().await.kill();
+    let copy = ["store", "copy", "--from", "sqlite:hookonce.db", "--to", &redis.url()];
+    let refused = source.command_alone(&copy);
+    assert!(said(&refused).contains("has events in it"), "{refused:?}");
+    redis::cmd("FLUSHALL").exec(&mut redis.try_connection().unwrap()).unwrap();
+    let copied = source.command_alone(&copy);
+    assert!(copied.status.success(), "{}", said(&copied));
 }
