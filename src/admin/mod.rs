@@ -30,7 +30,8 @@ use crate::{
     setup::{NotReloaded, Reload, Reloaded},
     source::Source,
     store::{
-        DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError, Which, Wish,
+        DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError, Which,
+        Wish, encrypted::newest_unreadable,
     },
 };
 
@@ -354,6 +355,7 @@ impl Admin {
         warnings.extend(self.paused_handlers());
         if error.is_none() {
             warnings.extend(self.warnings().await);
+            warnings.extend(newest_unreadable(&*self.app.store).await);
         }
         let survives = self.app.store.survives();
         Readiness { ready: error.is_none(), survives, error, warnings }
