@@ -182,13 +182,9 @@ fn keep(data_dir: &Path, secrets: &BTreeMap<String, Secret>) -> io::Result<()> {
 
 fn warn_of_development_secrets(providers: &[&'static dyn Provider], found: &mut Findings) {
     if !providers.is_empty() {
-        let variable = |provider: &&'static dyn Provider| {
-            provider.public_key_variable().unwrap_or_else(|| provider.secret_variable().to_owned())
-        };
-        let variables: Vec<_> = providers.iter().map(variable).collect();
         let message = format!(
-            "development secrets are in use: for real events set {}, or write a {}",
-            variables.join(", "),
+            "development secrets are in use: {} are in this file; for real events set the provider's variable, such as STRIPE_WEBHOOK_SECRET, or write a {}",
+            providers.len(),
             super::DEFAULT_FILE,
         );
         found.warning(None, "", message);
