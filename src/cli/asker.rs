@@ -25,7 +25,7 @@ use hookonce::{
 use reqwest::StatusCode;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Everywhere, existing::refuse_missing, serve::scheme, trust};
+use super::{Everywhere, Misused, existing::refuse_missing, serve::scheme, trust};
 
 /// Answers a command's questions, wherever the answers are.
 pub(crate) enum Asker {
@@ -70,6 +70,21 @@ pub(crate) enum Unreachable {
         "the certificate at {0} is not believed ({1}): name its authority with --ca, or the server by the name in its certificate with --server"
     )]
     Distrusted(String, String),
+    /// Its certificate is one that no client believes of a server.
+    #[error(
+        "the certificate at {0} is that of an authority, which no server may show, whatever --ca says: with `openssl req -x509` add `-addext basicConstraints=critical,CA:FALSE`"
+    )]
+    AuthorityItself(String),
+    /// Somebody answers there who is not the admin listener.
+    #[error(
+        "what answers at {0} is no admin address of hookonce: name its `admin_listen`, and https:// where it has `admin_tls`"
+    )]
+    Stranger(String),
+    /// Somebody is there who speaks no TLS.
+    #[error(
+        "what answers at {0} speaks no TLS ({1}): name it with http://, or give it `admin_tls`"
+    )]
+    Plain(String, String),
     /// The address that webhooks are sent to.
     #[error(
         "nothing answers at {0}: start `hookonce serve` first, or name another address with --to"
@@ -88,8 +103,11 @@ impl Asker {
             };
         }
         let client = Client::configured(everywhere)?;
-        if client.is_there().await? {
-            return Ok(Self::Server(client));
+        match client.is_there().await {
+            Ok(true) => return Ok(Self::Server(client)),
+            // Whoever has taken the address, it is not the server of this configuration.
+            Ok(false) | Err(Unreachable::Stranger(_) | Unreachable::Plain(..)) => {}
+            Err(error) => return Err(error.into()),
         }
         let config = everywhere.look_at_config()?;
         let no_server = || format!("no server answers at {}", client.base);
@@ -331,6 +349,9 @@ impl Client {
     /// Talks to the server at `url`. It may be far from its configuration, so one is looked at only where
     /// there is a file, and only for a token that was not given.
     fn named(url: &str, everywhere: &Everywhere) -> anyhow::Result<Self> {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(Misused(format!("--server {url} is no URL: write http://{url}")).into());
+        }
         let settled = everywhere.settled();
         let token = match (&everywhere.token, &settled.config) {
             (Some(token), _) => Ok(Some(token.clone())),
@@ -363,7 +384,13 @@ impl Client {
     }
 
     pub(crate) async fn reload(&self) -> anyhow::Result<Reloaded> {
-        self.post("reload", &()).await
+        self.post("reload", &()).await.map_err(|error| match error.downcast_ref::<Said>() {
+            // The mistake is in the configuration, as it would be for a server that starts with it.
+            Some(said) if said.status == StatusCode::UNPROCESSABLE_ENTITY => {
+                Misused(said.to_string()).into()
+            }
+            _ => error,
+        })
     }
 
     pub(crate) async fn accept(&self) -> anyhow::Result<Accepted> {
@@ -374,18 +401,32 @@ impl Client {
     pub(crate) async fn is_there(&self) -> Result<bool, Unreachable> {
         let asked = self.http.get(format!("{}/healthz", self.base)).timeout(Duration::from_secs(2));
         match asked.send().await {
-            Ok(answer) => Ok(answer.status().is_success()),
-            Err(error) => match self.unreachable(&error) {
-                distrusted @ Unreachable::Distrusted(..) => Err(distrusted),
-                Unreachable::Admin(_) | Unreachable::Receiver(_) => Ok(false),
+            Ok(answer) if answer.status().is_success() => Ok(true),
+            Ok(_) => Err(Unreachable::Stranger(self.base.clone())),
+            Err(error) => match self.unreachable_at_first(&error) {
+                Unreachable::Admin(_) => Ok(false),
+                somebody => Err(somebody),
             },
         }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Unreachable {
-        match trust::distrust(error) {
-            Some(why) => Unreachable::Distrusted(self.base.clone(), why),
-            None => Unreachable::Admin(self.base.clone()),
+        let base = self.base.clone();
+        match trust::failure(error) {
+            Some(trust::Failure::AuthorityItself) => Unreachable::AuthorityItself(base),
+            Some(trust::Failure::Distrusted(why)) => Unreachable::Distrusted(base, why),
+            Some(trust::Failure::Plain(why)) => Unreachable::Plain(base, why),
+            None => Unreachable::Admin(base),
+        }
+    }
+
+    /// The same of a first question: who takes the connection and says nothing that is HTTP is a stranger.
+    fn unreachable_at_first(&self, error: &reqwest::Error) -> Unreachable {
+        match self.unreachable(error) {
+            Unreachable::Admin(base) if !error.is_connect() && !error.is_timeout() => {
+                Unreachable::Stranger(base)
+            }
+            unreachable => unreachable,
         }
     }
 
@@ -401,13 +442,13 @@ impl Client {
             }
         };
         let readiness = serde_json::from_str(&text).map(Some);
-        readiness.with_context(|| format!("what answers at {} is not hookonce", self.base))
+        readiness.map_err(|_| Unreachable::Stranger(self.base.clone()).into())
     }
 
     /// Asks any path for its status and its text.
     pub(crate) async fn text(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let asked = self.http.get(format!("{}{path}", self.base)).timeout(PATIENCE);
-        let answer = asked.send().await.map_err(|error| self.unreachable(&error))?;
+        let answer = asked.send().await.map_err(|error| self.unreachable_at_first(&error))?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
@@ -476,7 +517,7 @@ impl Client {
                     "the server says {status}: give its token in HOOKONCE_TOKEN or with --token. A server keeps the `admin_token` it was started with until a restart; `kill -HUP` has it reload the rest without one"
                 );
             }
-            anyhow::bail!("the server says {status}: {said}");
+            return Err(Said { status, said }.into());
         }
         Ok(answer)
     }
@@ -484,6 +525,14 @@ impl Client {
 
 /// How long a person waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server's no.
+#[derive(Debug, thiserror::Error)]
+#[error("the server says {status}: {said}")]
+struct Said {
+    status: StatusCode,
+    said: String,
+}
 
 #[derive(Default, serde::Deserialize)]
 struct Problem {

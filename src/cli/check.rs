@@ -6,6 +6,7 @@ use hookonce::{
     Hookonce,
     admin::Readiness,
     config::{Config, Mistakes, Remark},
+    store::moving,
     tls::{Certificate, Unusable},
 };
 use serde::Serialize;
@@ -30,6 +31,9 @@ pub(super) struct Report {
     /// What a yes survives; not known while the configuration has mistakes, or before there is a store.
     survives: Option<String>,
     error: Option<String>,
+    /// Whether a server starts nevertheless, and waits for its store.
+    #[serde(skip)]
+    starts: bool,
 }
 
 impl Check {
@@ -51,6 +55,16 @@ impl Report {
         }
     }
 
+    /// What there is to say in the end, if nothing is wrong.
+    pub(super) fn verdict(&self) -> Option<String> {
+        match (self.ok, self.warnings.len()) {
+            (false, _) => None,
+            (true, 0) => Some("all is well".to_owned()),
+            (true, 1) => Some("it works, with a warning".to_owned()),
+            (true, count) => Some(format!("it works, with {count} warnings")),
+        }
+    }
+
     fn of_error(warnings: Vec<String>, error: &impl ToString) -> Self {
         Self { warnings, error: Some(error.to_string()), ..Self::default() }
     }
@@ -58,7 +72,8 @@ impl Report {
     fn of_readiness(mut warnings: Vec<String>, readiness: Readiness) -> Self {
         let Readiness { ready, survives, error, warnings: found } = readiness;
         warnings.extend(found);
-        Self { ok: ready, warnings, survives: Some(survives), error, ..Self::default() }
+        let survives = Some(survives);
+        Self { ok: ready, warnings, survives, error, starts: true, ..Self::default() }
     }
 }
 
@@ -93,9 +108,14 @@ pub(super) async fn check(everywhere: &Everywhere) -> Report {
     if !config.server.data_dir.exists() {
         config.server.data_dir = nowhere.path().to_owned();
     }
+    let place = moving::name_of(config.store.url.expose());
     match Hookonce::open(config).await {
-        Ok(hookonce) => Report::of_readiness(warnings, hookonce.admin().readiness().await),
-        Err(error) => Report::of_error(warnings, &error),
+        Ok(hookonce) => {
+            let mut readiness = hookonce.admin().readiness().await;
+            readiness.error = readiness.error.map(|error| format!("{place}: {error}"));
+            Report::of_readiness(warnings, readiness)
+        }
+        Err(error) => Report::of_error(warnings, &format!("{place}: {error}")),
     }
 }
 
@@ -134,9 +154,7 @@ fn unusable_certificate(config: &Config) -> Option<Unusable> {
 
 fn text(report: &Report) -> String {
     let mut lines = lines(report);
-    if report.ok {
-        lines.push("all is well".to_owned());
-    }
+    lines.extend(report.verdict());
     lines.join("\n")
 }
 
@@ -148,6 +166,9 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
     lines.extend(report.survives.iter().map(|survives| format!("a yes survives: {survives}")));
     match (report.ok, report.mistakes.len()) {
         (true, _) => {}
+        (false, 0) if report.starts => {
+            lines.push("a server starts, and answers 503 until that is mended".to_owned());
+        }
         (false, 0) => lines.push("a server cannot run like this".to_owned()),
         (false, 1) => lines.push("1 mistake".to_owned()),
         (false, count) => lines.push(format!("{count} mistakes")),

@@ -1,10 +1,10 @@
 //! `hookonce doctor`: what is wrong, and what to do about it.
 
-use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 use hookonce::{
     admin::{RefusalQuery, RefusalView},
-    clock::{SystemClock, Timestamp},
+    clock::Timestamp,
     doctor::{Finding, Kind},
     refusal::RefusalId,
 };
@@ -14,6 +14,7 @@ use super::{
     Everywhere,
     asker::Asker,
     check::{self, Report},
+    events::time,
     existing::NoStore,
 };
 
@@ -23,9 +24,9 @@ pub(crate) struct Doctor {
     /// Only of this source
     #[arg(long)]
     source: Option<String>,
-    /// How far back to look for refused requests
-    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
-    since: Duration,
+    /// How far back to look for refused requests: 1d, or a time as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = time)]
+    since: Timestamp,
 }
 
 /// What was found.
@@ -76,7 +77,7 @@ impl Doctor {
             Err(error) if error.is::<NoStore>() => return Ok(BTreeMap::new()), // nothing was ever refused
             asker => asker?,
         };
-        let oldest = SystemClock::start().now().minus(self.since);
+        let oldest = self.since;
         let mut groups: BTreeMap<String, Vec<Group>> = BTreeMap::new();
         let mut before = None;
         loop {
@@ -129,7 +130,7 @@ fn add(groups: &mut Vec<Group>, view: RefusalView) {
 fn text(diagnosis: &Diagnosis) -> String {
     let mut lines = check::lines(&diagnosis.check);
     if diagnosis.ok {
-        lines.push("all is well".to_owned());
+        lines.extend(diagnosis.check.verdict());
     }
     let mut text = lines.join("\n");
     let mut line = |line: String| {

@@ -31,8 +31,8 @@ impl Migrate {
                 Report { store: "postgres", from: migrated.from, to: Some(migrated.to) }
             }
             "sqlite" => Report { store: "sqlite", from: None, to: None },
-            "redis" => Report { store: "redis", from: None, to: None },
-            _ => Report { store: "memory", from: None, to: None },
+            "memory" => Report { store: "memory", from: None, to: None },
+            _ => Report { store: "redis", from: None, to: None },
         };
         everywhere.output().show(&report, text)?;
         Ok(ExitCode::SUCCESS)

@@ -54,19 +54,23 @@ pub(crate) struct Arguments {
     command: Command,
 }
 
+/// Over these in `--help`: a command's own options stand apart from them.
+const EVERYWHERE: &str = "For every command that it concerns";
+
 /// What every command takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Everywhere {
     /// The configuration file [default: ./hookonce.toml, or none]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The admin address of a running server [default: the one in the configuration]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     server: Option<String>,
     /// The token of that server [default: the one in the configuration]
     #[arg(
         long,
         global = true,
+        help_heading = EVERYWHERE,
         value_name = "TOKEN",
         env = "HOOKONCE_TOKEN",
         hide_env_values = true,
@@ -74,10 +78,10 @@ pub(crate) struct Everywhere {
     )]
     token: Option<Secret>,
     /// A PEM file with authorities to believe besides the system's, for a server at https://
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Print JSON instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::{SocketAddr, TcpListener},
     path::Path,
     process::ExitCode,
@@ -146,11 +147,25 @@ pub(crate) fn start_log(config: &Config) {
 fn listen(address: SocketAddr, pair: Option<&Pair>) -> anyhow::Result<Listener> {
     let tls = pair.map(|pair| Certificate::load(pair.clone())).transpose();
     let tls = tls.with_context(|| format!("cannot speak TLS on {address}"))?;
-    let socket = TcpListener::bind(address).with_context(|| {
-        format!("cannot listen on {address}: is another hookonce running, or does the configuration name another address?")
+    let socket = TcpListener::bind(address).map_err(|error| {
+        anyhow::anyhow!("cannot listen on {address}: {}", why_not_bound(&error))
     })?;
     socket.set_nonblocking(true)?;
     Ok(Listener { socket, tls })
+}
+
+fn why_not_bound(error: &io::Error) -> String {
+    let instead = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "is another hookonce running, or does the configuration name another address?"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 take a right of their own: listen on a higher one, or give it CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        _ => "see the reason",
+    };
+    format!("{error}: {instead}")
 }
 
 fn public_base(config: &Config) -> String {
@@ -192,7 +207,7 @@ async fn look_at(
 }
 
 /// Waits for the first SIGTERM or SIGINT and says which it was.
-async fn stop_signal() -> std::io::Result<&'static str> {
+async fn stop_signal() -> io::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::select! {

@@ -99,18 +99,46 @@ fn believing_in(pair: &Pair, data_dir: Option<&Path>) -> anyhow::Result<reqwest:
     Ok(http_client_builder().tls_backend_preconfigured(config).build()?)
 }
 
-/// Why the certificate of a server was not believed, if that is what went wrong.
-pub(crate) fn distrust(error: &reqwest::Error) -> Option<String> {
+/// What went wrong with TLS.
+pub(crate) enum Failure {
+    /// The certificate is not believed, and why.
+    Distrusted(String),
+    /// The certificate is one for an authority, and shown as that of a server.
+    AuthorityItself,
+    /// There is somebody, and what he says is no TLS.
+    Plain(String),
+}
+
+/// What went wrong with TLS, if that is what went wrong.
+pub(crate) fn failure(error: &reqwest::Error) -> Option<Failure> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(refused @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
-            return Some(refused.to_string());
+        if let Some(refused) = error.downcast_ref::<rustls::Error>() {
+            return failure_in(refused);
         }
         // An I/O error does not give what it was made of as its source.
         let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         cause = inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source());
     }
     None
+}
+
+fn failure_in(error: &rustls::Error) -> Option<Failure> {
+    let why = error.to_string();
+    // The type of the cause is of a crate that only rustls knows.
+    let is_of_an_authority = why.contains("CaUsedAsEndEntity");
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else it is, it is not about trust"
+    )]
+    match error {
+        rustls::Error::InvalidCertificate(_) if is_of_an_authority => {
+            Some(Failure::AuthorityItself)
+        }
+        rustls::Error::InvalidCertificate(_) => Some(Failure::Distrusted(why)),
+        rustls::Error::InvalidMessage(_) => Some(Failure::Plain(why)),
+        _ => None,
+    }
 }
 
 /// Believes whoever holds the key of one of these certificates, and nobody else.

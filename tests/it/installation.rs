@@ -7,6 +7,7 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     thread,
+    time::Duration,
 };
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     support::{
         program::Setup,
         sender::{Connection, SECRET, Sender},
+        until,
     },
 };
 
@@ -165,7 +167,11 @@ async fn check_and_doctor_ask_the_server_they_are_given_and_touch_nothing_here()
         assert!(said(&none).contains("no server answers"), "{command}: {}", said(&none));
         let other = run(here.path(), &[command, "--server", &strange]);
         assert_eq!(other.status.code(), Some(69), "{command}: {}", said(&other));
-        assert!(said(&other).contains("is not hookonce"), "{command}: {}", said(&other));
+        assert!(
+            said(&other).contains("no admin address of hookonce"),
+            "{command}: {}",
+            said(&other)
+        );
         assert!(is_empty(here.path()), "{command} has made something");
     }
     program.kill();
@@ -218,4 +224,39 @@ async fn a_target_that_was_emptied_can_be_copied_into() {
     redis::cmd("FLUSHALL").exec(&mut redis.try_connection().unwrap()).unwrap();
     let copied = source.command_alone(&copy);
     assert!(copied.status.success(), "{}", said(&copied));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_gone_and_a_refused_request_are_not_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let stripe = format!(
+        "[sources.stripe]\nsecrets = [\"{SECRET}\"]\n[handlers.log]\nsources = [\"stripe\"]\nlog = true\n"
+    );
+    let encrypted = format!(
+        "[store]\nencryption_keys = [\"Y2FuYXJ5LW9mLXRoZS1lbmNyeXB0aW9uLWtleSEhISE=\"]\n{stripe}"
+    );
+    let with_key = Setup::new(folder.path(), &encrypted);
+    let program = with_key.start().await;
+    let mut to = Connection::to(with_key.port);
+    assert_eq!(to.send(&Sender::new().request("evt_1")).await.unwrap().status, 200);
+    assert!(said(&with_key.command(&program, &["check"])).contains("all is well"));
+    let forged = Sender::with("whsec_of_a_forger").request("evt_2");
+    assert_eq!(to.send(&forged).await.unwrap().status, 401);
+    let doctor = || with_key.command(&program, &["doctor"]);
+    until("the refusal is written down", Duration::from_secs(20), || async {
+        doctor().status.code() == Some(1)
+    })
+    .await;
+    let refused = said(&doctor());
+    assert!(refused.contains("refused at `signature`"), "{refused}");
+    assert!(!refused.contains("all is well"), "{refused}");
+    program.kill();
+
+    let without_key = Setup { config: stripe, ..with_key };
+    let program = without_key.start().await;
+    for command in ["check", "doctor", "health"] {
+        let warned = said(&without_key.command(&program, &[command]));
+        assert!(warned.contains("newest event in the store cannot be read"), "{command}: {warned}");
+        assert!(!warned.contains("all is well"), "{command}: {warned}");
+    }
 }
