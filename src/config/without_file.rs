@@ -181,14 +181,15 @@ fn keep(data_dir: &Path, secrets: &BTreeMap<String, Secret>) -> io::Result<()> {
 }
 
 fn warn_of_development_secrets(providers: &[&'static dyn Provider], found: &mut Findings) {
-    if !providers.is_empty() {
-        let message = format!(
-            "development secrets are in use: {} are in this file; for real events set the provider's variable, such as STRIPE_WEBHOOK_SECRET, or write a {}",
-            providers.len(),
-            super::DEFAULT_FILE,
-        );
-        found.warning(None, "", message);
-    }
+    let Some(first) = providers.first() else { return };
+    let variable =
+        first.public_key_variable().unwrap_or_else(|| first.secret_variable().to_owned());
+    let message = format!(
+        "development secrets are in use: {} are in this file; for real events set the providers' own variables, such as {variable}, or write a {}",
+        providers.len(),
+        super::DEFAULT_FILE,
+    );
+    found.warning(None, "", message);
 }
 
 /// The source named as its provider. `None`, with a warning, where a secret or a key alone does not make

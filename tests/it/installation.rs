@@ -248,7 +248,7 @@ async fn a_key_that_is_gone_and_a_refused_request_are_not_well() {
     })
     .await;
     let refused = said(&doctor());
-    assert!(refused.contains("refused at `signature`"), "{refused}");
+    assert!(refused.contains("refused at `no_match`"), "{refused}");
     assert!(!refused.contains("all is well"), "{refused}");
     program.kill();
 
