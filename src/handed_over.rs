@@ -9,7 +9,6 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +16,7 @@ use std::{
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use crate::{clock::Timestamp, limits, secret::Secret};
+use crate::{clock::Timestamp, limits, private, secret::Secret};
 
 /// The folder, below the data folder.
 pub const FOLDER: &str = "handed-over";
@@ -75,10 +74,9 @@ fn keep(data_dir: &Path, source: &str, secret: &Secret, now: Timestamp) -> io::R
     if !is_secret || text.len() > limits::HANDED_OVER_BYTES_MAX {
         return Err(io::Error::other("what was handed over has not the form of a secret"));
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    private::make_folder(&folder)?;
     // Two may come at once: the second one waits and reads what the first one wrote.
-    let lock =
-        fs::File::options().create(true).truncate(false).write(true).open(folder.join(".lock"))?;
+    let lock = private::open_or_make(&folder.join(".lock"))?;
     lock.lock()?;
     let before = match fs::read_to_string(&file) {
         Ok(before) => Zeroizing::new(before),

@@ -37,6 +37,7 @@ pub mod outbound;
 // What work stands on.
 mod leases;
 mod schedule;
+mod unwritten;
 
 // What they share, and who puts it together.
 pub mod admin;
@@ -83,6 +84,7 @@ pub mod source;
 // What everything stands on.
 pub mod clock;
 pub mod limits;
+mod private;
 pub mod seal;
 pub mod shutdown;
 pub mod telemetry;

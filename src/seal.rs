@@ -4,16 +4,16 @@
 //! from the store: a copy of the store alone opens nothing.
 
 use std::{
-    fmt,
-    fs::{self, DirBuilder},
+    fmt, fs,
     io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
+
+use crate::private;
 
 /// The file in the data folder that holds the key.
 const KEY_FILE: &str = "refusals.key";
@@ -146,7 +146,7 @@ fn read(file: &Path) -> io::Result<Option<Zeroizing<[u8; KEY_BYTES]>>> {
 
 /// Makes the key, or finds the one that another process has made at the same moment.
 fn make(data_dir: &Path) -> io::Result<Zeroizing<[u8; KEY_BYTES]>> {
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
+    private::make_folder(data_dir)?;
     let key: Zeroizing<[u8; KEY_BYTES]> = Zeroizing::new(rand::random());
     // Mode 600 from the beginning, as every temporary file of this crate has.
     let mut file = tempfile::NamedTempFile::new_in(data_dir)?;

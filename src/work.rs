@@ -29,6 +29,7 @@ use crate::{
     shutdown::Tasks,
     store::{Claimed, Hold, Release, StoreError},
     telemetry::{tail::Happening, trace::Attempted},
+    unwritten::{Under, Unwritten},
 };
 
 /// Serves one handler with as many attempts at once as it allows.
@@ -47,6 +48,7 @@ pub struct Worker {
     /// What has begun of the handler's rate.
     pace: Mutex<Pace>,
     leases: Leases,
+    unwritten: Unwritten,
     tasks: Tasks,
     /// A claim whose answer was lost: it may have got something, which must be given back.
     unanswered: Mutex<Option<Uuid>>,
@@ -94,6 +96,7 @@ impl Worker {
             running: watch::Sender::default(),
             pace: Mutex::default(),
             leases: Leases::default(),
+            unwritten: Unwritten::default(),
             unanswered: Mutex::default(),
             app,
             handler_name,
@@ -152,12 +155,20 @@ impl Worker {
             return Ok(Step::Idle(None));
         };
         let claimed_at = Instant::now(); // before the claim is sent: our idea of the lease ends first
-        let claimed = self.claim(&handler, deliveries_max).await?;
-        let count = claimed.deliveries.len();
+        let mut step = Step::Busy;
+        let claim = async {
+            let claimed = self.claim(&handler, deliveries_max).await?;
+            if claimed.deliveries.len() + claimed.dead < deliveries_max {
+                step = Step::Idle(claimed.next_due_at);
+            }
+            Ok(claimed.deliveries)
+        };
+        let to_run = self.unwritten.during(claim).await?;
+        let count = to_run.len();
         if let Some(rate) = handler.rate {
             self.lock_pace().begun(rate, self.app.clock.monotonic(), count);
         }
-        for leased in claimed.deliveries {
+        for leased in to_run {
             let (worker, handler) = (Arc::clone(self), handler.clone());
             let slot = Slot::take(&self.running);
             let holding = self.leases.hold(leased.lease, claimed_at + self.app.lease);
@@ -173,10 +184,7 @@ impl Worker {
             };
             self.tasks.spawn(attempt.instrument(span));
         }
-        if count + claimed.dead == deliveries_max {
-            return Ok(Step::Busy);
-        }
-        Ok(Step::Idle(claimed.next_due_at))
+        Ok(step)
     }
 
     /// Waits until an attempt may begin; says under which rules, and how many may. `None` when it is
@@ -321,28 +329,37 @@ impl Worker {
     }
 
     /// Writes a settlement down, however long the store takes: what is done must not run again.
-    async fn settle(&self, settlement: Settlement) {
+    async fn settle(&self, mut settlement: Settlement) {
+        let Settlement { lease, attempt, .. } = &settlement;
+        self.unwritten.insert(Under { lease: *lease, number: attempt.number });
         let mut pause = Duration::from_millis(20);
         loop {
             let asked = self.app.store.settle(vec![settlement.clone()]);
             match self.app.metrics.store_call("settle", asked).await.pop() {
                 Some(Ok(Hold::Kept)) => break,
                 Some(Ok(Hold::Lost)) | None => {
-                    tracing::warn!(
-                        "an attempt ended after its lease was lost: somebody else has the delivery now"
-                    );
-                    break;
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "cannot settle yet");
-                    tokio::select! {
-                        () = tokio::time::sleep(pause) => {}
-                        () = self.tasks.grace_is_over() => break,
+                    if let Some(under) = self.unwritten.instead_of(settlement.lease).await {
+                        settlement.lease = under.lease;
+                        settlement.attempt.number = under.number;
+                        continue;
                     }
-                    pause = (pause * 2).min(Duration::from_secs(1));
+                    if self.lock_unanswered().is_none() {
+                        tracing::warn!(
+                            "an attempt ended after its lease was lost: somebody else has the delivery now, or it is dead because that was its last attempt"
+                        );
+                        break;
+                    }
+                    // A claim of ours may have it, whose answer never came: it is given back, and claimed again.
                 }
+                Some(Err(error)) => tracing::debug!(%error, "cannot settle yet"),
             }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.tasks.grace_is_over() => break,
+            }
+            pause = (pause * 2).min(Duration::from_secs(1));
         }
+        self.unwritten.remove(settlement.lease.delivery);
         if matches!(settlement.verdict, Verdict::RetryAt(_)) {
             self.waker.notify_one(); // the loop may be waiting for something later
         }
@@ -366,20 +383,18 @@ impl Worker {
             }
             let asked_at = Instant::now();
             let asked = self.app.store.extend(&held, self.app.lease);
-            match self.app.metrics.store_call("extend", asked).await {
-                Ok(answers) => {
-                    for (lease, answer) in held.iter().zip(answers) {
-                        let end = match answer {
-                            Hold::Kept => asked_at + self.app.lease,
-                            Hold::Lost => asked_at, // the attempt is cancelled at once
-                        };
-                        self.leases.move_end(lease, end);
-                    }
+            let answers = self.app.metrics.store_call("extend", asked).await;
+            let mut failed = None;
+            for (lease, answer) in held.iter().zip(answers) {
+                match answer {
+                    Ok(Hold::Kept) => self.leases.move_end(lease, asked_at + self.app.lease),
+                    Ok(Hold::Lost) => self.leases.move_end(lease, asked_at), // cancelled at once
+                    // Nothing to do but to ask again: what is not extended in time cancels itself.
+                    Err(error) => failed = Some(error),
                 }
-                // Nothing to do but to ask again: what is not extended in time cancels itself.
-                Err(error) => {
-                    tracing::warn!(handler.name = %self.handler_name, %error, "cannot extend leases");
-                }
+            }
+            if let Some(error) = failed {
+                tracing::warn!(handler.name = %self.handler_name, %error, "cannot extend leases");
             }
         }
     }

@@ -152,6 +152,7 @@ conformance_of_order! {
     an_unblocked_one_lets_the_rest_go_on_and_goes_last
     a_redriven_one_blocks_again_when_it_dies_again
     all_of_a_handler_are_unblocked_at_once
+    a_move_of_many_keeps_them_as_they_stand
     a_dead_one_is_skipped_where_its_handler_says_so_and_goes_last
     a_spent_budget_lets_the_next_one_go_on_where_it_is_skipped
     replays_and_held_ones_go_last
@@ -211,6 +212,7 @@ conformance! {
         a_lease_that_ran_out_is_claimed_again_and_its_attempt_is_written_down
         deaths_in_a_row_end_with_an_attempt_that_ends
         a_spent_budget_is_dead_unrun
+        an_outcome_that_comes_after_the_budget_was_spent_is_not_taken
         a_claim_sent_again_gets_the_same_deliveries
         a_claim_sent_again_gets_only_what_it_still_holds
         a_late_claim_does_nothing

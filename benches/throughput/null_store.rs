@@ -46,8 +46,8 @@ impl Store for NullStore {
         Ok(Claimed::default())
     }
 
-    async fn extend(&self, leases: &[Lease], _: Duration) -> Result<Vec<Hold>, StoreError> {
-        Ok(vec![Hold::Lost; leases.len()])
+    async fn extend(&self, leases: &[Lease], _: Duration) -> Vec<Result<Hold, StoreError>> {
+        leases.iter().map(|_| Ok(Hold::Lost)).collect()
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>> {

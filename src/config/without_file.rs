@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder},
+    fs,
     io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
@@ -15,6 +14,7 @@ use super::{
     notices, raw::Table, section::Section, server, store, telemetry, workers,
 };
 use crate::{
+    private,
     provider::{Provider, Settings},
     secret::Secret,
     source::Source,
@@ -139,12 +139,8 @@ fn development_secrets(
 
 /// Of two processes that start at once, the second one waits here and finds what the first one made.
 fn lock(data_dir: &Path) -> io::Result<fs::File> {
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    let lock = fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data_dir.join(LOCK_FILE))?;
+    private::make_folder(data_dir)?;
+    let lock = private::open_or_make(&data_dir.join(LOCK_FILE))?;
     lock.lock()?;
     Ok(lock)
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::StoreError;
+use crate::private;
 
 /// How often a risen counter is written down. What rose since is only noticed less exactly.
 const WRITE_INTERVAL: Duration = Duration::from_secs(5);
@@ -70,7 +71,7 @@ impl Seen {
                 "{file}, which says what was last seen of the store, cannot be read: {why}"
             ))
         };
-        std::fs::create_dir_all(folder).map_err(|error| {
+        private::make_folder(folder).map_err(|error| {
             let folder = folder.display();
             StoreError::Failed(format!("`data_dir`, {folder}, cannot be written: {error}"))
         })?;

@@ -60,7 +60,11 @@ impl Tables {
     }
 
     pub(super) fn unblock(&mut self, which: &Which, now: Timestamp) -> Granted {
-        let unblocked = self.which(which, |kept| kept.state == State::Dead && kept.order.is_some());
+        // Those that were unblocked before are meant only where they are named: the wish sent again.
+        let is_named = matches!(which, Which::Ids(_));
+        let stands =
+            |kept: &KeptDelivery| kept.place.is_some() || (is_named && kept.order.is_some());
+        let unblocked = self.which(which, |kept| kept.state == State::Dead && stands(kept));
         for id in &unblocked {
             self.leave_line(*id, now);
         }

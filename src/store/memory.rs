@@ -112,18 +112,20 @@ impl Store for MemoryStore {
         &self,
         leases: &[Lease],
         lease: std::time::Duration,
-    ) -> Result<Vec<Hold>, StoreError> {
+    ) -> Vec<Result<Hold, StoreError>> {
         let mut tables = self.lock();
-        tables.lets_end()?;
+        if let Err(refused) = tables.lets_end() {
+            return leases.iter().map(|_| Err(refused.clone())).collect();
+        }
         let until = self.clock.now().plus(lease);
         let extend_one = |lease: &Lease| match tables.held_by(lease) {
             Some(delivery) => {
                 delivery.due_at = until;
-                Hold::Kept
+                Ok(Hold::Kept)
             }
-            None => Hold::Lost,
+            None => Ok(Hold::Lost),
         };
-        Ok(leases.iter().map(extend_one).collect())
+        leases.iter().map(extend_one).collect()
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>> {
@@ -492,7 +494,7 @@ impl Tables {
         for (_, id) in due {
             self.write_down_death(id);
             if self.budget_is_spent(id, claim.attempts_max) {
-                self.change(id, State::Dead, now);
+                self.bury(id, now);
                 claimed.dead += 1;
             } else if let Some(leased) = self.lease(id, now, claim.lease) {
                 claimed.deliveries.push(leased);
@@ -544,6 +546,12 @@ impl Tables {
         self.deliveries.get(&id).is_some_and(|delivery| {
             delivery.attempts - delivery.attempts_before_redrive >= attempts_max
         })
+    }
+
+    /// Settles it dead. Its outcome, if it still comes, was not what settled it: the token says so.
+    fn bury(&mut self, id: DeliveryId, now: Timestamp) {
+        self.change(id, State::Dead, now);
+        self.deliveries.entry(id).and_modify(|delivery| delivery.token += 1);
     }
 
     fn lease(

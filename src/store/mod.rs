@@ -227,8 +227,9 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     /// last redrive is settled dead instead.
     async fn claim(&self, claim: &Claim, not_after: Timestamp) -> Result<Claimed, StoreError>;
 
-    /// Moves the end of live leases to `lease` from now. One answer per lease, in order.
-    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError>;
+    /// Moves the end of live leases to `lease` from now. One answer per lease, in order: where a part of
+    /// the store is out of reach, what lies in the others is extended all the same.
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Vec<Result<Hold, StoreError>>;
 
     /// Writes down how attempts ended, and how their deliveries go on. One answer each, in order.
     ///
@@ -298,6 +299,15 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
 
     /// All that was said and holds.
     async fn controls(&self) -> Result<Controls, StoreError>;
+}
+
+/// The answers to calls that were asked together, and so failed together.
+#[cfg(any(feature = "redis", feature = "sqlite", feature = "postgres"))]
+fn each<T>(together: Result<Vec<T>, StoreError>, calls: usize) -> Vec<Result<T, StoreError>> {
+    match together {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) => (0..calls).map(|_| Err(error.clone())).collect(),
+    }
 }
 
 /// What a claim got.

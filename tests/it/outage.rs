@@ -1,4 +1,5 @@
-//! Redis goes away: every answer is 503 and in time, and nothing is lost (P1, P4, P10).
+//! The store goes away: every answer is 503 and in time, nothing is lost, and nothing that was done is done
+//! again (P1, P2, P4, P10).
 
 use std::{
     sync::{Arc, Mutex},
@@ -12,7 +13,7 @@ use crate::{
         alone,
         program::Setup,
         sender::{Answer, Connection, Sender},
-        sink::Sink,
+        sink::{Behaviour, Sink},
         until,
     },
 };
@@ -79,6 +80,37 @@ async fn while_redis_hangs_or_is_dead_every_answer_is_503_in_time_and_nothing_is
 }
 
 /// Sends events without a pause, each until it is acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_while_the_store_was_away_is_not_done_again_when_it_is_back() {
+    const EVENTS: usize = 12;
+    let _alone = alone().await;
+    let folder = tempfile::tempdir().unwrap();
+    // They end one after another, so that the store has no moment in which all outcomes wait at its door.
+    let sink = Sink::behaving(|call| {
+        let number: u64 = call.event_id["evt_".len()..].parse().unwrap();
+        Behaviour::Slow(Duration::from_millis(500 + 90 * number))
+    });
+    let config = format!("{}\n[workers]\nlease = \"2s\"\n", config("sqlite:hookonce.db", &sink));
+    let setup = Setup::new(folder.path(), &config);
+    let program = setup.start().await;
+    let outside = rusqlite::Connection::open(setup.data_dir().join("hookonce.db")).unwrap();
+    let (sender, mut connection) = (Sender::new(), Connection::to(setup.port));
+    for number in 0..EVENTS {
+        let answer = connection.send(&sender.request(&format!("evt_{number}"))).await;
+        assert_eq!(answer.expect("it answers").status, 200);
+    }
+    until("every handler has begun", Duration::from_secs(10), || async { sink.count() == EVENTS })
+        .await;
+    outside.execute_batch("BEGIN IMMEDIATE").unwrap();
+    pause(5000).await; // longer than any lease
+    outside.execute_batch("ROLLBACK").unwrap();
+    until("everything is done", Duration::from_secs(30), || async {
+        program.stats().await.total.done == EVENTS as u64
+    })
+    .await;
+    assert_eq!(sink.count(), EVENTS, "some ran twice");
+}
+
 async fn load(port: u16, answers: Answers) {
     let send = |connection: usize| {
         let answers = Arc::clone(&answers);

@@ -142,6 +142,20 @@ pub(crate) async fn a_spent_budget_is_dead_unrun(bench: Bench) {
     assert_eq!((total.dead, total.dead_now, total.leased, total.queued), (1, 1, 0, 0));
 }
 
+pub(crate) async fn an_outcome_that_comes_after_the_budget_was_spent_is_not_taken(bench: Bench) {
+    let delivery = bench.queue("evt_1").await;
+    let mut claim = bench.claim_for("billing", Duration::ZERO);
+    claim.attempts_max = 1;
+    let leased = bench.claim(&claim).await.deliveries.remove(0);
+    bench.pass(Duration::ZERO).await;
+    claim.id = uuid::Uuid::from_u128(bench.number());
+    assert_eq!(bench.claim(&claim).await.dead, 1);
+    assert_eq!(bench.settle(&leased, Verdict::Done).await, Hold::Lost, "and its worker is told");
+    assert_eq!(bench.extend(leased.lease, LONG).await, Hold::Lost);
+    let record = bench.record(leased.event.id).await;
+    assert_eq!((record.deliveries[0].id, record.deliveries[0].state), (delivery, State::Dead));
+}
+
 pub(crate) async fn a_claim_sent_again_gets_the_same_deliveries(bench: Bench) {
     for number in 0..4 {
         bench.queue(&format!("evt_{number}")).await;

@@ -15,7 +15,7 @@ use hookonce::{
     delivery::Verdict,
     event::{EventId, EventState},
     receipt::Admission,
-    store::{Durability, redis::RedisStore},
+    store::{Durability, Hold, redis::RedisStore},
 };
 
 use super::bench::{Bench, LONG};
@@ -150,4 +150,26 @@ async fn a_slot_that_moves_under_load_loses_nothing() {
     load.nothing_was_lost_or_triggered_twice().await;
     let waited = *locked(&load.longest_wait);
     println!("{} events, longest wait {waited:?}", locked(&load.answered).len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_hangs_ends_no_lease_in_the_others() {
+    let cluster = tokio::task::spawn_blocking(|| RedisCluster::start(15_000)).await.unwrap();
+    let clock = SystemClock::start();
+    let store = RedisStore::connect(&cluster.url(), Durability::Always, None, clock.clone()).await;
+    let bench = Bench::own(Arc::new(store.expect("the cluster is there")), clock, ());
+    for number in 0..48 {
+        bench.queue(&format!("evt_{number}")).await;
+    }
+    let mut leases = Vec::new();
+    while leases.len() < 48 {
+        leases.extend(bench.take(LONG).await.iter().map(|leased| leased.lease));
+    }
+    let shard = cluster.primary_of(268);
+    shard.freeze();
+    let answers = bench.store.extend(&leases, LONG).await;
+    shard.thaw();
+    let (kept, failed): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.is_ok());
+    assert!(kept.iter().all(|answer| **answer == Ok(Hold::Kept)), "{kept:?}");
+    assert!(!failed.is_empty() && kept.len() > failed.len(), "{failed:?}");
 }

@@ -388,7 +388,8 @@ impl Pair {
         let Some(leased) = pick(&self.leased, lease) else { return Ok(()) };
         let by = if long { LONG } else { self.bench.short() };
         let told = self.bench.store.extend(&[leased.lease], by).await;
-        same("extend", told, self.model.extend(&[leased.lease], by).await)
+        let expected = self.model.extend(&[leased.lease], by).await;
+        same("extend", told, expected)
     }
 
     async fn settle(&self, lease: usize, verdict: u8) -> Result<(), TestCaseError> {

@@ -285,7 +285,7 @@ pub(crate) async fn a_sealed_store_refuses_every_write(bench: Bench) {
     step(&bench, Step::Seal(COPY)).await;
     let settlement = bench.settlement(&leased, Verdict::Done);
     assert!(is_refused(&bench.store.settle(vec![settlement]).await.remove(0)));
-    assert!(is_refused(&bench.store.extend(&[leased.lease], LONG).await));
+    assert!(is_refused(&bench.store.extend(&[leased.lease], LONG).await.remove(0)));
     let release = hookonce::store::Release::Leases(vec![leased.lease]);
     // Of several buckets one that refuses is asked again later: it stops no work in the others.
     assert!(bench.has_buckets || is_refused(&bench.store.release(&release).await));

@@ -196,9 +196,15 @@ pub(crate) async fn all_of_a_handler_are_unblocked_at_once(bench: Bench) {
     for leased in bench.take(LONG).await {
         bench.settle(&leased, Verdict::Dead).await;
     }
-    let granted = bench.wish(&Wish::Unblock { which: Which::Handler("billing".into()) }).await;
-    let Granted::Deliveries(unblocked) = granted else { panic!("they are there") };
+    let wish = Wish::Unblock { which: Which::Handler("billing".into()) };
+    let Granted::Deliveries(unblocked) = bench.wish(&wish).await else { panic!("they are there") };
     assert_eq!(unblocked.len(), 3);
+    let rest = bench.wish(&wish).await;
+    assert_eq!(
+        rest,
+        Granted::Deliveries(vec![]),
+        "called for the rest, it does not give those again"
+    );
     let mut ran = bench.run_all("billing").await;
     ran.sort_unstable();
     assert_eq!(ran, wanted);
@@ -212,6 +218,38 @@ pub(crate) async fn a_dead_one_is_skipped_where_its_handler_says_so_and_goes_las
     bench.redrive(vec![line[0]]).await;
     bench.settle(&leased, Verdict::Done).await;
     assert_eq!(bench.run_all("billing").await, [line[2], line[0]]);
+}
+
+pub(crate) async fn a_move_of_many_keeps_them_as_they_stand(bench: Bench) {
+    let first = bench.line(1, OnDead::Skip, 1).await[0];
+    let leased = bench.take_just(first).await;
+    let between = (0..600).map(|number| bench.routed(&format!("between_{number}"))).collect();
+    for answer in bench.store.admit(between, bench.in_time()).await {
+        answer.expect("the store admits");
+    }
+    let behind = bench.in_line("behind", 1, OnDead::Skip);
+    bench.admit(&behind).await;
+    let second = behind.deliveries[0].id;
+    bench.settle(&leased, Verdict::Dead).await;
+    bench.redrive(vec![first]).await;
+
+    let which = Which::Handler("billing".into());
+    let moved = bench.wish(&Wish::Move { which, to: "other".into() }).await;
+    let Granted::Deliveries(moved) = moved else { panic!("they are there") };
+    assert_eq!(moved.len(), 602);
+    let mut taken = Vec::new();
+    loop {
+        let claimed = bench.claim(&bench.claim_for("other", LONG)).await.deliveries;
+        if claimed.is_empty() {
+            break;
+        }
+        taken.extend(claimed.iter().map(|leased| leased.lease.delivery));
+    }
+    assert_eq!(taken.len(), 601);
+    assert!(
+        taken.contains(&second) && !taken.contains(&first),
+        "it went behind when it was redriven"
+    );
 }
 
 pub(crate) async fn a_spent_budget_lets_the_next_one_go_on_where_it_is_skipped(bench: Bench) {

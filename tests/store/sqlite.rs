@@ -71,6 +71,52 @@ async fn a_second_one_is_refused_while_the_first_is_open() {
 }
 
 #[tokio::test]
+async fn nobody_loses_a_lease_because_the_clock_was_set() {
+    let folder = Folder::new();
+    let bench = folder.open();
+    bench.queue("evt_1").await;
+    let leased = bench.take_one(LONG).await;
+    let begin = keys::start(&bench, "key").await;
+    folder.clock.set_on(LONG * 100);
+    assert!(bench.take(LONG).await.is_empty(), "somebody is at work on it");
+    let other = keys::begin(&bench, &keys::begin_of(&bench, "key")).await;
+    assert!(matches!(other, Begun::InFlight { .. }), "{other:?}");
+    keys::complete(&bench, &begin, "body", LONG).await;
+    folder.clock.advance(LONG);
+    assert_eq!(bench.take(LONG).await.len(), 1, "and a lease that ran out has run out");
+    assert_eq!(bench.settle(&leased, Verdict::Done).await, Hold::Lost);
+}
+
+#[tokio::test]
+async fn one_that_goes_by_a_link_is_refused_too() {
+    let folder = Folder::new();
+    let first = folder.try_open().expect("the store opens");
+    let link = folder.folder.path().join("link.db");
+    std::os::unix::fs::symlink(folder.path(), &link).expect("a link is made");
+    let second = SqliteStore::open(&link, folder.clock.clone());
+    assert!(matches!(second, Err(StoreError::InUse(_))), "{second:?}");
+    drop(first);
+}
+
+#[tokio::test]
+async fn nobody_else_reads_what_it_keeps() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let outside = tempfile::tempdir().expect("a folder is made");
+    let data_dir = outside.path().join("data");
+    let path = data_dir.join("store.db");
+    let store = SqliteStore::open_in(&path, &data_dir, manual_clock()).expect("the store opens");
+    let mode = |path: &std::path::Path| {
+        std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    };
+    assert_eq!(mode(&data_dir), 0o700);
+    for file in std::fs::read_dir(&data_dir).expect("it is a folder") {
+        let file = file.expect("it reads").path();
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+    drop(store);
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused_and_left_alone() {
     let folder = Folder::new();
     drop(folder.open());

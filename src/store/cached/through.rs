@@ -72,7 +72,7 @@ impl Store for CachedStore {
         self.store.claim(claim, not_after).await
     }
 
-    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError> {
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Vec<Result<Hold, StoreError>> {
         self.store.extend(leases, lease).await
     }
 

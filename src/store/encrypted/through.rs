@@ -73,7 +73,7 @@ impl Store for EncryptedStore {
         self.open_claimed(self.store.claim(claim, not_after).await?).await
     }
 
-    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError> {
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Vec<Result<Hold, StoreError>> {
         self.store.extend(leases, lease).await
     }
 

@@ -192,6 +192,7 @@ impl Work {
                 self.changes.change(&mut kept, State::Queued, Timestamp::default());
             }
             if kept.attempts.saturating_sub(kept.attempts_before_redrive) >= claim.attempts_max {
+                kept.token += 1; // its outcome, if it still comes, was not what settled it
                 self.changes.change(&mut kept, State::Dead, self.now);
                 self.claimed.dead += 1;
             } else {

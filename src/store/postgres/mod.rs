@@ -57,6 +57,7 @@ use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish,
     batch::{self, Calls},
+    each,
     generation::Seen,
     keys::KeyedCall,
 };
@@ -286,10 +287,13 @@ impl Store for PostgresStore {
         turn.end(claimed).await?
     }
 
-    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError> {
-        let turn = self.work.turn().await?;
-        let extended = settle::extend(&turn, leases, lease).await;
-        turn.end(extended).await
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Vec<Result<Hold, StoreError>> {
+        let extended = async {
+            let turn = self.work.turn().await?;
+            let extended = settle::extend(&turn, leases, lease).await;
+            turn.end(extended).await
+        };
+        each(extended.await, leases.len())
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>> {

@@ -57,7 +57,7 @@ const QUEUED: &str =
     "SELECT id FROM deliveries WHERE state = 0 AND handler = $1 ORDER BY id LIMIT $2";
 
 const DEAD_IN_ORDER: &str = "SELECT id FROM deliveries
-    WHERE state = 3 AND handler = $1 AND order_key IS NOT NULL ORDER BY id LIMIT $2";
+    WHERE state = 3 AND handler = $1 AND place IS NOT NULL ORDER BY id LIMIT $2";
 
 /// See [`Store::wish`](crate::store::Store::wish).
 pub(super) async fn grant(

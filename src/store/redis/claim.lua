@@ -60,7 +60,8 @@ end
 local function bury(one)
   local was = one.state == 'l' and 'leased' or 'queued'
   write_down_death(one)
-  call('HSET', base .. 'd' .. one.id, 's', 'x', 't', now, 'w', one.deaths)
+  -- Whoever comes late with its outcome is fenced off: it must not take this for its own settlement.
+  call('HSET', base .. 'd' .. one.id, 's', 'x', 't', now, 'w', one.deaths, 'k', one.token + 1)
   count(was, one.source, handler, -1)
   count('dead', one.source, handler, 1)
   count('dead_now', one.source, handler, 1)

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::bucket::Served;
+use super::{
+    bucket::Served,
+    scripts::{self, Call},
+};
 use crate::{
     control::{Controls, Setting},
     store::StoreError,
@@ -21,9 +24,10 @@ pub(super) async fn set(
     handler: &str,
     setting: Setting,
 ) -> Result<(), StoreError> {
-    let mut command = redis::cmd("HSET");
-    command.arg(key(served)).arg(field(handler, setting)).arg(setting.value());
-    served.connection.session().await?.query(&command).await
+    let session = served.connection.session().await?;
+    let mut call = Call::of(&scripts::CONTROL, &session);
+    call.arg(field(handler, setting)).arg(setting.value());
+    session.call(&call).await
 }
 
 pub(super) async fn all(served: &Served) -> Result<Controls, StoreError> {

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use super::{admit::unexpected, bucket::Served, work};
 use crate::{
     delivery::{DeliveryId, Lease, Settlement},
-    store::{Hold, Release, StoreError},
+    store::{Hold, Release, StoreError, each},
 };
 
 /// How many leases are remembered. Some are never given back; at this number all are forgotten.
@@ -73,23 +73,24 @@ pub(super) async fn settle(
     Ok(hold)
 }
 
-/// See [`Store::extend`](crate::store::Store::extend).
+/// See [`Store::extend`](crate::store::Store::extend). A bucket that does not answer fails for its own leases only.
 pub(super) async fn extend(
     buckets: &[Served],
     homes: &Homes,
     leases: &[Lease],
     lease: Duration,
-) -> Result<Vec<Hold>, StoreError> {
+) -> Vec<Result<Hold, StoreError>> {
     let asked = by_bucket(buckets, homes, leases).into_iter().map(|(served, own)| async move {
-        let session = served.connection.session().await?;
-        let holds = work::extend(&session, &own, lease).await?;
-        Ok::<_, StoreError>(own.into_iter().zip(holds).collect::<Vec<_>>())
+        let extended = async {
+            let session = served.connection.session().await?;
+            work::extend(&session, &own, lease).await
+        };
+        let holds = each(extended.await, own.len());
+        own.into_iter().zip(holds).collect::<Vec<_>>()
     });
     let mut answers: HashMap<(DeliveryId, u64), Vec<Result<Hold, StoreError>>> = HashMap::new();
-    for answer in join_all(asked).await {
-        for (lease, hold) in answer? {
-            answers.entry((lease.delivery, lease.token)).or_default().push(Ok(hold));
-        }
+    for (lease, hold) in join_all(asked).await.into_iter().flatten() {
+        answers.entry((lease.delivery, lease.token)).or_default().push(hold);
     }
     let hold = |lease: &Lease| {
         kept_by_any(answers.get(&(lease.delivery, lease.token)).cloned().unwrap_or_default())

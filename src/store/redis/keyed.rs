@@ -30,9 +30,6 @@ use crate::{
 /// How many keys one round trip reads.
 const PAGE: usize = 200;
 
-/// How many keys one call looks at for a page: a filter that nearly nothing passes ends here.
-const WALK_ROWS_MAX: usize = 100_000;
-
 #[async_trait]
 impl Keys for RedisStore {
     async fn begin(&self, begin: &Begin, not_after: Timestamp) -> Result<Begun, StoreError> {
@@ -119,6 +116,7 @@ impl Keys for RedisStore {
             rows.extend(found?);
         }
         rows.sort_unstable_by_key(|row| Reverse((row.begun_at, row.id)));
+        rows.dedup_by_key(|row| row.id); // what is begun meanwhile moves the others down the list
         rows.truncate(filter.limit);
         Ok(rows)
     }
@@ -169,16 +167,49 @@ fn script(session: &Session, script: &'static Script, key: KeyId) -> Call {
 
 /// A page of the keys in one bucket.
 async fn keys_in(served: &Served, filter: &KeyFilter) -> Result<Vec<KeyRecord>, StoreError> {
-    let newest = filter
-        .before
-        .map_or_else(|| "+inf".to_owned(), |(begun_at, _)| begun_at.as_millis().to_string());
+    match filter.state {
+        Some(KeyState::InProgress | KeyState::Unknown) => open_keys_in(served, filter).await,
+        Some(KeyState::Completed) | None => any_keys_in(served, filter).await,
+    }
+}
+
+/// Of the keys that are not completed, which are few among many. They stand by the ends of their leases.
+async fn open_keys_in(served: &Served, filter: &KeyFilter) -> Result<Vec<KeyRecord>, StoreError> {
+    let session = served.connection.session().await?;
+    let mut command = redis::cmd("SMEMBERS");
+    command.arg(served.bucket.key("O", b""));
+    let apis: Vec<String> = session.query(&command).await?;
     let mut rows = Vec::new();
-    for walked in (0..WALK_ROWS_MAX).step_by(PAGE) {
+    for api in apis.iter().filter(|api| filter.api.as_ref().is_none_or(|wanted| wanted == *api)) {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(served.bucket.key("o", api.as_bytes())).arg(0).arg(-1);
+        let ids: Vec<Vec<u8>> = session.query(&command).await?;
+        for page in ids.chunks(PAGE) {
+            let found = records(&session, page).await?;
+            rows.extend(found.into_iter().filter(|row| filter.takes(row)));
+        }
+    }
+    Ok(rows)
+}
+
+/// Along all keys, those begun last first.
+async fn any_keys_in(served: &Served, filter: &KeyFilter) -> Result<Vec<KeyRecord>, StoreError> {
+    let all = served.bucket.key("K", b"");
+    let mut first: usize = match filter.before {
+        None => 0,
+        Some((begun_at, _)) => {
+            let mut command = redis::cmd("ZCOUNT");
+            command.arg(&all).arg(format!("({}", begun_at.as_millis())).arg("+inf");
+            served.connection.session().await?.query(&command).await?
+        }
+    };
+    let mut rows = Vec::new();
+    loop {
         let session = served.connection.session().await?;
         let mut command = redis::cmd("ZRANGE");
-        command.arg(served.bucket.key("K", b"")).arg(&newest).arg("-inf");
-        command.arg("BYSCORE").arg("REV").arg("LIMIT").arg(walked).arg(PAGE);
+        command.arg(&all).arg(first).arg(first + PAGE - 1).arg("REV");
         let ids: Vec<Vec<u8>> = session.query(&command).await?;
+        first += PAGE;
         let found = records(&session, &ids).await?;
         rows.extend(found.into_iter().filter(|row| filter.takes(row)));
         if rows.len() >= filter.limit || ids.len() < PAGE {

@@ -1,8 +1,10 @@
 //! How an order is written: `b` or `s` for block or skip, then the key. See [`order`](crate::order).
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::{address::Address, connection::Session};
 use crate::{
-    delivery::State,
+    delivery::{DeliveryId, State},
     event::{NewDelivery, NewEvent},
     order::{OnDead, Order, OrderKey},
     store::{
@@ -107,6 +109,42 @@ pub(super) async fn add_places(
         }
     }
     Ok(())
+}
+
+/// The same deliveries, those that stand in line first, as they stand.
+pub(super) async fn as_they_stand(
+    session: &Session,
+    ids: BTreeSet<DeliveryId>,
+) -> Result<Vec<DeliveryId>, StoreError> {
+    let bucket = session.bucket();
+    let mut commands = redis::pipe();
+    for id in &ids {
+        commands.cmd("HMGET").arg(bucket.key("d", id.as_bytes())).arg(&["h", "o"]);
+    }
+    let orders: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = match ids.is_empty() {
+        true => Vec::new(),
+        false => session.pipeline(&commands).await?,
+    };
+    let mut ordered = Vec::new();
+    let mut commands = redis::pipe();
+    for (id, order) in ids.iter().zip(orders) {
+        if let (Some(handler), Some([_, key @ ..])) = (order.0, order.1.as_deref()) {
+            commands
+                .cmd("ZSCORE")
+                .arg(bucket.key("L", &[&handler, b"\0".as_slice(), key].concat()));
+            commands.arg(id.as_bytes().as_slice());
+            ordered.push(*id);
+        }
+    }
+    let places: Vec<Option<u64>> = match ordered.is_empty() {
+        true => Vec::new(),
+        false => session.pipeline(&commands).await?,
+    };
+    let places: HashMap<DeliveryId, u64> =
+        ordered.into_iter().zip(places).filter_map(|(id, place)| Some((id, place?))).collect();
+    let mut ids: Vec<DeliveryId> = ids.into_iter().collect();
+    ids.sort_by_key(|id| (places.get(id).copied().unwrap_or(u64::MAX), *id));
+    Ok(ids)
 }
 
 /// Refuses a delivery that stands in line where its line cannot be in one place.

@@ -210,7 +210,7 @@ impl Store for RedisStore {
         Ok(claimed)
     }
 
-    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError> {
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Vec<Result<Hold, StoreError>> {
         homes::extend(&self.buckets, &self.homes, leases, lease).await
     }
 

@@ -1,6 +1,6 @@
 -- Queued and dead deliveries go to another handler; their state stays. They are in the new place
 -- before they leave the old one, and a claim takes what is in the wrong one out. Those that stand in line
--- go last in a line of that handler, first those that stood first.
+-- go last in a line of that handler, in the order in which they are named.
 --
 -- ARGV: not after, the new handler; then the deliveries. Answers L late, or those moved.
 
@@ -30,24 +30,7 @@ local function move(id)
   end
 end
 
--- Where a delivery stands in line; behind all others where it does not.
-local function place(id)
-  local kept = call('HMGET', base .. 'd' .. id, 'h', 'o')
-  return kept[2] and tonumber(call('ZSCORE', line_of(kept[1], kept[2]), id) or nil) or math.huge
-end
-
-local places, ids = {}, { unpack(ARGV, 3) }
-for _, id in ipairs(ids) do places[id] = place(id) end
-table.sort(ids, function(one, other)
-  if places[one] ~= places[other] then return places[one] < places[other] end
-  return one < other
-end)
-
 expect_to_count()
-local failed
-for _, id in ipairs(ids) do
-  local answer = alone(move, id)
-  if type(answer) == 'string' then failed = failed or answer end
-end
+local failed = each(3, 1, move)
 write_counts()
 return failed or moved

@@ -22,10 +22,7 @@ use crate::{
 };
 
 /// How many rows one round trip reads.
-const PAGE: usize = 200;
-
-/// How many rows one call looks at for a page: a filter that nearly nothing passes ends here.
-const WALK_ROWS_MAX: usize = 100_000;
+const PAGE: usize = 500;
 
 /// Where and how to read.
 pub(super) struct Reader<'a> {
@@ -42,7 +39,7 @@ impl Reader<'_> {
         };
         let mut before = filter.before.map(|id| *id.as_bytes());
         let mut rows = Vec::new();
-        for _ in 0..WALK_ROWS_MAX / PAGE {
+        loop {
             let session = self.connection.session().await?;
             let ids = page(&session, &key, before).await?;
             let found = self.event_rows(&session, &ids).await?;
@@ -189,7 +186,7 @@ impl Reader<'_> {
     ) -> Result<Vec<Delivery>, StoreError> {
         let mut before = filter.before.map(|id| *id.as_bytes());
         let mut rows = Vec::new();
-        for _ in 0..WALK_ROWS_MAX / PAGE {
+        loop {
             let session = self.connection.session().await?;
             let ids = page(&session, key, before).await?;
             let found = self.delivery_rows(&session, &ids).await?;

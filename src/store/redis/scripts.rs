@@ -36,6 +36,7 @@ pub(super) static KILL: LazyLock<Script> = script!(" flags=allow-oom", "serves",
 pub(super) static ERASE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "erase.lua");
 pub(super) static UNBLOCK: LazyLock<Script> = script!(" flags=allow-oom", "serves", "unblock.lua");
 pub(super) static PRUNE: LazyLock<Script> = script!(" flags=allow-oom", "serves", "prune.lua");
+pub(super) static CONTROL: LazyLock<Script> = script!(" flags=allow-oom", "serves", "control.lua");
 pub(super) static KEEP_REFUSALS: LazyLock<Script> = script!("", "serves", "keep_refusals.lua");
 pub(super) static NOTE_READMITTED: LazyLock<Script> =
     script!(" flags=allow-oom", "serves", "note_readmitted.lua");
@@ -69,7 +70,7 @@ pub(super) static ACCEPT: LazyLock<Script> = script_alone!("accept.lua");
 pub(super) static PROBE: LazyLock<Script> = script_alone!("probe.lua");
 
 /// All that work in a bucket.
-pub(super) static WORKING: [&LazyLock<Script>; 24] = [
+pub(super) static WORKING: [&LazyLock<Script>; 25] = [
     &ADMIT,
     &CLAIM,
     &EXTEND,
@@ -91,6 +92,7 @@ pub(super) static WORKING: [&LazyLock<Script>; 24] = [
     &MARK_UNKNOWN,
     &RESOLVE,
     &PRUNE_KEYS,
+    &CONTROL,
     &KEEP_REFUSALS,
     &NOTE_READMITTED,
     &PRUNE_REFUSALS,

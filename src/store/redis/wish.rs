@@ -26,6 +26,9 @@ use crate::{
 /// How many deliveries one script changes: a few milliseconds, in which Redis does nothing else.
 const SLICE: usize = 500;
 
+/// How many ids one command reads.
+const PAGE: usize = 10_000;
+
 /// How long a redrive knows what it has renewed.
 const REMEMBERED: Duration = Duration::from_hours(24);
 
@@ -130,6 +133,8 @@ async fn grant_in(
         }
         Wish::Move { which, to } => {
             let meant = meant(connection, bucket, which, &[Place::Waiting, Place::Dead]).await?;
+            let session = connection.session().await?;
+            let meant = line::as_they_stand(&session, meant).await?;
             change(&scripts::MOVE, vec![to.as_bytes().to_vec()]).apply(meant).await
         }
         Wish::Kill { which } => {
@@ -139,8 +144,15 @@ async fn grant_in(
         // It is about one event, wherever that is: `grant` has seen to it.
         Wish::Erase { .. } => Err(unexpected()),
         Wish::Unblock { which } => {
-            let meant = meant(connection, bucket, which, &[Place::Dead]).await?;
-            change(&scripts::UNBLOCK, Vec::new()).apply(meant).await
+            // A handler's are those that still stand in line: the others are not its next ones.
+            let (meant, which) = match which {
+                Which::Ids(ids) => (ids.iter().copied().collect(), b"any".to_vec()),
+                Which::Handler(_) => {
+                    let dead = meant(connection, bucket, which, &[Place::AllDead]).await?;
+                    (dead, b"line".to_vec())
+                }
+            };
+            change(&scripts::UNBLOCK, vec![which]).apply(meant).await
         }
     }
 }
@@ -169,8 +181,10 @@ async fn route(
 enum Place<'a> {
     /// Its queue.
     Waiting,
-    /// Its dead ones.
+    /// Its dead ones, as many as a wish may change.
     Dead,
+    /// All of them.
+    AllDead,
     /// What a redrive has renewed before.
     Redriven(&'a [u8]),
 }
@@ -188,28 +202,38 @@ async fn meant(
     };
     let session = connection.session().await?;
     // Some of the queue is leased, and no wish is about that: so many more are looked at.
-    let last = limits::WISH_ROWS_MAX + 2 * limits::CONCURRENCY_MAX;
+    let most = limits::WISH_ROWS_MAX + 2 * limits::CONCURRENCY_MAX;
     let mut found = BTreeSet::new();
     for place in places {
-        let command = match place {
-            Place::Waiting => range(&bucket.key("q", handler), last),
-            Place::Dead => range(&bucket.key("x", handler), last),
+        let ids: Vec<Vec<u8>> = match place {
+            Place::Waiting => range(&session, &bucket.key("q", handler), most).await?,
+            Place::Dead => range(&session, &bucket.key("x", handler), most).await?,
+            Place::AllDead => range(&session, &bucket.key("x", handler), usize::MAX).await?,
             Place::Redriven(wish) => {
                 let mut command = redis::cmd("SMEMBERS");
                 command.arg(bucket.key("r", wish));
-                command
+                session.query(&command).await?
             }
         };
-        let ids: Vec<Vec<u8>> = session.query(&command).await?;
         found.extend(ids.iter().filter_map(|id| delivery_id(id)));
     }
     Ok(found)
 }
 
-fn range(key: &[u8], last: usize) -> redis::Cmd {
-    let mut command = redis::cmd("ZRANGE");
-    command.arg(key).arg(0).arg(last);
-    command
+/// The first members of a sorted set, read in pages that keep nobody waiting.
+async fn range(session: &Session, key: &[u8], most: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(key).arg(found.len()).arg(found.len() + PAGE - 1);
+        let page: Vec<Vec<u8>> = session.query(&command).await?;
+        let is_last = page.len() < PAGE;
+        found.extend(page);
+        if is_last || found.len() >= most {
+            found.truncate(most);
+            return Ok(found);
+        }
+    }
 }
 
 /// A script that changes deliveries, each by itself.
@@ -224,7 +248,11 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    async fn apply(self, meant: BTreeSet<DeliveryId>) -> Result<Granted, StoreError> {
+    /// Changes them in the order in which they are given.
+    async fn apply(
+        self,
+        meant: impl IntoIterator<Item = DeliveryId>,
+    ) -> Result<Granted, StoreError> {
         let meant: Vec<DeliveryId> = meant.into_iter().collect();
         let (mut changed, mut is_erased) = (Vec::new(), false);
         // Also with nothing to change the script is asked: it says whether it is too late.

@@ -34,6 +34,7 @@ impl Work<'_> {
             let Some(mut kept) = self.delivery(id)? else { continue };
             self.write_down_death(&mut kept)?;
             if kept.attempts.saturating_sub(kept.attempts_before_redrive) >= claim.attempts_max {
+                kept.token += 1; // its outcome, if it still comes, was not what settled it
                 self.change(&mut kept, State::Dead, now)?;
                 self.write(&kept)?;
                 claimed.dead += 1;

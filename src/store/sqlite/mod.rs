@@ -17,6 +17,7 @@ mod error;
 mod export;
 mod generation;
 mod import;
+mod jump;
 mod keyed;
 mod line;
 mod moving;
@@ -30,8 +31,7 @@ mod wish;
 mod writer;
 
 use std::{
-    fs::{DirBuilder, File, TryLockError},
-    os::unix::fs::DirBuilderExt as _,
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -52,6 +52,7 @@ use self::{
 use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish, batch,
+    each,
     generation::Seen,
     snapshot::{Restored, Snapshot},
 };
@@ -60,6 +61,7 @@ use crate::{
     control::{Controls, Setting},
     delivery::{Attempt, Claim, Delivery, DeliveryId, Lease, Leased, Settlement},
     event::{EventId, NewEvent},
+    private,
     receipt::Admission,
     refusal::RefusalId,
 };
@@ -124,7 +126,7 @@ impl SqliteStore {
         tell: &dyn Fn(u64, u64),
     ) -> Result<Restored, StoreError> {
         let seen = Seen::in_folder(data_dir, &generation::address(path))?;
-        backup::restore(from, path, &seen, replaces, tell)
+        backup::restore(from, &real(path), &seen, replaces, tell)
     }
 
     /// Makes sure that a file is a whole store that can be restored, and says when it was taken.
@@ -137,6 +139,7 @@ impl SqliteStore {
 
     fn open_seen(path: &Path, seen: Arc<Seen>, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         make_folder(path)?;
+        let path = &real(path);
         let lock = lock(path)?;
         if let Err(error) = backup::remove_leftovers(path) {
             tracing::warn!(%error, "what is left of a backup cannot be taken away");
@@ -229,11 +232,14 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn extend(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Hold>, StoreError> {
-        match self.writer.call(Call::Extend(leases.to_vec(), lease), CALL_BYTES).await? {
-            Answer::Extended(holds) => Ok(holds),
-            _ => Err(mixed_up()),
-        }
+    async fn extend(&self, leases: &[Lease], lease: Duration) -> Vec<Result<Hold, StoreError>> {
+        let extended =
+            match self.writer.call(Call::Extend(leases.to_vec(), lease), CALL_BYTES).await {
+                Ok(Answer::Extended(holds)) => Ok(holds),
+                Ok(_) => Err(mixed_up()),
+                Err(error) => Err(error),
+            };
+        each(extended, leases.len())
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Vec<Result<Hold, StoreError>> {
@@ -337,11 +343,14 @@ impl Drop for Wanted {
 
 fn make_folder(path: &Path) -> Result<(), StoreError> {
     let Some(folder) = path.parent() else { return Ok(()) };
-    // Payloads are nobody else's business.
-    let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    make.map_err(|error| {
+    private::make_folder(folder).map_err(|error| {
         StoreError::Unavailable(format!("cannot make the folder {}: {error}", folder.display()))
     })
+}
+
+/// The file itself, where the path is a link to it: whatever it is called by, there is one lock.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned()) // none is there yet
 }
 
 /// Holds a file beside the database for as long as this process lives. The kernel lets go of it
@@ -352,8 +361,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     let name = PathBuf::from(name);
     let cannot =
         |error| StoreError::Unavailable(format!("cannot lock {}: {error}", name.display()));
-    let file =
-        File::options().create(true).write(true).truncate(false).open(&name).map_err(cannot)?;
+    let file = private::open_or_make(&name).map_err(cannot)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::store::StoreError;
+use crate::{private, store::StoreError};
 
 /// What makes each version of the schema out of the one before, from an empty file on. Each only adds,
 /// and nobody else has the file: so bringing it up needs no command of its own.
@@ -29,6 +29,10 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         let found = rusqlite::version();
         return Err(StoreError::Weak(format!("SQLite {found} is linked, and 3.51.3 is needed")));
     }
+    // SQLite gives the files it makes beside this one the same mode.
+    private::open_or_make(path).map_err(|error| {
+        StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
+    })?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(LOCKED_MAX)?;
     refuse_newer(&connection)?;

@@ -210,7 +210,7 @@ impl Work<'_> {
             Which::Ids(ids) => ids.clone(),
             Which::Handler(handler) => self.ids(
                 "SELECT id FROM deliveries INDEXED BY deliveries_dead
-                 WHERE state = 3 AND handler = ?1 AND order_key IS NOT NULL
+                 WHERE state = 3 AND handler = ?1 AND place IS NOT NULL
                  ORDER BY id LIMIT ?2",
                 params![handler, limits::WISH_ROWS_MAX],
             )?,

@@ -9,7 +9,7 @@ use std::{slice, sync::Arc, thread, time::Duration};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::{count::Counted, error, generation::Riser, keyed};
+use super::{count::Counted, error, generation::Riser, jump::Jumps, keyed};
 use crate::{
     clock::{Clock, Timestamp},
     control::Setting,
@@ -108,12 +108,16 @@ fn write(
     clock: &dyn Clock,
     mut batches: Batches<Call, Result<Answer, StoreError>>,
 ) {
+    let mut jumps = Jumps::since(clock);
     while let Some(batch) = batches.blocking_next() {
         let (calls, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.call, waiting.reply)).unzip();
         let answers = match riser.forgotten().cloned() {
             Some(problem) => refuse_or_accept(connection, &mut riser, clock, &calls, &problem),
-            None => answer(connection, clock, &calls),
+            None => match jumps.follow(connection, clock) {
+                Ok(()) => answer(connection, clock, &calls),
+                Err(error) => refused(&error.into(), calls.len()),
+            },
         };
         for (reply, answer) in replies.into_iter().zip(answers) {
             reply.send(answer);
