@@ -2,6 +2,7 @@
 
 mod asker;
 mod check;
+mod client;
 mod deliveries;
 mod demo;
 mod doctor;
