@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,7 +26,13 @@ use crate::{
     shutdown::Tasks,
     source::Source,
     store::Store,
-    telemetry::{history::History, log::Throttle, metrics::Metrics, tail::Tail, trace::Traces},
+    telemetry::{
+        history::{History, Silent},
+        log::Throttle,
+        metrics::Metrics,
+        tail::Tail,
+        trace::Traces,
+    },
 };
 
 /// One configured hookonce. It holds no state that it cannot lose: that is all in the store.
@@ -130,6 +136,26 @@ impl Server {
         let is_in = |peer| self.trusted_proxies.iter().any(|proxies| proxies.contains(&peer));
         peer.is_some_and(is_in)
     }
+
+    /// Who sent a request that came from `peer`, where `forwarded_for` is what `X-Forwarded-For` says, line by
+    /// line. Each trusted proxy is believed about whom it had the request from, and nobody else about anything:
+    /// a sender can begin the list with whatever it likes.
+    pub fn sender(&self, peer: IpAddr, forwarded_for: &[&str]) -> IpAddr {
+        let mut sender = peer;
+        for said in forwarded_for.iter().flat_map(|line| line.split(',')).rev() {
+            match address(said.trim()) {
+                Some(address) if self.trusts(Some(sender)) => sender = address,
+                _ => break,
+            }
+        }
+        sender
+    }
+}
+
+/// An address as proxies write it, with or without a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+    text.parse().ok().or_else(with_port)
 }
 
 /// The first of several with commas in between: what the proxy nearest to the provider said.
@@ -206,6 +232,14 @@ impl App {
         Arc::clone(&self.setup.borrow())
     }
 
+    /// Sources that nothing was heard of for longer than usual. One that is configured no more is not missed.
+    pub fn silent_sources(&self) -> Vec<Silent> {
+        let setup = self.setup();
+        let mut silent = self.history.silent(self.clock.now(), setup.notices.silence_min);
+        silent.retain(|silent| setup.sources.contains_key(silent.source.as_str()));
+        silent
+    }
+
     /// The setup and every one that comes after it.
     pub fn setups(&self) -> watch::Receiver<Arc<Setup>> {
         self.setup.subscribe()
@@ -280,5 +314,24 @@ impl App {
 
     fn lock_wakers(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Notify>>> {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_is_whom_the_last_trusted_proxy_names() {
+        let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let server = Server { trusted_proxies, ..Server::default() };
+        let sender =
+            |peer: &str, lines: &[&str]| server.sender(peer.parse().unwrap(), lines).to_string();
+        assert_eq!(sender("198.51.100.7", &["203.0.113.9"]), "198.51.100.7", "not trusted");
+        assert_eq!(sender("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(sender("10.0.0.1", &["192.0.2.1, 203.0.113.9, 10.0.0.2"]), "203.0.113.9");
+        assert_eq!(sender("10.0.0.1", &["192.0.2.1", "203.0.113.9:4711"]), "203.0.113.9");
+        assert_eq!(sender("10.0.0.1", &["192.0.2.1, unknown"]), "10.0.0.1");
+        assert_eq!(sender("10.0.0.1", &[]), "10.0.0.1");
     }
 }

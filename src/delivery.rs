@@ -173,6 +173,37 @@ pub struct Settlement {
     pub attempt: Attempt,
 }
 
+/// What a settlement finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meets {
+    /// The attempt that it is about, not settled yet.
+    Unsettled,
+    /// The same, settled: it was sent before.
+    Settled,
+    /// The lease of somebody else, or nobody's.
+    Another,
+}
+
+impl Settlement {
+    /// What it finds in a delivery in this state, under this token, that has had so many attempts.
+    ///
+    /// A claim that finds the budget of a delivery spent takes it for dead and raises the token. If it was
+    /// done all the same, and nobody has claimed or redriven it since, that stands: a redrive would do
+    /// it twice.
+    pub(crate) fn meets(&self, state: State, token: u64, attempts: u32) -> Meets {
+        let was_buried = token == self.lease.token + 1
+            && attempts == self.attempt.number
+            && self.verdict == Verdict::Done;
+        match state {
+            State::Leased if token == self.lease.token => Meets::Unsettled,
+            _ if token == self.lease.token => Meets::Settled,
+            State::Dead if was_buried => Meets::Unsettled,
+            State::Done if was_buried => Meets::Settled,
+            _ => Meets::Another,
+        }
+    }
+}
+
 /// A delivery as the store has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {

@@ -305,8 +305,9 @@ pub const HISTORY_INTERVAL: Duration = Duration::from_secs(15);
 /// See [`HISTORY_INTERVAL`].
 pub const HISTORY_POINTS_MAX: usize = 24 * 60 * 4;
 
-/// How many requests of a source must have come before anything is said about its being silent.
-pub const SILENCE_REQUESTS_MIN: u64 = 10;
+/// In how many intervals ([`HISTORY_INTERVAL`]) a source must have been heard before anything is said about
+/// its being silent. Not how many requests: a burst says nothing about how often there is one.
+pub const SILENCE_TIMES_MIN: u32 = 10;
 
 /// How many times its usual interval a source is silent before that is worth a warning, and how long
 /// at least: a busy source may pause.
@@ -367,7 +368,7 @@ pub const SESSION_LIFE: Duration = Duration::from_hours(12);
 /// How many may be logged in at once; the oldest session makes room.
 pub const SESSIONS_MAX: usize = 256;
 
-/// How many wrong tokens one address may give in a window. A token is long: this is against noise.
+/// How many wrong tokens one address may type in a window. A token is long: this is against noise.
 pub const LOGIN_FAILURES_MAX: u32 = 10;
 /// See [`LOGIN_FAILURES_MAX`].
 pub const LOGIN_WINDOW: Duration = Duration::from_secs(60);

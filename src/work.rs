@@ -345,7 +345,7 @@ impl Worker {
                     }
                     if self.lock_unanswered().is_none() {
                         tracing::warn!(
-                            "an attempt ended after its lease was lost: somebody else has the delivery now, or it is dead because that was its last attempt"
+                            "an attempt ended after its lease was lost: somebody else has the delivery now"
                         );
                         break;
                     }

@@ -212,7 +212,7 @@ conformance! {
         a_lease_that_ran_out_is_claimed_again_and_its_attempt_is_written_down
         deaths_in_a_row_end_with_an_attempt_that_ends
         a_spent_budget_is_dead_unrun
-        an_outcome_that_comes_after_the_budget_was_spent_is_not_taken
+        what_was_taken_for_dead_and_was_done_is_done
         a_claim_sent_again_gets_the_same_deliveries
         a_claim_sent_again_gets_only_what_it_still_holds
         a_late_claim_does_nothing

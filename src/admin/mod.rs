@@ -30,8 +30,8 @@ use crate::{
     setup::{NotReloaded, Reload, Reloaded},
     source::Source,
     store::{
-        DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError, Which,
-        Wish, encrypted::newest_unreadable,
+        Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Stats, StoreError,
+        Which, Wish, encrypted::newest_unreadable,
     },
 };
 
@@ -344,6 +344,11 @@ impl Admin {
 
     /// Whether requests can be accepted, and what a person should look at.
     pub async fn readiness(&self) -> Readiness {
+        self.readiness_and_stats().await.0
+    }
+
+    /// The same, with the counters that it was found by. `None`: the store does not answer.
+    async fn readiness_and_stats(&self) -> (Readiness, Option<Stats>) {
         let ready = tokio::time::timeout(limits::ANSWER_DEADLINE, self.app.store.ready()).await;
         let error = match ready {
             Ok(Ok(())) => None,
@@ -351,22 +356,24 @@ impl Admin {
             Err(_) => Some("the store does not answer".to_owned()),
         };
         let mut warnings = self.sources_in_shadow_mode();
-        warnings.extend(self.silent_sources());
+        warnings.extend(self.app.silent_sources().iter().map(ToString::to_string));
         warnings.extend(self.paused_handlers());
+        let stats = match &error {
+            None => overview::stats_in_time(&self.app).await,
+            Some(_) => None,
+        };
+        warnings.extend(stats.iter().flat_map(|stats| self.left_over(stats)));
         if error.is_none() {
-            warnings.extend(self.warnings().await);
             warnings.extend(newest_unreadable(&*self.app.store).await);
         }
         let survives = self.app.store.survives();
-        Readiness { ready: error.is_none(), survives, error, warnings }
+        (Readiness { ready: error.is_none(), survives, error, warnings }, stats)
     }
 
     /// Work that nobody does: its handler was renamed or taken out of the configuration.
-    pub async fn warnings(&self) -> Vec<String> {
-        let stats = tokio::time::timeout(limits::ANSWER_DEADLINE, self.app.store.stats()).await;
-        let Ok(Ok(stats)) = stats else { return Vec::new() };
+    fn left_over(&self, stats: &Stats) -> Vec<String> {
         let setup = self.app.setup();
-        let left = |(name, counts): (&String, &crate::store::Counts)| {
+        let left = |(name, counts): (&String, &Counts)| {
             let waiting = counts.queued + counts.leased;
             let known = setup.handlers.contains_key(name.as_str());
             (waiting > 0 && !known).then(|| {
@@ -377,7 +384,7 @@ impl Admin {
             })
         };
         let handlers = stats.handlers.iter().filter_map(left);
-        let gone = |(name, counts): (&String, &crate::store::Counts)| {
+        let gone = |(name, counts): (&String, &Counts)| {
             let known = setup.sources.contains_key(name.as_str());
             let waiting = counts.queued + counts.leased + counts.held_now;
             (waiting > 0 && !known).then(|| {

@@ -40,12 +40,10 @@ impl Admin {
     /// be seen.
     pub async fn overview(&self) -> Result<Overview, AdminError> {
         let now = self.app.clock.now();
-        let mut readiness = self.readiness().await;
-        readiness.warnings.extend(self.clock_warning(now).await);
-        let stats = match readiness.ready {
-            true => stats_in_time(&self.app).await,
-            false => None,
-        };
+        let (mut readiness, stats) = self.readiness_and_stats().await;
+        if stats.is_some() {
+            readiness.warnings.extend(self.clock_warning(now).await); // or it would be waited for again
+        }
         let day = limits::HISTORY_INTERVAL * u32::try_from(limits::HISTORY_POINTS_MAX).unwrap_or(1);
         let points = self.app.history.since(now.minus(day));
         let waiting_since = match &stats {
@@ -118,23 +116,6 @@ impl Admin {
         };
         paused.map(warning).collect()
     }
-
-    /// Sources that nothing was heard of for longer than usual.
-    pub(super) fn silent_sources(&self) -> Vec<String> {
-        let silent =
-            self.app.history.silent(self.app.clock.now(), self.app.setup().notices.silence_min);
-        let warning = |silent: crate::telemetry::history::Silent| {
-            format!(
-                "nothing heard from source `{}` since {}, which is more than {} × its usual interval ({} s): \
-                 look at the provider's page of deliveries",
-                silent.source,
-                silent.last_at,
-                limits::SILENCE_INTERVALS,
-                silent.usual.as_secs()
-            )
-        };
-        silent.into_iter().map(warning).collect()
-    }
 }
 
 /// How many refused requests the clock is judged by, and how old they may be.
@@ -154,7 +135,45 @@ pub async fn note_history(app: Arc<App>, tasks: Tasks) {
     }
 }
 
-async fn stats_in_time(app: &App) -> Option<Stats> {
+/// The counters. `None`: the store does not answer, or not in time.
+pub(super) async fn stats_in_time(app: &App) -> Option<Stats> {
     let stats = tokio::time::timeout(limits::ANSWER_DEADLINE, app.store.stats()).await;
     stats.ok().and_then(Result::ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::{Clock as _, ManualClock},
+        provider::{self, Settings},
+        secret::Secret,
+        setup::Setup,
+        store::memory::MemoryStore,
+    };
+
+    #[tokio::test]
+    async fn a_source_is_warned_of_while_it_is_silent_and_configured() {
+        let settings = Settings { secrets: vec![Secret::new("whsec_test")], ..Settings::default() };
+        let source = Source::new("stripe", provider::find("stripe").unwrap(), settings).unwrap();
+        let clock = ManualClock::at(Timestamp::from_seconds(1_000_000));
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        let admin =
+            Admin::new(Arc::new(App::new(vec![source], Vec::new(), store, clock.clone())), None);
+        for count in 1..=limits::SILENCE_TIMES_MIN {
+            clock.advance(limits::HISTORY_INTERVAL);
+            let heard = (("stripe".to_owned(), "accepted".to_owned()), u64::from(count));
+            let totals = Totals { requests: [heard].into(), ..Totals::default() };
+            admin.app.history.note(clock.now(), totals, None);
+        }
+        clock.advance(limits::SILENCE_MIN + Duration::from_secs(1));
+        let warnings = admin.readiness().await.warnings;
+        assert!(
+            warnings[0].starts_with("nothing heard from source `stripe` since"),
+            "{warnings:?}"
+        );
+
+        admin.app.replace_setup(Setup::default());
+        assert_eq!(admin.readiness().await.warnings, Vec::<String>::new());
+    }
 }

@@ -198,13 +198,16 @@ impl Client {
                     "the server says {status}: give its token in HOOKONCE_TOKEN or with --token. A server keeps the `admin_token` it was started with until a restart; `kill -HUP` has it reload the rest without one"
                 );
             }
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                return Err(Unreachable::Store(format!("{status}: {said}")).into());
+            }
             return Err(Said { status, said }.into());
         }
         Ok(answer)
     }
 }
 
-/// A server was named, or is configured, and does not answer.
+/// A server was named, or is configured, and does not answer, or not with what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreachable {
     /// Its admin address.
@@ -237,6 +240,9 @@ pub(crate) enum Unreachable {
         "nothing answers at {0}: start `hookonce serve` first, or name another address with --to"
     )]
     Receiver(String),
+    /// It answers 503: its store is down, or full.
+    #[error("the server says {0}")]
+    Store(String),
 }
 
 /// The admin address of a configuration, as a URL.

@@ -39,6 +39,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hookonce::{
+    admin::AdminError,
     config::{Access, Config, DEFAULT_FILE, Mistakes, process_environment},
     secret::Secret,
 };
@@ -211,6 +212,7 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     } else if error.is::<asker::Unreachable>()
         || error.is::<existing::NoStore>()
         || error.is::<hookonce::store::StoreError>()
+        || matches!(error.downcast_ref(), Some(AdminError::Store(_)))
         || error.is::<hookonce::store::moving::CopyError>()
     {
         ExitCode::from(EXIT_UNAVAILABLE)

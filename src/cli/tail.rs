@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use hookonce::telemetry::tail::Happening;
 
 use super::{Everywhere, asker::Asker, events::word};
@@ -32,15 +33,26 @@ impl Tail {
                 let line: Vec<u8> = waiting.drain(..=end).collect();
                 let line = String::from_utf8_lossy(&line);
                 let Some(data) = line.trim_end().strip_prefix("data: ") else { continue };
-                match serde_json::from_str::<Happening>(data) {
-                    Ok(happening) if everywhere.json => output.json_line(&happening)?,
-                    Ok(happening) => output.line(&text(&happening))?,
-                    Err(_) => output.line(&format!("… {data} more, too fast to be shown"))?,
-                }
+                output.line(&line_for(data, everywhere.json)?)?;
             }
         }
         Ok(ExitCode::SUCCESS) // the server has ended
     }
+}
+
+/// What is printed for one piece of data: a happening, or else how many of them came too fast to be seen.
+fn line_for(data: &str, json: bool) -> anyhow::Result<String> {
+    let happening: Option<Happening> = serde_json::from_str(data).ok();
+    Ok(match (happening, json) {
+        (Some(happening), true) => serde_json::to_string(&happening)?,
+        (Some(happening), false) => text(&happening),
+        (None, true) => {
+            let count: u64 =
+                data.parse().context("the server tells what this version does not know")?;
+            serde_json::json!({ "what": "missed", "count": count }).to_string()
+        }
+        (None, false) => format!("… {data} more, too fast to be shown"),
+    })
 }
 
 /// One happening in one line. What a sender wrote may hold anything: control characters are shown as
@@ -82,5 +94,12 @@ mod tests {
             event_type: None,
         };
         assert!(text(&happening).contains("\\u{1b}[31m\\r\\n"));
+    }
+
+    #[test]
+    fn what_was_missed_is_json_among_json_and_text_among_text() {
+        let json: serde_json::Value = serde_json::from_str(&line_for("5", true).unwrap()).unwrap();
+        assert_eq!(json, serde_json::json!({ "what": "missed", "count": 5 }));
+        assert_eq!(line_for("5", false).unwrap(), "… 5 more, too fast to be shown");
     }
 }

@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpRequest, http::header, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::{EitherBody, MessageBody},
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::{StatusCode, header},
+    middleware::Next,
+    web,
+};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
-use crate::refusal::Refusal;
+use super::answer;
+use crate::{limits, refusal::Refusal};
 
 /// Reads a request's body.
 ///
@@ -45,6 +53,30 @@ pub(super) async fn read_as_sent(
     }
     let whole = collect(payload, body_bytes_max, announced.unwrap_or_default());
     tokio::time::timeout(body_within, whole).await.map_err(|_| Refusal::TooSlow)?
+}
+
+/// Reads the body of a request to the admin listener before anything is done with it: what unpacks it
+/// there would wait for it for ever.
+pub(super) async fn in_time<B: MessageBody>(
+    body_within: Duration,
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let payload = request.extract::<web::Payload>().await?;
+    let bytes_max = limits::ADMIN_BODY_BYTES_MAX;
+    match read_as_sent(request.request(), payload, bytes_max, body_within).await {
+        Ok(body) => {
+            request.set_payload(Payload::from(body));
+            Ok(next.call(request).await?.map_into_left_body())
+        }
+        Err(refusal) => {
+            let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            let mut response = HttpResponse::build(status);
+            response.force_close(); // what is left of the body is not waited for
+            let refused = answer::problem(&mut response, status, refusal.code());
+            Ok(request.into_response(refused.map_into_boxed_body()).map_into_right_body())
+        }
+    }
 }
 
 async fn collect(

@@ -89,6 +89,11 @@ impl Guard {
         self.token.is_some()
     }
 
+    /// Whether the session with this id is still open.
+    pub(super) fn is_open(&self, session: &str) -> bool {
+        self.sessions.find(session, self.app.clock.monotonic()).is_some()
+    }
+
     /// Who asks, or the status and the code to refuse the request with. Nobody in particular asks for
     /// what is open to all.
     fn admit(&self, asked: &Asked<'_>) -> Result<Option<Caller>, Objection> {
@@ -101,7 +106,10 @@ impl Guard {
         let same_origin = |origin: &str| {
             origin.split_once("://").is_some_and(|(_, from)| Some(from) == asked.host)
         };
-        if asked.origin.is_some_and(|origin| !same_origin(origin)) || asked.cross_site {
+        // A link to a page, from a chat say, writes nothing, and its page reads nothing and cannot frame it.
+        let is_link = asked.navigates && !asked.writes && !asked.is_api;
+        let comes_from_elsewhere = asked.cross_site && !is_link;
+        if asked.origin.is_some_and(|origin| !same_origin(origin)) || comes_from_elsewhere {
             return Err((StatusCode::FORBIDDEN, "origin_not_allowed"));
         }
         if asked.is_open {
@@ -139,6 +147,8 @@ struct Asked<'a> {
     host: Option<&'a str>,
     origin: Option<&'a str>,
     cross_site: bool,
+    /// Whether a browser opens it as a page of its own, and in no frame.
+    navigates: bool,
     bearer: Option<&'a str>,
     session: Option<&'a str>,
     writes: bool,
@@ -156,12 +166,15 @@ pub(super) async fn check<B: MessageBody>(
     let text = |name: header::HeaderName| request.headers().get(name)?.to_str().ok();
     // As the router reads it: of `/%61pi/` it makes `/api/`.
     let path = request.match_info().as_str();
+    let fetch = |name: &'static str| text(header::HeaderName::from_static(name));
     let asked = Asked {
         host: text(header::HOST).or_else(|| request.uri().host()),
         origin: text(header::ORIGIN),
-        cross_site: text(header::HeaderName::from_static("sec-fetch-site")) == Some("cross-site"),
+        cross_site: fetch("sec-fetch-site") == Some("cross-site"),
+        navigates: fetch("sec-fetch-mode") == Some("navigate")
+            && fetch("sec-fetch-dest") == Some("document"),
         bearer: text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")),
-        session: text(header::COOKIE).and_then(session_in),
+        session: session_of(request.headers()),
         writes: !matches!(*request.method(), Method::GET | Method::HEAD),
         is_api: is_api(path),
         is_open: matches!(path, "/healthz" | "/readyz" | "/login") || dashboard::is_asset(path),
@@ -193,8 +206,13 @@ fn is_api(path: &str) -> bool {
     path.starts_with("/api/") || path == "/metrics" || path == "/openapi.json"
 }
 
+/// The id of the session that a request is part of.
+pub(super) fn session_of(headers: &header::HeaderMap) -> Option<&str> {
+    session_in(headers.get(header::COOKIE)?.to_str().ok()?)
+}
+
 /// The id of the session in a `Cookie` header.
-pub(super) fn session_in(cookies: &str) -> Option<&str> {
+fn session_in(cookies: &str) -> Option<&str> {
     let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == COOKIE).map(|(_, id)| id)
 }
@@ -238,6 +256,7 @@ mod tests {
             host: Some(host),
             origin: None,
             cross_site: false,
+            navigates: false,
             bearer: None,
             session: None,
             writes: false,
@@ -278,6 +297,27 @@ mod tests {
         assert_eq!(code(&guard, &cross_site), Some("origin_not_allowed"));
         let own = Asked { origin: Some("http://127.0.0.1:8081"), ..asked("127.0.0.1:8081") };
         assert_eq!(code(&guard, &own), None);
+    }
+
+    #[test]
+    fn a_link_on_another_site_opens_a_page_and_does_nothing_else() {
+        let guard = guard(None, None);
+        let link = || Asked {
+            cross_site: true,
+            navigates: true,
+            is_api: false,
+            ..asked("127.0.0.1:8081")
+        };
+        assert_eq!(code(&guard, &link()), None);
+        let refused = [
+            Asked { writes: true, ..link() },
+            Asked { is_api: true, ..link() },
+            Asked { navigates: false, ..link() }, // a fetch, an image or a frame
+            Asked { origin: Some("https://evil.example"), ..link() },
+        ];
+        for asked in refused {
+            assert_eq!(code(&guard, &asked), Some("origin_not_allowed"));
+        }
     }
 
     #[test]

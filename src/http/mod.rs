@@ -7,6 +7,7 @@ mod backup;
 mod body;
 mod dashboard;
 mod guard;
+mod head;
 mod idempotency;
 mod openapi;
 mod sessions;
@@ -113,12 +114,15 @@ async fn answer(
 /// The admin routes: the dashboard, `/api/v1`, `/openapi.json`, `/metrics`, `/healthz`, `/readyz`, each behind the guard.
 pub fn admin_routes(admin: Arc<Admin>) -> impl FnOnce(&mut web::ServiceConfig) + Clone {
     let guard = Arc::new(guard::Guard::new(Arc::clone(&admin.app)));
+    let body_within = admin.app.server.body_within;
     move |config| {
         let known = web::Data::from(Arc::clone(&guard));
         let payload = web::PayloadConfig::new(limits::ADMIN_BODY_BYTES_MAX);
         config.service(
             web::scope("")
+                .wrap(from_fn(move |request, next| body::in_time(body_within, request, next)))
                 .wrap(from_fn(move |request, next| guard::check(Arc::clone(&guard), request, next)))
+                .wrap(from_fn(head::like_get))
                 .wrap(dashboard::headers())
                 .app_data(web::Data::from(admin))
                 .app_data(known)
@@ -153,26 +157,14 @@ impl From<TcpListener> for Listener {
 /// When the listener cannot be used.
 pub fn serve_public(app: Arc<App>, listener: impl Into<Listener>) -> std::io::Result<Server> {
     let public = Arc::new(Public::new(app));
-    let server = HttpServer::new(move || {
-        let public = Arc::clone(&public);
-        // No table of routes: it would be as old as the server.
-        let everything = web::to(move |request: HttpRequest, payload| {
+    // No table of routes: it would be as old as the server.
+    let everything = move |config: &mut web::ServiceConfig| {
+        config.default_service(web::to(move |request: HttpRequest, payload| {
             let path = request.match_info().as_str().to_owned();
             endpoint(Arc::clone(&public), path, request, payload)
-        });
-        ActixApp::new().default_service(everything)
-    });
-    let server = server
-        .client_request_timeout(limits::HEAD_DEADLINE)
-        .tls_handshake_timeout(limits::TLS_HANDSHAKE_DEADLINE)
-        .shutdown_timeout(SERVER_STOP_SECONDS)
-        .disable_signals();
-    let Listener { socket, tls } = listener.into();
-    let bound = match tls {
-        Some(certificate) => server.listen_rustls_0_23(socket, certificate.server_config()),
-        None => server.listen(socket),
+        }));
     };
-    Ok(bound?.run())
+    serve(everything, None, listener.into())
 }
 
 /// Serves the admin routes on `listener`. The server runs when it is awaited or spawned.
@@ -180,15 +172,24 @@ pub fn serve_public(app: Arc<App>, listener: impl Into<Listener>) -> std::io::Re
 /// # Errors
 /// When the listener cannot be used.
 pub fn serve_admin(admin: Arc<Admin>, listener: impl Into<Listener>) -> std::io::Result<Server> {
-    let routes = admin_routes(admin);
-    let server = HttpServer::new(move || ActixApp::new().configure(routes.clone()));
-    let server = server
-        .workers(1)
+    serve(admin_routes(admin), Some(1), listener.into())
+}
+
+/// Serves these routes, with so many threads or else one for each core.
+fn serve(
+    routes: impl FnOnce(&mut web::ServiceConfig) + Clone + Send + 'static,
+    threads: Option<usize>,
+    Listener { socket, tls }: Listener,
+) -> std::io::Result<Server> {
+    let server = HttpServer::new(move || ActixApp::new().configure(routes.clone()))
         .client_request_timeout(limits::HEAD_DEADLINE)
         .tls_handshake_timeout(limits::TLS_HANDSHAKE_DEADLINE)
         .shutdown_timeout(SERVER_STOP_SECONDS)
         .disable_signals();
-    let Listener { socket, tls } = listener.into();
+    let server = match threads {
+        Some(threads) => server.workers(threads),
+        None => server,
+    };
     let bound = match tls {
         Some(certificate) => server.listen_rustls_0_23(socket, certificate.server_config()),
         None => server.listen(socket),

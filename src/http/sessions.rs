@@ -90,7 +90,7 @@ impl Failures {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         of.retain(|_, failed| now.saturating_sub(failed.since) < limits::LOGIN_WINDOW);
         let is_full = of.len() >= limits::LOGIN_ADDRESSES_MAX;
-        match of.get(&from) {
+        match of.get(&network(from)) {
             Some(failed) if failed.times >= limits::LOGIN_FAILURES_MAX => {
                 Some(limits::LOGIN_WINDOW.saturating_sub(now.saturating_sub(failed.since)))
             }
@@ -102,7 +102,15 @@ impl Failures {
     /// Counts a wrong token.
     pub(super) fn count(&self, from: IpAddr, now: Duration) {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        of.entry(from).or_insert(Failed { times: 0, since: now }).times += 1;
+        of.entry(network(from)).or_insert(Failed { times: 0, since: now }).times += 1;
+    }
+}
+
+/// What one customer of a network has to itself: an address, or with IPv6 as many as they like.
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => IpAddr::from((address.to_bits() >> 64 << 64).to_be_bytes()),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -143,5 +151,16 @@ mod tests {
         assert_eq!(failures.wait(guesser, Duration::ZERO), Some(limits::LOGIN_WINDOW));
         assert_eq!(failures.wait(IpAddr::from([10, 0, 0, 2]), Duration::ZERO), None);
         assert_eq!(failures.wait(guesser, limits::LOGIN_WINDOW), None);
+    }
+
+    #[test]
+    fn all_addresses_of_one_customer_wait_together() {
+        let failures = Failures::default();
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        for number in 0..limits::LOGIN_FAILURES_MAX {
+            failures.count(address(&format!("2001:db8:1:2::{number:x}")), Duration::ZERO);
+        }
+        assert!(failures.wait(address("2001:db8:1:2:3::4"), Duration::ZERO).is_some());
+        assert_eq!(failures.wait(address("2001:db8:1:3::1"), Duration::ZERO), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::{StatusCode, header},
     web,
 };
@@ -12,7 +12,10 @@ use futures_util::stream;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::answer;
+use super::{
+    answer,
+    guard::{Caller, Guard, session_of},
+};
 use crate::{
     admin::Admin,
     app::App,
@@ -39,19 +42,27 @@ impl TailQuery {
     }
 }
 
-/// Tells what happens until the client goes away, or the server does.
-pub(super) async fn tail(admin: web::Data<Admin>, query: web::Query<TailQuery>) -> HttpResponse {
-    let app = Arc::clone(&admin.app);
-    let Some(watch) = app.tail.watch() else {
+/// Tells what happens until the client goes away or is logged out, or the server ends.
+pub(super) async fn tail(
+    admin: web::Data<Admin>,
+    guard: web::Data<Guard>,
+    caller: Caller,
+    request: HttpRequest,
+    query: web::Query<TailQuery>,
+) -> HttpResponse {
+    let Some(watch) = admin.app.tail.watch() else {
         let (status, why) = (StatusCode::SERVICE_UNAVAILABLE, "too many watch already");
         return answer::problem_with(status, "too_many_watchers", why);
     };
+    let session = session_of(request.headers()).filter(|_| caller.has_session).map(str::to_owned);
+    let app = Arc::clone(&admin.app);
+    let teller =
+        Teller { watch, query: query.into_inner(), app, guard: guard.into_inner(), session };
     let begun =
         stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b": here it comes\n\n")) });
-    let state = (watch, query.into_inner(), app);
-    let lines = stream::unfold(state, |(mut watch, query, app)| async move {
-        let text = next(&mut watch, &query, &app).await?;
-        Some((Ok(Bytes::from(text)), (watch, query, app)))
+    let lines = stream::unfold(teller, |mut teller| async move {
+        let text = teller.next().await?;
+        Some((Ok(Bytes::from(text)), teller))
     });
     HttpResponse::Ok()
         .content_type("text/event-stream")
@@ -60,21 +71,40 @@ pub(super) async fn tail(admin: web::Data<Admin>, query: web::Query<TailQuery>) 
         .streaming(futures_util::StreamExt::chain(begun, lines))
 }
 
-/// The next piece of the stream. `None`: it ends.
-async fn next(watch: &mut Watch, query: &TailQuery, app: &App) -> Option<String> {
-    loop {
-        tokio::select! {
-            seen = watch.next() => match seen? {
-                Seen::Happening(happening) if query.takes(&happening) => {
-                    let json = serde_json::to_string(&*happening).expect("plain data is always JSON");
-                    return Some(format!("data: {json}\n\n"));
-                }
-                Seen::Happening(_) => {}
-                Seen::Missed(count) => return Some(format!("event: missed\ndata: {count}\n\n")),
-            },
-            // So that a client that has gone away is noticed, and no proxy takes the silence for an end.
-            () = tokio::time::sleep(limits::TAIL_KEEP_ALIVE) => return Some(": still here\n\n".to_owned()),
-            () = app.tasks.stopping() => return None,
+/// Tells one client.
+struct Teller {
+    watch: Watch,
+    query: TailQuery,
+    app: Arc<App>,
+    guard: Arc<Guard>,
+    /// The session that it is told by. `None`: by a token, or to anybody.
+    session: Option<String>,
+}
+
+impl Teller {
+    /// The next piece of the stream. `None`: it ends.
+    async fn next(&mut self) -> Option<String> {
+        let text = self.wait().await?;
+        // The session was open when this was asked for, and that may be hours ago.
+        let is_logged_in = self.session.as_ref().is_none_or(|session| self.guard.is_open(session));
+        is_logged_in.then_some(text)
+    }
+
+    async fn wait(&mut self) -> Option<String> {
+        loop {
+            tokio::select! {
+                seen = self.watch.next() => match seen? {
+                    Seen::Happening(happening) if self.query.takes(&happening) => {
+                        let json = serde_json::to_string(&*happening).expect("plain data is always JSON");
+                        return Some(format!("data: {json}\n\n"));
+                    }
+                    Seen::Happening(_) => {}
+                    Seen::Missed(count) => return Some(format!("event: missed\ndata: {count}\n\n")),
+                },
+                // So that a client that has gone away is noticed, and no proxy takes the silence for an end.
+                () = tokio::time::sleep(limits::TAIL_KEEP_ALIVE) => return Some(": still here\n\n".to_owned()),
+                () = self.app.tasks.stopping() => return None,
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     setup::Setup,
     shutdown::Tasks,
     store::Stats,
+    telemetry::history::Silent,
 };
 
 /// Looks and tells, until it is told to stop.
@@ -69,7 +70,7 @@ impl Lookout {
     /// What there is to tell now.
     async fn look(&mut self, app: &App, setup: &Setup) -> Vec<Notice> {
         let mut looked_at = vec![Kind::SilentSource, Kind::RefusalsJump];
-        let mut concerns = silent_sources(app, setup);
+        let mut concerns: Vec<_> = app.silent_sources().iter().map(silent).collect();
         let monotonic = app.clock.monotonic();
         let refused = app.metrics.totals().refused_by_source();
         concerns.extend(self.jumps.look(monotonic, &refused).into_iter().map(jump));
@@ -99,20 +100,14 @@ fn dead_letters(stats: &Stats) -> Vec<Concern> {
     with_some.map(concern).collect()
 }
 
-fn silent_sources(app: &App, setup: &Setup) -> Vec<Concern> {
-    let silent = app.history.silent(app.clock.now(), setup.notices.silence_min);
-    let configured = silent.into_iter().filter(|it| setup.sources.contains_key(it.source.as_str()));
-    let concern = |silent: crate::telemetry::history::Silent| Concern {
+fn silent(silent: &Silent) -> Concern {
+    Concern {
         kind: Kind::SilentSource,
+        subject: silent.source.clone(),
         mark: u64::try_from(silent.last_at.as_millis()).unwrap_or(0),
         count: None,
-        text: format!(
-            "nothing heard from source `{}` since {}: look at the provider's page of deliveries",
-            silent.source, silent.last_at
-        ),
-        subject: silent.source,
-    };
-    configured.map(concern).collect()
+        text: silent.to_string(),
+    }
 }
 
 fn jump(jump: jumps::Jump) -> Concern {
@@ -125,5 +120,50 @@ fn jump(jump: jumps::Jump) -> Concern {
             jump.source, jump.refused
         ),
         subject: jump.source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        clock::{Clock as _, ManualClock, Timestamp},
+        notice::State,
+        provider::{self, Settings},
+        secret::Secret,
+        source::Source,
+        store::memory::MemoryStore,
+        telemetry::metrics::Totals,
+    };
+
+    fn source(name: &str) -> Source {
+        let settings = Settings { secrets: vec![Secret::new("whsec_test")], ..Settings::default() };
+        Source::new(name, provider::find("stripe").unwrap(), settings).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_silent_source_is_told_until_it_is_heard_or_gone() {
+        let clock = ManualClock::at(Timestamp::from_seconds(1_000_000));
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        let app = Arc::new(App::new(vec![source("stripe")], Vec::new(), store, clock.clone()));
+        for count in 1..=limits::SILENCE_TIMES_MIN {
+            clock.advance(limits::HISTORY_INTERVAL);
+            let heard = (("stripe".to_owned(), "accepted".to_owned()), u64::from(count));
+            let totals = Totals { requests: [heard].into(), ..Totals::default() };
+            app.history.note(clock.now(), totals, None);
+        }
+        let mut lookout = Lookout::default();
+        assert_eq!(lookout.look(&app, &app.setup()).await, []);
+
+        clock.advance(limits::SILENCE_MIN + Duration::from_secs(1));
+        let told = lookout.look(&app, &app.setup()).await;
+        assert_eq!((told[0].kind, told[0].state), (Kind::SilentSource, State::Begun));
+        assert!(told[0].text.starts_with("nothing heard from source `stripe` since"));
+
+        app.replace_setup(Setup::new(vec![source("stripe2")], Vec::new(), Vec::new()));
+        let told = lookout.look(&app, &app.setup()).await;
+        assert_eq!(told[0].state, State::Ended);
     }
 }

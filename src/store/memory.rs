@@ -22,8 +22,8 @@ use crate::{
     clock::{Clock, Timestamp},
     control::{Controls, Setting},
     delivery::{
-        Attempt, AttemptOutcome, Claim, Delivery, DeliveryId, Lease, Leased, Settlement, State,
-        Verdict,
+        Attempt, AttemptOutcome, Claim, Delivery, DeliveryId, Lease, Leased, Meets, Settlement,
+        State, Verdict,
     },
     event::{
         Digest, Duplicate, Event, EventId, EventState, Identity, KeptRequest, NewDelivery,
@@ -589,11 +589,10 @@ impl Tables {
     fn settle(&mut self, settlement: Settlement, now: Timestamp) -> Hold {
         let lease = settlement.lease;
         let Some(delivery) = self.deliveries.get_mut(&lease.delivery) else { return Hold::Lost };
-        if delivery.token != lease.token {
-            return Hold::Lost;
-        }
-        if delivery.state != State::Leased {
-            return Hold::Kept; // this very settlement, sent again: a release would have raised the token
+        match settlement.meets(delivery.state, delivery.token, delivery.attempts) {
+            Meets::Another => return Hold::Lost,
+            Meets::Settled => return Hold::Kept,
+            Meets::Unsettled => {}
         }
         let died = settlement.attempt.outcome == AttemptOutcome::Died;
         delivery.deaths_in_a_row = if died { delivery.deaths_in_a_row + 1 } else { 0 };
@@ -903,6 +902,7 @@ impl KeptDelivery {
 
     fn note(&mut self, attempt: Attempt) {
         self.last_error.clone_from(&attempt.error);
+        self.attempts_kept.retain(|kept| kept.number != attempt.number);
         self.attempts_kept.push_back(attempt);
         if self.attempts_kept.len() > limits::ATTEMPTS_KEPT_MAX {
             self.attempts_kept.pop_front();

@@ -2,7 +2,8 @@
 //! each process knows its own only; who wants more asks Prometheus.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -49,10 +50,11 @@ pub struct Point {
 struct Heard {
     first_at: Timestamp,
     last_at: Timestamp,
-    requests: u64,
+    /// In how many intervals.
+    times: u32,
 }
 
-/// A source that has been silent for longer than it usually is.
+/// A source that has been silent for longer than it usually is. It displays as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Silent {
     /// Its name.
@@ -68,11 +70,11 @@ impl History {
     pub fn note(&self, now: Timestamp, totals: Totals, waiting: Option<u64>) {
         let mut inner = self.lock();
         let point = difference(now, &inner.last, &totals, waiting);
-        for (source, requests) in heard_since(&inner.last, &totals) {
-            let begun = Heard { first_at: now, last_at: now, requests: 0 };
+        for source in heard_since(&inner.last, &totals) {
+            let begun = Heard { first_at: now, last_at: now, times: 0 };
             let heard = inner.heard.entry(source).or_insert(begun);
             heard.last_at = now;
-            heard.requests += requests;
+            heard.times += 1;
         }
         inner.last = totals;
         if inner.points.len() >= limits::HISTORY_POINTS_MAX {
@@ -92,11 +94,11 @@ impl History {
     pub fn silent(&self, now: Timestamp, at_least: Duration) -> Vec<Silent> {
         let inner = self.lock();
         let silent = |(source, heard): (&String, &Heard)| {
-            let intervals = u32::try_from(heard.requests.saturating_sub(1)).unwrap_or(u32::MAX);
-            let usual = heard.last_at.since(heard.first_at).checked_div(intervals)?;
+            let between = heard.times.saturating_sub(1);
+            let usual = heard.last_at.since(heard.first_at).checked_div(between)?;
             let patience = (usual * limits::SILENCE_INTERVALS).max(at_least);
-            let is_silent = heard.requests >= limits::SILENCE_REQUESTS_MIN
-                && now.since(heard.last_at) > patience;
+            let is_silent =
+                heard.times >= limits::SILENCE_TIMES_MIN && now.since(heard.last_at) > patience;
             let silent = Silent { source: source.clone(), last_at: heard.last_at, usual };
             is_silent.then_some(silent)
         };
@@ -105,6 +107,20 @@ impl History {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for Silent {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "nothing heard from source `{}` since {}, which is more than {} × its usual interval ({} s): \
+             look at the provider's page of deliveries",
+            self.source,
+            self.last_at,
+            limits::SILENCE_INTERVALS,
+            self.usual.as_secs()
+        )
     }
 }
 
@@ -152,17 +168,14 @@ fn approximate(count: u64) -> f64 {
     count as f64
 }
 
-/// How often each source was answered 2xx between the two.
-fn heard_since(before: &Totals, now: &Totals) -> Vec<(String, u64)> {
-    let mut heard = BTreeMap::new();
-    for (key, count) in &now.requests {
-        let more = count.saturating_sub(before.requests.get(key).copied().unwrap_or(0));
-        let (source, status) = key;
-        if more > 0 && !matches!(status.as_str(), "refused" | "unavailable") {
-            *heard.entry(source.clone()).or_insert(0) += more;
-        }
-    }
-    heard.into_iter().collect()
+/// The sources that were answered 2xx between the two.
+fn heard_since(before: &Totals, now: &Totals) -> BTreeSet<String> {
+    let is_new = |(key, count): &(&(String, String), &u64)| {
+        **count > before.requests.get(*key).copied().unwrap_or(0)
+    };
+    let new = now.requests.iter().filter(is_new).map(|(key, _)| key);
+    let heard = new.filter(|(_, status)| !matches!(status.as_str(), "refused" | "unavailable"));
+    heard.map(|(source, _)| source.clone()).collect()
 }
 
 fn difference(ended_at: Timestamp, before: &Totals, now: &Totals, waiting: Option<u64>) -> Point {
@@ -231,6 +244,24 @@ mod tests {
         assert_eq!(history.silent(minutes(130), limits::SILENCE_MIN), []);
         let silent = history.silent(minutes(131), limits::SILENCE_MIN);
         assert_eq!((&*silent[0].source, silent[0].usual), ("stripe", Duration::from_mins(10)));
+    }
+
+    #[test]
+    fn a_burst_does_not_say_how_often_there_is_one() {
+        let history = History::default();
+        history.note(Timestamp::from_seconds(15), requests("stripe", "accepted", 500), None);
+        let later = Timestamp::from_seconds(1_000_000);
+        assert_eq!(history.silent(later, limits::SILENCE_MIN), [], "heard once, however much");
+        for hour in 1..=10 {
+            let totals = requests("stripe", "accepted", 500 + 100 * hour);
+            let at = i64::try_from(hour).unwrap() * 3600 + 15;
+            history.note(Timestamp::from_seconds(at), totals, None);
+        }
+        let silent = |hours: i64| {
+            let now = Timestamp::from_seconds(10 * 3600 + hours * 3600 + 15);
+            history.silent(now, limits::SILENCE_MIN).len()
+        };
+        assert_eq!((silent(3), silent(4)), (0, 1), "a hundred each hour, and none for hours");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::{collections::HashSet, time::Duration};
 use futures_util::future::join_all;
 use hookonce::{
     delivery::{AttemptOutcome, State, Verdict},
-    store::{Hold, StoreError},
+    event::EventState,
+    store::{Hold, StoreError, Which, Wish},
 };
 
 use super::bench::{Bench, LONG, SHORT};
@@ -142,18 +143,40 @@ pub(crate) async fn a_spent_budget_is_dead_unrun(bench: Bench) {
     assert_eq!((total.dead, total.dead_now, total.leased, total.queued), (1, 1, 0, 0));
 }
 
-pub(crate) async fn an_outcome_that_comes_after_the_budget_was_spent_is_not_taken(bench: Bench) {
-    let delivery = bench.queue("evt_1").await;
+pub(crate) async fn what_was_taken_for_dead_and_was_done_is_done(bench: Bench) {
     let mut claim = bench.claim_for("billing", Duration::ZERO);
     claim.attempts_max = 1;
-    let leased = bench.claim(&claim).await.deliveries.remove(0);
-    bench.pass(Duration::ZERO).await;
-    claim.id = uuid::Uuid::from_u128(bench.number());
-    assert_eq!(bench.claim(&claim).await.dead, 1);
-    assert_eq!(bench.settle(&leased, Verdict::Done).await, Hold::Lost, "and its worker is told");
-    assert_eq!(bench.extend(leased.lease, LONG).await, Hold::Lost);
-    let record = bench.record(leased.event.id).await;
-    assert_eq!((record.deliveries[0].id, record.deliveries[0].state), (delivery, State::Dead));
+    let mut bury = async |identity: &str| {
+        let delivery = bench.queue(identity).await;
+        claim.id = uuid::Uuid::from_u128(bench.number());
+        let leased = bench.claim(&claim).await.deliveries.remove(0);
+        bench.pass(Duration::ZERO).await;
+        claim.id = uuid::Uuid::from_u128(bench.number());
+        assert_eq!(bench.claim(&claim).await.dead, 1);
+        assert_eq!(leased.lease.delivery, delivery);
+        leased
+    };
+    let done = bury("done").await;
+    let failed = bury("failed").await;
+    let redriven = bury("redriven").await;
+    let wish = Wish::Redrive {
+        id: uuid::Uuid::from_u128(bench.number()),
+        which: Which::Ids(vec![redriven.lease.delivery]),
+    };
+    bench.wish(&wish).await;
+    assert_eq!(bench.settle(&done, Verdict::Done).await, Hold::Kept, "nobody has run it since");
+    assert_eq!(bench.settle(&done, Verdict::Done).await, Hold::Kept, "sent again");
+    assert_eq!(bench.settle(&failed, Verdict::Dead).await, Hold::Lost);
+    assert_eq!(bench.settle(&redriven, Verdict::Done).await, Hold::Lost, "it is somebody's again");
+    assert_eq!(bench.extend(failed.lease, LONG).await, Hold::Lost);
+
+    let record = bench.record(done.event.id).await;
+    assert_eq!((record.row.state, record.deliveries[0].state), (EventState::Done, State::Done));
+    let attempts = bench.store.attempts(done.lease.delivery).await.expect("the store reads");
+    let outcomes: Vec<_> = attempts.iter().map(|attempt| attempt.outcome).collect();
+    assert_eq!(outcomes, [AttemptOutcome::Done], "in the place of its death");
+    let total = bench.total().await;
+    assert_eq!((total.done, total.dead_now, total.queued, total.leased), (1, 1, 1, 0));
 }
 
 pub(crate) async fn a_claim_sent_again_gets_the_same_deliveries(bench: Bench) {

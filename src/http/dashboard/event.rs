@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{
     Asked, Frame,
     body::{Shown, shown},
-    form::{Button, Posted, filled},
+    form::{Button, Named, Posted, filled},
     not_told, page as made, see, span,
 };
 use crate::{
@@ -81,11 +81,11 @@ impl Done {
 pub(super) async fn page(
     admin: Asked,
     caller: Caller,
-    id: web::Path<String>,
+    Named(id): Named<EventId>,
     done: web::Query<Done>,
 ) -> HttpResponse {
     let frame = Frame::new(&admin, caller, "/events");
-    match look(&admin, &id).await {
+    match admin.event(id).await {
         Ok(event) => {
             let body = shown(&event);
             let handlers = admin.app.setup().handlers.keys().map(ToString::to_string).collect();
@@ -93,10 +93,6 @@ pub(super) async fn page(
         }
         Err(error) => not_told(frame, &error),
     }
-}
-
-async fn look(admin: &Admin, id: &str) -> Result<EventView, AdminError> {
-    admin.event(event_id(id)?).await
 }
 
 /// What the form for a replay asks for.
@@ -109,28 +105,22 @@ pub(super) struct Replay {
 pub(super) async fn replay(
     admin: Asked,
     caller: Caller,
-    id: web::Path<String>,
+    Named(id): Named<EventId>,
     ask: Posted<Replay>,
 ) -> HttpResponse {
     let owned = |field: &Option<String>| filled(field.as_ref()).map(str::to_owned);
     let ask = ReplayRequest { handler: owned(&ask.0.handler), reason: owned(&ask.0.reason) };
-    let done = match event_id(&id) {
-        Ok(id) => admin.replay(id, ask).await,
-        Err(error) => Err(error),
-    };
+    let done = admin.replay(id, ask).await;
     led_back(&admin, caller, done, &format!("/events/{id}?done=replayed"))
 }
 
 pub(super) async fn admit(
     admin: Asked,
     caller: Caller,
-    id: web::Path<String>,
+    Named(id): Named<EventId>,
     _asked: Posted<Button>,
 ) -> HttpResponse {
-    let done = match event_id(&id) {
-        Ok(id) => admin.admit(id).await,
-        Err(error) => Err(error),
-    };
+    let done = admin.admit(id).await;
     led_back(&admin, caller, done, &format!("/events/{id}?done=admitted"))
 }
 
@@ -143,14 +133,11 @@ pub(super) struct Erase {
 pub(super) async fn erase(
     admin: Asked,
     caller: Caller,
-    id: web::Path<String>,
+    Named(id): Named<EventId>,
     ask: Posted<Erase>,
 ) -> HttpResponse {
     let ask = EraseRequest { reason: ask.0.reason.unwrap_or_default() };
-    let done = match event_id(&id) {
-        Ok(id) => admin.erase(id, ask).await,
-        Err(error) => Err(error),
-    };
+    let done = admin.erase(id, ask).await;
     led_back(&admin, caller, done, &format!("/events/{id}?done=erased"))
 }
 
@@ -163,13 +150,10 @@ pub(super) struct Redrive {
 pub(super) async fn redrive(
     admin: Asked,
     caller: Caller,
-    id: web::Path<String>,
+    Named(id): Named<DeliveryId>,
     ask: Posted<Redrive>,
 ) -> HttpResponse {
-    let done = match id.parse::<DeliveryId>() {
-        Ok(id) => admin.redrive(Selection { ids: vec![id], handler: None }).await,
-        Err(_) => Err(AdminError::NotFound(format!("there is no delivery {id}"))),
-    };
+    let done = admin.redrive(Selection { ids: vec![id], handler: None }).await;
     let back = match ask.0.event {
         Some(event) => format!("/events/{event}?done=redriven"),
         None => "/dead".to_owned(),
@@ -180,13 +164,10 @@ pub(super) async fn redrive(
 pub(super) async fn unblock(
     admin: Asked,
     caller: Caller,
-    id: web::Path<String>,
+    Named(id): Named<DeliveryId>,
     ask: Posted<Unblock>,
 ) -> HttpResponse {
-    let done = match id.parse::<DeliveryId>() {
-        Ok(id) => admin.unblock_one(id).await,
-        Err(_) => Err(AdminError::NotFound(format!("there is no delivery {id}"))),
-    };
+    let done = admin.unblock_one(id).await;
     led_back(&admin, caller, done, &format!("/events/{}?done=unblocked", ask.0.event))
 }
 
@@ -207,8 +188,4 @@ pub(super) fn led_back<T>(
         Ok(_) => see(back),
         Err(error) => not_told(Frame::new(admin, caller, "/events"), &error),
     }
-}
-
-fn event_id(text: &str) -> Result<EventId, AdminError> {
-    text.parse().map_err(|_| AdminError::NotFound(format!("there is no event {text}")))
 }

@@ -1,6 +1,9 @@
-//! What a browser hands in: who sits before it, and the forms it sends.
+//! What a browser hands in: who sits before it, what its address names, and the forms it sends.
 
-use std::future::{Ready, ready};
+use std::{
+    future::{Ready, ready},
+    str::FromStr,
+};
 
 use actix_web::{
     FromRequest, HttpMessage as _, HttpRequest, dev::Payload, error::InternalError,
@@ -10,8 +13,11 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
-use super::{Frame, ProblemPage, page};
-use crate::{http::guard::Caller, secret};
+use super::{Asked, Frame, ProblemPage, not_told, page};
+use crate::{
+    admin::AdminError, delivery::DeliveryId, event::EventId, http::guard::Caller, key::KeyId,
+    refusal::RefusalId, secret,
+};
 
 /// The name of the field that no other site can fill in.
 const KEY: &str = "form_key";
@@ -46,6 +52,53 @@ impl<T: DeserializeOwned> FromRequest for Posted<T> {
             Ok(Self(form.into_inner()))
         })
     }
+}
+
+/// What the address of a page names by its id. Where that is no id at all the answer is the page that says
+/// so, as for an id that nothing has.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) T);
+
+/// What has ids, and how a person calls it.
+pub(super) trait HasPage: FromStr {
+    const WHAT: &'static str;
+}
+
+impl HasPage for DeliveryId {
+    const WHAT: &'static str = "delivery";
+}
+
+impl HasPage for EventId {
+    const WHAT: &'static str = "event";
+}
+
+impl HasPage for KeyId {
+    const WHAT: &'static str = "key";
+}
+
+impl HasPage for RefusalId {
+    const WHAT: &'static str = "refusal";
+}
+
+impl<T: HasPage> FromRequest for Named<T> {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().query("id");
+        let nothing = || {
+            let error = AdminError::NotFound(format!("there is no {} {text}", T::WHAT));
+            InternalError::from_response("no id", not_told(frame(request), &error)).into()
+        };
+        ready(text.parse().map(Self).map_err(|_| nothing()))
+    }
+}
+
+/// What stands around a page that answers this request, whatever becomes of it.
+fn frame(request: &HttpRequest) -> Frame {
+    let caller = request.extensions().get::<Caller>().cloned();
+    let known = request.app_data::<Asked>().zip(caller);
+    known.map_or_else(Frame::bare, |(admin, caller)| Frame::new(admin, caller, ""))
 }
 
 /// A form without fields of its own: a button.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{
     Asked, Frame,
     event::led_back,
-    form::{Posted, filled},
+    form::{Named, Posted, filled},
     not_told, page as made,
 };
 use crate::{
@@ -101,13 +101,12 @@ enum Outcome {
 pub(super) async fn resolve(
     admin: Asked,
     caller: Caller,
-    id: web::Path<String>,
+    Named(id): Named<KeyId>,
     ask: Posted<Resolve>,
 ) -> HttpResponse {
-    let done = match (id.parse::<KeyId>(), request(ask.0)) {
-        (Ok(id), Ok(ask)) => admin.resolve_key(id, ask).await,
-        (_, Err(error)) => Err(error),
-        (Err(_), _) => Err(AdminError::NotFound(format!("there is no key {id}"))),
+    let done = match request(ask.0) {
+        Ok(ask) => admin.resolve_key(id, ask).await,
+        Err(error) => Err(error),
     };
     led_back(&admin, caller, done, "/keys")
 }

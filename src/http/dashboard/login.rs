@@ -1,5 +1,7 @@
 //! Logging in with a token, once, for a session; and out again.
 
+use std::net::IpAddr;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
@@ -14,7 +16,7 @@ use super::{
     page as made, see,
 };
 use crate::{
-    http::guard::{COOKIE, Guard, session_in},
+    http::guard::{COOKIE, Guard, session_of},
     limits,
 };
 
@@ -47,6 +49,11 @@ pub(super) async fn page(asked: web::Query<Login>) -> HttpResponse {
 ///
 /// Its form has no key, for there is nobody yet that it could be made for. A page of another site that
 /// wants its visitors logged in here is stopped by its Origin.
+///
+/// Who has given too many wrong tokens waits, and a right one does not end that: let in at once, it would tell
+/// a guesser as much as if there were no limit. So nobody else may be counted along, and behind a proxy that
+/// takes `trusted_proxies`. A bearer's token has no such limit: one program with an old token would shut out
+/// all others at its address. What protects both is that a token is long.
 pub(super) async fn log_in(
     request: HttpRequest,
     admin: Asked,
@@ -58,7 +65,7 @@ pub(super) async fn log_in(
         return see(next);
     }
     let now = admin.app.clock.monotonic();
-    let Some(from) = request.peer_addr().map(|peer| peer.ip()) else {
+    let Some(from) = sender(&request, &admin) else {
         return HttpResponse::BadRequest().finish();
     };
     if let Some(wait) = guard.failures.wait(from, now) {
@@ -81,6 +88,14 @@ pub(super) async fn log_in(
     response
 }
 
+/// The address that somebody logs in from.
+fn sender(request: &HttpRequest, admin: &Asked) -> Option<IpAddr> {
+    let lines = request.headers().get_all("x-forwarded-for");
+    // A line that is no text names nobody, and what stands before it is not believed.
+    let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or("?")).collect();
+    Some(admin.app.server.sender(request.peer_addr()?.ip(), &lines))
+}
+
 /// Ends the session.
 pub(super) async fn log_out(
     request: HttpRequest,
@@ -88,8 +103,7 @@ pub(super) async fn log_out(
     guard: web::Data<Guard>,
     _asked: Posted<Button>,
 ) -> HttpResponse {
-    let cookies = request.headers().get(header::COOKIE).and_then(|value| value.to_str().ok());
-    if let Some(id) = cookies.and_then(session_in) {
+    if let Some(id) = session_of(request.headers()) {
         guard.sessions.close(id);
     }
     let mut response = see("/login");
@@ -97,15 +111,18 @@ pub(super) async fn log_out(
     response
 }
 
-/// Hands out the cookie: no script reads it, no other site sends it, and who came by HTTPS has it sent
-/// by nothing else.
+/// Hands out the cookie: no script reads it, and who came by HTTPS has it sent by nothing else.
+///
+/// `Lax`, not `Strict`: a browser then sends it along with a link that was followed from another site, and
+/// with nothing else from there. A link only reads; all that writes is a POST, which needs the key of its form
+/// and is refused where it says that it comes from elsewhere.
 fn set_cookie(response: &mut HttpResponse, request: &HttpRequest, admin: &Asked, value: &str) {
     let proto = request.headers().get("x-forwarded-proto");
     let came_by_https = request.app_config().secure()
         || (admin.app.server.trusts(request.peer_addr().map(|peer| peer.ip()))
             && proto.is_some_and(|proto| proto.as_bytes() == b"https"));
     let secure = if came_by_https { "; Secure" } else { "" };
-    let cookie = format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}");
+    let cookie = format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax{secure}");
     if let Ok(cookie) = header::HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }

@@ -73,7 +73,7 @@ const PAGES: [(&str, &str); 7] = [
 ];
 
 /// What a browser is told about every answer of the admin listener: nothing in it runs but our own
-/// script, nothing is sent elsewhere, nobody frames it.
+/// script, nothing is sent elsewhere, nobody frames it, and a site that opens it keeps no hold of its window.
 ///
 /// The referrer stays `same-origin`: with none at all a browser says `Origin: null` in our own forms.
 pub(super) fn headers() -> DefaultHeaders {
@@ -83,6 +83,7 @@ pub(super) fn headers() -> DefaultHeaders {
         .add((header::X_FRAME_OPTIONS, "DENY"))
         .add((header::REFERRER_POLICY, "same-origin"))
         .add(("cross-origin-resource-policy", "same-origin"))
+        .add(("cross-origin-opener-policy", "same-origin"))
 }
 
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \

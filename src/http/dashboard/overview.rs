@@ -1,6 +1,6 @@
 //! The first page: how everything stands, and how it went.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, http::StatusCode, web};
 use askama::Template;
@@ -14,6 +14,7 @@ use crate::{
     admin::{Admin, Overview, Readiness},
     clock::Timestamp,
     http::guard::Caller,
+    source::Source,
     store::{Counts, Stats},
     telemetry::{history::Point, metrics::Totals},
 };
@@ -23,14 +24,19 @@ use crate::{
 struct OverviewPage {
     frame: Frame,
     readiness: Readiness,
-    counts: Option<Counts>,
+    kept: Option<Kept>,
     refused: u64,
-    sources: Vec<SourceRow>,
-    handlers: Vec<HandlerRow>,
     p50: String,
     p99: String,
     plots: Vec<Plot>,
     is_day: bool,
+}
+
+/// What the store knows. Where it does not answer there is none of it: zeros would say that all is well.
+struct Kept {
+    counts: Counts,
+    sources: Vec<SourceRow>,
+    handlers: Vec<HandlerRow>,
 }
 
 struct SourceRow {
@@ -73,14 +79,16 @@ pub(super) async fn page(admin: Asked, caller: Caller, asking: web::Query<Asking
         let time: Option<Duration> = hour.ack_quantile(share);
         time.map_or_else(|| "–".to_owned(), |time| plot::milliseconds(time.as_secs_f64()))
     };
-    let stats = overview.stats.unwrap_or_default();
+    let kept = overview.stats.as_ref().map(|stats| Kept {
+        counts: stats.total,
+        sources: source_rows(&admin, stats, &overview.totals),
+        handlers: handler_rows(&admin, stats, &overview.totals, &overview.waiting_since),
+    });
     let template = OverviewPage {
         frame,
         readiness: overview.readiness,
-        counts: Some(stats.total),
+        kept,
         refused: counted(&overview.totals, None, "refused"),
-        sources: source_rows(&admin, &stats, &overview.totals),
-        handlers: handler_rows(&admin, &stats, &overview.totals, &overview.waiting_since),
         p50: quantile(0.5),
         p99: quantile(0.99),
         plots: plots(&stretch),
@@ -132,14 +140,12 @@ fn seconds(time: Option<Duration>) -> Option<f64> {
 }
 
 fn source_rows(admin: &Admin, stats: &Stats, totals: &Totals) -> Vec<SourceRow> {
-    let row = |(name, source): (&std::sync::Arc<str>, &std::sync::Arc<crate::source::Source>)| {
-        SourceRow {
-            name: name.to_string(),
-            provider: source.provider.name(),
-            is_in_shadow_mode: source.is_in_shadow_mode(),
-            counts: stats.sources.get(&**name).copied().unwrap_or_default(),
-            refused: counted(totals, Some(name), "refused"),
-        }
+    let row = |(name, source): (&Arc<str>, &Arc<Source>)| SourceRow {
+        name: name.to_string(),
+        provider: source.provider.name(),
+        is_in_shadow_mode: source.is_in_shadow_mode(),
+        counts: stats.sources.get(&**name).copied().unwrap_or_default(),
+        refused: counted(totals, Some(name), "refused"),
     };
     let setup = admin.app.setup();
     let mut rows: Vec<SourceRow> = setup.sources.iter().map(row).collect();
@@ -182,9 +188,8 @@ fn handler_rows(
 
 /// How often requests were answered so: of one source, or of all.
 fn counted(totals: &Totals, source: Option<&str>, status: &str) -> u64 {
-    let fits = |(of, was): &(&String, &String)| {
-        was.as_str() == status && source.is_none_or(|source| of.as_str() == source)
+    let fits = |((of, was), _): &(&(String, String), &u64)| {
+        was == status && source.is_none_or(|source| of == source)
     };
-    let requests = totals.requests.iter().map(|((of, was), count)| ((of, was), count));
-    requests.filter(|(key, _)| fits(key)).map(|(_, count)| count).sum()
+    totals.requests.iter().filter(fits).map(|(_, count)| count).sum()
 }

@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use super::{
     Asked, Frame,
-    form::{Button, Posted, filled},
+    form::{Button, Named, Posted, filled},
     not_told, page as made, see,
 };
 use crate::{
-    admin::{AdminError, ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView},
+    admin::{ReadmittedStatus, RefusalPage, RefusalQuery, RefusalRecord, RefusalView},
     http::guard::Caller,
     refusal::RefusalId,
 };
@@ -64,23 +64,19 @@ struct OneRefusalPage {
     again: Option<String>,
 }
 
-pub(super) async fn one(admin: Asked, caller: Caller, id: web::Path<String>) -> HttpResponse {
-    shown(admin, caller, &id, StatusCode::OK, None).await
+pub(super) async fn one(admin: Asked, caller: Caller, Named(id): Named<RefusalId>) -> HttpResponse {
+    shown(admin, caller, id, StatusCode::OK, None).await
 }
 
 async fn shown(
     admin: Asked,
     caller: Caller,
-    id: &str,
+    id: RefusalId,
     status: StatusCode,
     again: Option<String>,
 ) -> HttpResponse {
     let frame = Frame::new(&admin, caller, "/refusals");
-    let found = match refusal_id(id) {
-        Ok(id) => admin.refusal(id).await,
-        Err(error) => Err(error),
-    };
-    match found {
+    match admin.refusal(id).await {
         Ok(refusal) => made(status, &OneRefusalPage { frame, refusal, again }),
         Err(error) => not_told(frame, &error),
     }
@@ -89,23 +85,15 @@ async fn shown(
 pub(super) async fn readmit(
     admin: Asked,
     caller: Caller,
-    id: web::Path<String>,
+    Named(id): Named<RefusalId>,
     _asked: Posted<Button>,
 ) -> HttpResponse {
-    let done = match refusal_id(&id) {
-        Ok(id) => admin.readmit(id).await,
-        Err(error) => Err(error),
-    };
-    match done {
+    match admin.readmit(id).await {
         Ok(readmitted) if readmitted.status == ReadmittedStatus::Refused => {
             let again = readmitted.problem.unwrap_or_else(|| "it does not hold".to_owned());
-            shown(admin, caller, &id, StatusCode::CONFLICT, Some(again)).await
+            shown(admin, caller, id, StatusCode::CONFLICT, Some(again)).await
         }
         Ok(_) => see(&format!("/refusals/{id}")),
         Err(error) => not_told(Frame::new(&admin, caller, "/refusals"), &error),
     }
-}
-
-fn refusal_id(text: &str) -> Result<RefusalId, AdminError> {
-    text.parse().map_err(|_| AdminError::NotFound(format!("there is no refusal {text}")))
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    delivery::{AttemptOutcome, DeliveryId, Lease, Settlement, State, Verdict},
+    delivery::{AttemptOutcome, DeliveryId, Lease, Meets, Settlement, State, Verdict},
     store::{Hold, Release},
 };
 
@@ -38,12 +38,10 @@ impl Call for Settlement {
 fn settle(turn: &Turn<'_>, changes: &mut Changes, settlement: &Settlement, now: Timestamp) -> Hold {
     let lease = settlement.lease;
     let Some(mut kept) = changes.delivery(lease.delivery) else { return Hold::Lost };
-    if kept.token != lease.token {
-        return Hold::Lost;
-    }
-    if kept.state != State::Leased {
-        // This very settlement, sent again: a release would have raised the token.
-        return Hold::Kept;
+    match settlement.meets(kept.state, kept.token, kept.attempts) {
+        Meets::Another => return Hold::Lost,
+        Meets::Settled => return Hold::Kept,
+        Meets::Unsettled => {}
     }
     let died = settlement.attempt.outcome == AttemptOutcome::Died;
     kept.deaths_in_a_row = if died { kept.deaths_in_a_row + 1 } else { 0 };

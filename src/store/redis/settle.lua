@@ -12,8 +12,16 @@ local function settle(id, token, verdict, due, died, attempt, err)
   local key = base .. 'd' .. id
   local kept = call('HMGET', key, 'k', 's', 'e', 'h', 'src', 'w', 't', 'o')
   local state, event, handler, source = kept[2], kept[3], kept[4], kept[5]
-  if kept[1] ~= token then return 'L' end
-  if state ~= 'l' then -- this very settlement, sent again
+  -- It was taken for dead, and was done: nobody has claimed it since, or there were an attempt under that token.
+  local was_buried = verdict == 'd' and (state == 'x' or state == 'd')
+    and tonumber(kept[1]) == token + 1 and call('HEXISTS', base .. 'a' .. id, kept[1]) == 0
+  if kept[1] ~= token and not was_buried then return 'L' end
+  local function dig_up()
+    call('ZREM', base .. 'x' .. handler, id)
+    reopen(event)
+  end
+  if state ~= 'l' and not (was_buried and state == 'x') then -- this very settlement, sent again
+    if was_buried then dig_up() end
     if state ~= 'q' then put_away(id, event, handler, state, kept[7], kept[8]) end
     return 'K'
   end
@@ -21,6 +29,13 @@ local function settle(id, token, verdict, due, died, attempt, err)
   local deaths = died == '1' and tonumber(kept[6] or 0) + 1 or 0
   local t = verdict == 'q' and due or now
   call('HSET', key, 's', verdict, 't', t, 'w', deaths, 'x', err)
+  if was_buried then
+    count('dead_now', source, handler, -1)
+    count('done', source, handler, 1)
+    dig_up()
+    put_away(id, event, handler, verdict, now, kept[8])
+    return 'K'
+  end
   count('leased', source, handler, -1)
   if verdict == 'q' then
     count('queued', source, handler, 1)

@@ -3,7 +3,7 @@
 use super::writer::Work;
 use crate::{
     clock::Timestamp,
-    delivery::{AttemptOutcome, Lease, Settlement, State, Verdict},
+    delivery::{AttemptOutcome, Lease, Meets, Settlement, State, Verdict},
     store::{Hold, Release},
 };
 
@@ -12,12 +12,10 @@ impl Work<'_> {
     pub(super) fn settle(&mut self, settlement: &Settlement) -> rusqlite::Result<Hold> {
         let lease = settlement.lease;
         let Some(mut kept) = self.delivery(lease.delivery)? else { return Ok(Hold::Lost) };
-        if kept.token != lease.token {
-            return Ok(Hold::Lost);
-        }
-        if kept.state != State::Leased {
-            // This very settlement, sent again: a release would have raised the token.
-            return Ok(Hold::Kept);
+        match settlement.meets(kept.state, kept.token, kept.attempts) {
+            Meets::Another => return Ok(Hold::Lost),
+            Meets::Settled => return Ok(Hold::Kept),
+            Meets::Unsettled => {}
         }
         let died = settlement.attempt.outcome == AttemptOutcome::Died;
         kept.deaths_in_a_row = if died { kept.deaths_in_a_row + 1 } else { 0 };

@@ -62,7 +62,7 @@ fn is_open(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/login") || path.starts_with("/assets/")
 }
 
-fn ask(program: &Program, method: &Method, path: &str) -> RequestBuilder {
+pub(super) fn ask(program: &Program, method: &Method, path: &str) -> RequestBuilder {
     hookonce::handler::http_client().request(method.clone(), page(program, path))
 }
 
@@ -141,14 +141,14 @@ async fn the_read_only_token_looks_and_does_nothing_else() {
 }
 
 /// Logs in and gives the cookie.
-async fn log_in(program: &Program, token: &str) -> String {
+pub(super) async fn log_in(program: &Program, token: &str) -> String {
     let form = ask(program, &Method::POST, "/login")
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(format!("token={token}"));
     let answer = form.send().await.unwrap();
     assert_eq!(answer.status(), 303);
     let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
-    assert!(cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
+    assert!(cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
     assert!(!cookie.contains("Secure"), "it came by http, where such a cookie would be dropped");
     cookie.split(';').next().unwrap().to_owned()
 }
@@ -195,7 +195,7 @@ async fn a_wish_by_cookie_needs_the_key_of_its_form() {
     assert_eq!(status(after).await, 401, "the session has ended");
 }
 
-async fn form_key(program: &Program, path: &str, cookie: &str) -> String {
+pub(super) async fn form_key(program: &Program, path: &str, cookie: &str) -> String {
     let page = ask(program, &Method::GET, path).header(header::COOKIE, cookie);
     let page = page.send().await.unwrap().text().await.unwrap();
     let rest = page.split("name=\"form_key\" value=\"").nth(1).expect("there is a form");
@@ -230,6 +230,48 @@ async fn without_a_token_another_site_can_neither_post_nor_read() {
     }
 }
 
+/// What Chromium and Firefox say of a request that a page of another site makes.
+fn from_another_site(asked: RequestBuilder, mode: &str, dest: &str) -> RequestBuilder {
+    asked
+        .header("sec-fetch-site", "cross-site")
+        .header("sec-fetch-mode", mode)
+        .header("sec-fetch-dest", dest)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_on_another_site_leads_to_its_page_and_nothing_else_there_does() {
+    let (_folder, setup, program) = started(&config_with_tokens("log = true")).await;
+    send(&setup, &["evt_1"], 1).await;
+    let cookie = log_in(&program, TOKEN).await;
+    let asked = |method: Method, path: &str, mode: &str, dest: &str| {
+        let asked = ask(&program, &method, path).header(header::COOKIE, &cookie);
+        from_another_site(asked, mode, dest).send()
+    };
+    let page = asked(Method::GET, "/events", "navigate", "document").await.unwrap();
+    assert_eq!(page.status(), 200);
+    assert!(page.text().await.unwrap().contains("evt_1"), "who is logged in sees it at once");
+
+    let stranger =
+        from_another_site(ask(&program, &Method::GET, "/events"), "navigate", "document");
+    let stranger = stranger.send().await.unwrap();
+    assert_eq!(stranger.status(), 401);
+    assert!(stranger.text().await.unwrap().contains("name=\"token\""), "others see the login");
+
+    for (method, path, mode, dest) in [
+        (Method::GET, "/events", "navigate", "iframe"),
+        (Method::GET, "/events", "no-cors", "image"),
+        (Method::GET, "/events", "cors", "empty"),
+        (Method::GET, "/api/v1/events", "navigate", "document"),
+        (Method::POST, "/dead/redrive", "navigate", "document"),
+        (Method::POST, "/login", "navigate", "document"),
+    ] {
+        let answer = asked(method.clone(), path, mode, dest).await.unwrap();
+        assert_eq!(answer.status(), 403, "{method} {path} as {mode}, {dest}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("origin_not_allowed"), "{method} {path}: {text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_guesses_tokens_has_to_wait() {
     let (_folder, _setup, program) = started(&config_with_tokens("log = true")).await;
@@ -243,4 +285,24 @@ async fn who_guesses_tokens_has_to_wait() {
     }
     assert_eq!(status(guess(TOKEN.to_owned())).await, 429, "also if it is right by now");
     assert!(!program.log().contains("guess1"), "a wrong token may be somebody's password");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_who_guesses_tokens_waits_alone() {
+    let behind =
+        format!("trusted_proxies = [\"127.0.0.1/32\"]\n{}", config_with_tokens("log = true"));
+    let (_folder, _setup, program) = started(&behind).await;
+    let log_in = |token: &str, forwarded_for: &str| {
+        ask(&program, &Method::POST, "/login")
+            .header("x-forwarded-for", forwarded_for)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(format!("token={token}"))
+    };
+    for number in 0..hookonce::limits::LOGIN_FAILURES_MAX {
+        // The proxy adds the address that it sees, and what stands before it is the guesser's own.
+        let guess = log_in("a guess", &format!("192.0.2.{number}, 198.51.100.7"));
+        assert_eq!(status(guess).await, 403);
+    }
+    assert_eq!(status(log_in(TOKEN, "203.0.113.9, 198.51.100.7")).await, 429);
+    assert_eq!(status(log_in(TOKEN, "198.51.100.7, 203.0.113.9")).await, 303);
 }

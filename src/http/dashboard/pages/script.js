@@ -1,21 +1,38 @@
 // What saves clicks. Every page works without it.
 "use strict";
 
-// A page that shows how things stand is brought up to date, unless somebody is reading in it.
+// A page that shows how things stand is brought up to date, unless somebody is reading in it. Where that
+// fails it says so: old numbers look like good ones.
 function refresh(main) {
+  const everyMs = Number(main.dataset.refresh) * 1000;
   const isInUse = () =>
-    document.hidden || String(getSelection()) || main.contains(document.activeElement) && document.activeElement !== main;
-  setInterval(async () => {
-    if (isInUse()) return;
+    String(getSelection()) || main.contains(document.activeElement) && document.activeElement !== main;
+  const notice = document.createElement("p");
+  notice.className = "notice warn stale";
+  notice.setAttribute("role", "alert");
+  let shownAt = new Date();
+  const say = (why) => {
+    const text = "Not up to date since " + shownAt.toISOString().slice(11, 16) + " UTC: " + why + ".";
+    if (notice.textContent !== text) notice.textContent = text; // or it would be read out at every turn
+    if (!notice.isConnected) main.before(notice);
+  };
+  const turn = async () => {
+    if (document.hidden) return;
     try {
-      const answer = await fetch(location.href, { credentials: "same-origin" });
-      if (!answer.ok || isInUse()) return;
+      const answer = await fetch(location.href, { credentials: "same-origin", signal: AbortSignal.timeout(everyMs) });
+      if (answer.status === 401) return say("log in again");
+      if (!answer.ok) return say("the server answers " + answer.status);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      notice.remove();
+      if (isInUse()) return;
       main.replaceChildren(...page.getElementById("main").childNodes);
+      shownAt = new Date();
     } catch {
-      // The server is away: what is shown stays, and the next turn tries again.
+      say("the server does not answer"); // the next turn tries again
     }
-  }, Number(main.dataset.refresh) * 1000);
+  };
+  setInterval(turn, everyMs);
+  document.addEventListener("visibilitychange", turn);
 }
 
 const main = document.getElementById("main");
@@ -67,7 +84,11 @@ function watch(list, state) {
     while (list.children.length > LINES_MAX) list.lastElementChild.remove();
   };
   source.onopen = () => { state.textContent = "live"; state.className = "badge good"; };
-  source.onerror = () => { state.textContent = "connecting again"; state.className = "badge warn"; };
+  source.onerror = () => {
+    const hasEnded = source.readyState === EventSource.CLOSED; // whoever was logged out is not let in again
+    state.textContent = hasEnded ? "ended: open this page again" : "connecting again";
+    state.className = "badge warn";
+  };
   source.onmessage = (message) => add(line(JSON.parse(message.data)));
   source.addEventListener("missed", (message) => {
     const row = document.createElement("tr");
