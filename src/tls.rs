@@ -131,6 +131,12 @@ impl Certificate {
         }
     }
 
+    /// The certificate itself, as it is served now.
+    pub fn leaf(&self) -> CertificateDer<'static> {
+        let leaf = self.lock().key.cert.first().cloned();
+        leaf.expect("a chain begins with a certificate")
+    }
+
     /// How to serve it: TLS 1.2 and 1.3. What is looked up later is served to whoever connects then.
     pub fn server_config(self: &Arc<Self>) -> ServerConfig {
         let config = ServerConfig::builder_with_provider(provider())

@@ -28,7 +28,10 @@ use crate::{
     limits,
     request::Headers,
     setup::{NotReloaded, Reload, Reloaded},
-    store::{Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Stats, StoreError},
+    store::{
+        Counts, DeliveryFilter, EventFilter, EventRecord, EventRow, Stats, StoreError,
+        encrypted::newest_unreadable,
+    },
 };
 
 pub use self::erase::EraseRequest;
@@ -287,6 +290,9 @@ impl Admin {
             Some(_) => None,
         };
         warnings.extend(stats.iter().flat_map(|stats| self.left_over(stats)));
+        if error.is_none() {
+            warnings.extend(newest_unreadable(&*self.app.store).await);
+        }
         let survives = self.app.store.survives();
         (Readiness { ready: error.is_none(), survives, error, warnings }, stats)
     }

@@ -1,32 +1,28 @@
 //! Whom to ask: the running server, or the store itself when none runs.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use hookonce::{
     Hookonce,
     admin::{
-        Accepted, Admin, Changed, DeliveryPage, DeliveryQuery, EraseRequest, EventPage, EventQuery,
+        Admin, Changed, DeliveryPage, DeliveryQuery, EraseRequest, EventPage, EventQuery,
         EventView, HandlerList, HandlerView, MoveRequest, Readmitted, RedriveProgress,
         RedriveRequest, RefusalPage, RefusalQuery, RefusalRecord, ReplayRequest, Selection,
         SlowRedrive,
         keys::{KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     },
-    config::Config,
     control::Limits,
     delivery::{Attempt, DeliveryId},
     event::EventId,
     key::{KeyId, KeyRecord},
     refusal::RefusalId,
-    secret::Secret,
-    setup::Reloaded,
     store::{Stats, snapshot::Snapshot},
 };
-use reqwest::StatusCode;
-use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Everywhere, serve::scheme, trust};
+pub(crate) use super::client::{Client, Unreachable};
+use super::{Everywhere, existing::refuse_missing};
 
 /// Answers a command's questions, wherever the answers are.
 pub(crate) enum Asker {
@@ -58,29 +54,6 @@ impl Backup {
     }
 }
 
-/// A server was named, or is configured, and does not answer, or not with what was asked for.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreachable {
-    /// Its admin address.
-    #[error(
-        "no server answers at {0}: start one with `hookonce serve`, or name another with --server"
-    )]
-    Admin(String),
-    /// Somebody answers there, and we do not believe that it is the server.
-    #[error(
-        "the certificate at {0} is not believed ({1}): name its authority with --ca, or the server by the name in its certificate with --server"
-    )]
-    Distrusted(String, String),
-    /// The address that webhooks are sent to.
-    #[error(
-        "nothing answers at {0}: start `hookonce serve` first, or name another address with --to"
-    )]
-    Receiver(String),
-    /// It answers 503: its store is down, or full.
-    #[error("the server says {0}")]
-    Store(String),
-}
-
 impl Asker {
     /// The server that was named, or the one of the configuration if it runs, or its store.
     pub(crate) async fn find(everywhere: &Everywhere) -> anyhow::Result<Self> {
@@ -91,11 +64,16 @@ impl Asker {
                 false => Err(Unreachable::Admin(url.clone()).into()),
             };
         }
-        let config = everywhere.load_config()?;
-        let client = Client::configured(&config, everywhere)?;
-        if client.is_there().await? {
-            return Ok(Self::Server(client));
+        let client = Client::configured(everywhere)?;
+        match client.is_there().await {
+            Ok(true) => return Ok(Self::Server(client)),
+            // Whoever has taken the address, it is not the server of this configuration.
+            Ok(false) | Err(Unreachable::Stranger(_) | Unreachable::Plain(..)) => {}
+            Err(error) => return Err(error.into()),
         }
+        let config = everywhere.look_at_config()?;
+        let no_server = || format!("no server answers at {}", client.base);
+        refuse_missing(&config.store.url).with_context(no_server)?;
         let hookonce = Hookonce::open(config).await.context("no server runs, and its store")?;
         Ok(Self::Store(hookonce.admin()))
     }
@@ -104,7 +82,7 @@ impl Asker {
     pub(crate) fn server(everywhere: &Everywhere) -> anyhow::Result<Client> {
         match &everywhere.server {
             Some(url) => Client::named(url, everywhere),
-            None => Client::configured(&everywhere.load_config()?, everywhere),
+            None => Client::configured(everywhere),
         }
     }
 
@@ -310,168 +288,4 @@ impl Asker {
             Self::Store(admin) => Ok(admin.resolve_key(id, ask).await?),
         }
     }
-}
-
-/// The admin address of a configuration, as a URL.
-pub(crate) fn admin_url(config: &Config) -> String {
-    let mut address = config.server.admin_listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()); // listens everywhere, so here too
-    }
-    format!("{}://{address}", scheme(config.server.admin_tls.is_some()))
-}
-
-/// Talks to the admin API of a running server.
-pub(crate) struct Client {
-    http: reqwest::Client,
-    base: String,
-    token: Option<Secret>,
-}
-
-impl Client {
-    /// Talks to the server at `url`. It may be far from its configuration, so one is looked at only where
-    /// there is a file, and only for a token that was not given.
-    fn named(url: &str, everywhere: &Everywhere) -> anyhow::Result<Self> {
-        let settled = everywhere.settled();
-        let token = match (&everywhere.token, &settled.config) {
-            (Some(token), _) => Some(token.clone()),
-            (None, Some(_)) => settled.load_config()?.server.admin_token,
-            (None, None) => None,
-        };
-        let http = trust::client(everywhere, url, None)?;
-        Ok(Self { http, base: url.trim_end_matches('/').to_owned(), token })
-    }
-
-    /// Talks to the server of this configuration.
-    pub(crate) fn configured(config: &Config, everywhere: &Everywhere) -> anyhow::Result<Self> {
-        let token = everywhere.token.clone().or_else(|| config.server.admin_token.clone());
-        let base = admin_url(config);
-        let http = trust::client(everywhere, &base, config.server.admin_tls.as_ref())?;
-        Ok(Self { http, base, token })
-    }
-
-    pub(crate) async fn reload(&self) -> anyhow::Result<Reloaded> {
-        self.post("reload", &()).await
-    }
-
-    pub(crate) async fn accept(&self) -> anyhow::Result<Accepted> {
-        self.post("store/accept", &()).await
-    }
-
-    /// Whether a server answers.
-    pub(crate) async fn is_there(&self) -> Result<bool, Unreachable> {
-        let asked = self.http.get(format!("{}/healthz", self.base)).timeout(Duration::from_secs(2));
-        match asked.send().await {
-            Ok(answer) => Ok(answer.status().is_success()),
-            Err(error) => match self.unreachable(&error) {
-                distrusted @ Unreachable::Distrusted(..) => Err(distrusted),
-                _ => Ok(false),
-            },
-        }
-    }
-
-    fn unreachable(&self, error: &reqwest::Error) -> Unreachable {
-        match trust::distrust(error) {
-            Some(why) => Unreachable::Distrusted(self.base.clone(), why),
-            None => Unreachable::Admin(self.base.clone()),
-        }
-    }
-
-    /// Asks any path for its status and its text.
-    pub(crate) async fn text(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        let asked = self.http.get(format!("{}{path}", self.base)).timeout(PATIENCE);
-        let answer = asked.send().await.map_err(|error| self.unreachable(&error))?;
-        Ok((answer.status().as_u16(), answer.text().await?))
-    }
-
-    async fn get<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        query: &impl Serialize,
-    ) -> anyhow::Result<T> {
-        self.ask(self.http.get(self.url(path)).query(query)).await
-    }
-
-    async fn bytes(&self, path: &str) -> anyhow::Result<Bytes> {
-        Ok(self.answer(self.http.get(self.url(path))).await?.bytes().await?)
-    }
-
-    /// An answer that comes bit by bit, for as long as the server has something to tell.
-    pub(crate) async fn stream(
-        &self,
-        path: &str,
-        query: &impl Serialize,
-    ) -> anyhow::Result<reqwest::Response> {
-        let asked = self.http.get(self.url(path)).query(query);
-        self.answered(asked).await
-    }
-
-    /// Posts what has the id of a wish in it. Where no answer came it is asked again: whether the server
-    /// has done it before or not, it is done once.
-    async fn wish<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> anyhow::Result<T> {
-        match self.post(path, body).await {
-            Err(error) if error.is::<Unreachable>() => self.post(path, body).await,
-            answer => answer,
-        }
-    }
-
-    async fn post<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> anyhow::Result<T> {
-        self.ask(self.http.post(self.url(path)).json(body)).await
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}/api/v1/{path}", self.base)
-    }
-
-    async fn ask<T: DeserializeOwned>(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<T> {
-        let answer = self.answer(asked).await?;
-        answer.json().await.context("the server's answer is not what this version expects")
-    }
-
-    /// The answer, if it is a yes and comes before a person has lost patience.
-    async fn answer(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
-        self.answered(asked.timeout(PATIENCE)).await
-    }
-
-    /// The answer, if it is a yes.
-    async fn answered(&self, asked: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
-        let asked = match &self.token {
-            Some(token) => asked.bearer_auth(token.expose()),
-            None => asked,
-        };
-        let answer = asked.send().await;
-        let answer = answer.map_err(|error| self.unreachable(&error))?;
-        if !answer.status().is_success() {
-            let status = answer.status();
-            let problem: Problem = answer.json().await.unwrap_or_default();
-            let said = problem.detail.or(problem.code).unwrap_or_default();
-            if status == StatusCode::UNAUTHORIZED {
-                anyhow::bail!(
-                    "the server says {status}: give its token in HOOKONCE_TOKEN or with --token"
-                );
-            }
-            if status == StatusCode::SERVICE_UNAVAILABLE {
-                return Err(Unreachable::Store(format!("{status}: {said}")).into());
-            }
-            anyhow::bail!("the server says {status}: {said}");
-        }
-        Ok(answer)
-    }
-}
-
-/// How long a person waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-#[derive(Default, serde::Deserialize)]
-struct Problem {
-    code: Option<String>,
-    detail: Option<String>,
 }

@@ -1,10 +1,10 @@
 //! `hookonce doctor`: what is wrong, and what to do about it.
 
-use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 use hookonce::{
     admin::{RefusalQuery, RefusalView},
-    clock::{SystemClock, Timestamp},
+    clock::Timestamp,
     doctor::{Finding, Kind},
     refusal::RefusalId,
 };
@@ -14,6 +14,8 @@ use super::{
     Everywhere,
     asker::Asker,
     check::{self, Report},
+    events::time,
+    existing::NoStore,
 };
 
 /// Find out what is wrong: the configuration, the store, and why requests were refused.
@@ -22,9 +24,9 @@ pub(crate) struct Doctor {
     /// Only of this source
     #[arg(long)]
     source: Option<String>,
-    /// How far back to look for refused requests
-    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
-    since: Duration,
+    /// How far back to look for refused requests: 1d, or a time as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = time)]
+    since: Timestamp,
 }
 
 /// What was found.
@@ -71,8 +73,11 @@ impl Doctor {
         &self,
         everywhere: &Everywhere,
     ) -> anyhow::Result<BTreeMap<String, Vec<Group>>> {
-        let asker = Asker::find(everywhere).await?;
-        let oldest = SystemClock::start().now().minus(self.since);
+        let asker = match Asker::find(everywhere).await {
+            Err(error) if error.is::<NoStore>() => return Ok(BTreeMap::new()), // nothing was ever refused
+            asker => asker?,
+        };
+        let oldest = self.since;
         let mut groups: BTreeMap<String, Vec<Group>> = BTreeMap::new();
         let mut before = None;
         loop {
@@ -123,7 +128,11 @@ fn add(groups: &mut Vec<Group>, view: RefusalView) {
 }
 
 fn text(diagnosis: &Diagnosis) -> String {
-    let mut text = check::text(&diagnosis.check);
+    let mut lines = check::lines(&diagnosis.check);
+    if diagnosis.ok {
+        lines.extend(diagnosis.check.verdict());
+    }
+    let mut text = lines.join("\n");
     let mut line = |line: String| {
         writeln!(text, "{line}").expect("writing to a String does not fail");
     };

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, process::ExitCode};
 use clap::Subcommand;
 use hookonce::{
     admin::{Changed, EraseRequest, EventPage, EventQuery, EventView},
-    clock::Timestamp,
+    clock::{SystemClock, Timestamp},
     event::{EventId, EventState},
     store::EventRow,
 };
@@ -61,11 +61,11 @@ struct List {
     /// Only with this id of the provider's
     #[arg(long)]
     event_id: Option<String>,
-    /// Only received at this time or later, as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME")]
+    /// Only received at this time or later, as 2026-01-31T12:00:00Z, or so long ago, as 1d
+    #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
     /// Only received before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
     /// The page after the one that ended with this id
     #[arg(long, value_name = "ID")]
@@ -73,6 +73,16 @@ struct List {
     /// Rows to show
     #[arg(long)]
     limit: Option<usize>,
+}
+
+/// A time: as it is written in logs and answers, or how long ago it was.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    match humantime::parse_duration(text) {
+        Ok(ago) => Ok(SystemClock::start().now().minus(ago)),
+        Err(_) => text.parse().map_err(|_| {
+            "write a time, as 2026-01-31T12:00:00Z, or how long ago it was, as 1d".to_owned()
+        }),
+    }
 }
 
 impl Events {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{EXIT_UNAVAILABLE, Everywhere, asker::Asker};
+use super::{EXIT_UNAVAILABLE, Everywhere, asker::Client};
 
 /// Ask a running server whether it is ready.
 #[derive(Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub(crate) struct Health {
 
 impl Health {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let client = Asker::server(everywhere)?;
+        let client = Client::for_health(everywhere)?;
         let (status, text) = client.text(if self.alive { "/healthz" } else { "/readyz" }).await?;
         everywhere.output().line(text.trim_end())?;
         let is_well = (200..300).contains(&status);

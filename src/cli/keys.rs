@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use hookonce::{
     admin::keys::{KeyCursor, KeyPage, KeyQuery, ResolveRequest, ResolvedKey},
     key::{KeyId, KeyRecord, KeyState},
@@ -54,24 +54,27 @@ struct List {
     limit: Option<usize>,
 }
 
+/// What became of the work is for a person to say, and never guessed: a yes to the wrong one lets it be
+/// done a second time.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("outcome").required(true).multiple(false))]
 struct Resolve {
     /// Its id, as in the list
     id: KeyId,
     /// The work was not done: the next request with the key is sent on
-    #[arg(long, required_unless_present = "complete", conflicts_with = "complete")]
+    #[arg(long, group = "outcome")]
     free: bool,
     /// The work was done: the next request with the key gets the answer below
-    #[arg(long)]
+    #[arg(long, group = "outcome")]
     complete: bool,
     /// The answer's status
-    #[arg(long, requires = "complete", default_value_t = 200)]
+    #[arg(long, conflicts_with = "free", default_value_t = 200)]
     status: u16,
     /// A header of the answer; can be given several times
-    #[arg(long = "header", requires = "complete", value_name = "NAME: VALUE")]
+    #[arg(long = "header", conflicts_with = "free", value_name = "NAME: VALUE")]
     headers: Vec<String>,
     /// The answer's body
-    #[arg(long, requires = "complete", default_value = "")]
+    #[arg(long, conflicts_with = "free", default_value = "")]
     body: String,
 }
 
@@ -163,4 +166,25 @@ fn one(key: &KeyRecord) -> String {
 fn resolved(resolved: &ResolvedKey) -> String {
     let state = resolved.state.map_or_else(|| "free".to_owned(), word);
     format!("key {} is {state}", resolved.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::cli::Arguments;
+
+    #[test]
+    fn who_resolves_a_key_without_saying_how_is_offered_both_ways() {
+        let id = "0a".repeat(32);
+        let resolve = |more: &[&str]| {
+            Arguments::try_parse_from([&["hookonce", "keys", "resolve", &id], more].concat())
+        };
+        let said = resolve(&[]).unwrap_err().to_string();
+        assert!(said.contains("not provided:\n  <--free|--complete>"), "{said}");
+        assert!(resolve(&["--free", "--complete"]).is_err());
+        assert!(resolve(&["--free"]).is_ok());
+        assert!(resolve(&["--complete", "--status", "201"]).is_ok());
+        assert!(resolve(&["--free", "--status", "201"]).is_err());
+    }
 }

@@ -22,7 +22,7 @@ struct Report {
 
 impl Migrate {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let config = everywhere.load_config()?;
+        let config = everywhere.look_at_config()?;
         let url = config.store.url.expose();
         let report = match url.split(':').next().unwrap_or_default() {
             #[cfg(feature = "postgres")]
@@ -31,8 +31,8 @@ impl Migrate {
                 Report { store: "postgres", from: migrated.from, to: Some(migrated.to) }
             }
             "sqlite" => Report { store: "sqlite", from: None, to: None },
-            "redis" => Report { store: "redis", from: None, to: None },
-            _ => Report { store: "memory", from: None, to: None },
+            "memory" => Report { store: "memory", from: None, to: None },
+            _ => Report { store: "redis", from: None, to: None },
         };
         everywhere.output().show(&report, text)?;
         Ok(ExitCode::SUCCESS)

@@ -2,10 +2,12 @@
 
 mod asker;
 mod check;
+mod client;
 mod deliveries;
 mod demo;
 mod doctor;
 mod events;
+mod existing;
 mod handlers;
 mod health;
 mod keys;
@@ -39,7 +41,7 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hookonce::{
     admin::AdminError,
-    config::{Config, DEFAULT_FILE, Mistakes, process_environment},
+    config::{Access, Config, DEFAULT_FILE, Mistakes, process_environment},
     secret::Secret,
 };
 
@@ -55,19 +57,23 @@ pub(crate) struct Arguments {
     command: Command,
 }
 
+/// Over these in `--help`: a command's own options stand apart from them.
+const EVERYWHERE: &str = "For every command that it concerns";
+
 /// What every command takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Everywhere {
     /// The configuration file [default: ./hookonce.toml, or none]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The admin address of a running server [default: the one in the configuration]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     server: Option<String>,
     /// The token of that server [default: the one in the configuration]
     #[arg(
         long,
         global = true,
+        help_heading = EVERYWHERE,
         value_name = "TOKEN",
         env = "HOOKONCE_TOKEN",
         hide_env_values = true,
@@ -75,10 +81,10 @@ pub(crate) struct Everywhere {
     )]
     token: Option<Secret>,
     /// A PEM file with authorities to believe besides the system's, for a server at https://
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Print JSON instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
 }
 
@@ -205,6 +211,7 @@ pub(crate) fn tell_failure(error: &anyhow::Error) -> ExitCode {
     if error.is::<Mistakes>() || error.is::<Misused>() {
         ExitCode::from(EXIT_USAGE)
     } else if error.is::<asker::Unreachable>()
+        || error.is::<existing::NoStore>()
         || error.is::<hookonce::store::StoreError>()
         || matches!(error.downcast_ref(), Some(AdminError::Store(_)))
         || error.is::<hookonce::store::moving::CopyError>()
@@ -228,8 +235,19 @@ impl Everywhere {
         Self { config: self.config.clone().or_else(there), ..self.clone() }
     }
 
+    /// The configuration to run with. Without a file, development secrets are made.
     fn load_config(&self) -> Result<Config, Mistakes> {
         Config::load(self.config.as_deref(), &process_environment)
+    }
+
+    /// How the server of the configuration is asked.
+    fn access(&self) -> Result<Access, Mistakes> {
+        Access::load(self.config.as_deref(), &process_environment)
+    }
+
+    /// The configuration to look at, or to open the store of. Nothing is made.
+    fn look_at_config(&self) -> Result<Config, Mistakes> {
+        Config::look(self.config.as_deref(), &process_environment)
     }
 
     fn output(&self) -> Output {

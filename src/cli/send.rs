@@ -76,7 +76,7 @@ impl Send {
         }
         let clock = SystemClock::start();
         let url = stand_in.to.to_string();
-        let client = trust::client(everywhere, &url, stand_in.own.as_ref())?;
+        let client = trust::client(everywhere, &url, stand_in.own.as_ref(), None)?;
         let sender = Sender::new(stand_in.to, client, clock.clone());
         let sender = SigningSender { source: stand_in.source, sender, clock };
         let load = self.load();

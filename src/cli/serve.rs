@@ -2,7 +2,9 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
@@ -22,7 +24,7 @@ use hookonce::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Everywhere, Misused};
+use super::{Everywhere, Misused, trust};
 
 /// Receive webhooks and run their handlers.
 #[derive(Debug, clap::Args)]
@@ -47,6 +49,7 @@ impl Serve {
         let admin = listen(config.server.admin_listen, config.server.admin_tls.as_ref())?;
         let certificates: Vec<_> =
             [&public, &admin].into_iter().flat_map(|of| of.tls.clone()).collect();
+        let (shown, data_dir) = (admin.tls.clone(), config.server.data_dir.clone());
         let (grace, base) = (config.server.shutdown_within, public_base(&config));
         let until_restart = config.until_restart();
         let mut hangup = signal(SignalKind::hangup())?; // before anybody can know us: it would end us
@@ -68,7 +71,7 @@ impl Serve {
             ended = &mut public => ended?.context("the public listener ended")?,
             ended = &mut admin => ended?.context("the admin listener ended")?,
             never = reload_at_every(&mut hangup, &*reloader) => match never {},
-            never = look_at(&certificates) => match never {},
+            never = look_at(&certificates, shown.as_deref(), &data_dir) => match never {},
             signal = stop_signal() => {
                 tracing::info!("{}: stopping; running attempts have {grace:?} to end", signal?);
             }
@@ -144,11 +147,25 @@ pub(crate) fn start_log(config: &Config) {
 fn listen(address: SocketAddr, pair: Option<&Pair>) -> anyhow::Result<Listener> {
     let tls = pair.map(|pair| Certificate::load(pair.clone())).transpose();
     let tls = tls.with_context(|| format!("cannot speak TLS on {address}"))?;
-    let socket = TcpListener::bind(address).with_context(|| {
-        format!("cannot listen on {address}: is another hookonce running, or does the configuration name another address?")
+    let socket = TcpListener::bind(address).map_err(|error| {
+        anyhow::anyhow!("cannot listen on {address}: {}", why_not_bound(&error))
     })?;
     socket.set_nonblocking(true)?;
     Ok(Listener { socket, tls })
+}
+
+fn why_not_bound(error: &io::Error) -> String {
+    let instead = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "is another hookonce running, or does the configuration name another address?"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 take a right of their own: listen on a higher one, or give it CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        _ => "see the reason",
+    };
+    format!("{error}: {instead}")
 }
 
 fn public_base(config: &Config) -> String {
@@ -170,9 +187,18 @@ async fn reload_at_every(hangup: &mut Signal, reloader: &dyn Reload) -> Infallib
     std::future::pending().await
 }
 
-/// Looks every so often whether certificates were renewed, for as long as this is polled.
-async fn look_at(certificates: &[Arc<Certificate>]) -> Infallible {
+/// Looks every so often whether certificates were renewed, for as long as this is polled. Commands are told
+/// which one is `shown` on the admin address.
+async fn look_at(
+    certificates: &[Arc<Certificate>],
+    shown: Option<&Certificate>,
+    data_dir: &Path,
+) -> Infallible {
     loop {
+        if let Some(Err(error)) = shown.map(|shown| trust::tell_commands(data_dir, &shown.leaf())) {
+            let folder = data_dir.display();
+            tracing::warn!(%error, "cannot write into {folder}: commands believe only the certificate in its file");
+        }
         tokio::time::sleep(limits::TLS_LOOK_INTERVAL).await;
         for certificate in certificates {
             certificate.look_and_tell();
@@ -181,7 +207,7 @@ async fn look_at(certificates: &[Arc<Certificate>]) -> Infallible {
 }
 
 /// Waits for the first SIGTERM or SIGINT and says which it was.
-async fn stop_signal() -> std::io::Result<&'static str> {
+async fn stop_signal() -> io::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::select! {

@@ -7,7 +7,7 @@ use hookonce::{
     clock::{SystemClock, Timestamp},
     event::NewEvent,
     fixture::Fixture,
-    provider::{self, PROVIDERS, Settings},
+    provider::{self, PROVIDERS, Provider, Settings},
     secret::Secret,
     source::Source,
     verify::{self, Checked},
@@ -26,8 +26,12 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "FILE")]
     vectors: Option<String>,
     /// The provider that sent it
-    #[arg(long, required_unless_present = "vectors")]
+    #[arg(long, required_unless_present_any = ["vectors", "source"])]
     provider: Option<String>,
+    /// The source of the configuration that it was sent to, with its settings [default: the only one of
+    /// that provider]
+    #[arg(long, conflicts_with = "vectors")]
+    source: Option<String>,
     /// A secret of the source; may be given again
     #[arg(long, value_parser = secret)]
     secret: Vec<Secret>,
@@ -50,44 +54,92 @@ fn setting(text: &str) -> Result<(String, String), String> {
 impl Verify {
     pub(crate) fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
         let output = everywhere.output();
-        let all_is_well = match (&self.vectors, &self.file, &self.provider) {
-            (Some(vectors), _, _) => check_vectors(vectors, output)?,
-            (None, Some(file), Some(provider)) => {
-                let verdict = self.check(file, provider)?;
+        let all_is_well = match (&self.vectors, &self.file) {
+            (Some(vectors), _) => check_vectors(vectors, output)?,
+            (None, Some(file)) => {
+                let verdict = self.check(file, everywhere)?;
                 output.show(&verdict, text)?;
                 verdict.verdict == "accept"
             }
-            (None, _, _) => anyhow::bail!("name a file and its provider"),
+            (None, None) => anyhow::bail!("name a file and its provider"),
         };
         Ok(if all_is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    fn check(&self, file: &str, provider: &str) -> anyhow::Result<Verdict> {
-        let provider = provider::find(provider).ok_or_else(|| {
-            let known: Vec<_> = PROVIDERS.iter().map(|provider| provider.name()).collect();
-            Misused(format!("there is no provider `{provider}`; there are: {}", known.join(", ")))
-        })?;
+    fn check(&self, file: &str, everywhere: &Everywhere) -> anyhow::Result<Verdict> {
+        let provider = self.provider.as_deref().map(provider_named).transpose()?;
         let fixture = Fixture::parse(&read(file)?).with_context(|| format!("in `{file}`"))?;
-        let source = Source::new(provider.name(), provider, self.settings(&fixture))
-            .map_err(|wrong| Misused(format!("these settings do not do: {}", wrong.join("; "))))?;
+        let configured = self.configured(provider, &fixture, everywhere)?;
+        let known = configured.as_ref().map(|source| source.provider);
+        let provider = provider.or(known).context("name the provider with --provider")?;
+        let settings = self.settings(configured.map(|source| source.settings), &fixture);
+        let source = Source::new(provider.name(), provider, settings).map_err(|wrong| {
+            let wrong = wrong.join("; ");
+            Misused(format!(
+                "these settings do not do: {wrong}: give them with --secret, --public-key or --set, or name a configured source with --source"
+            ))
+        })?;
         let given = self.now.map(Timestamp::from_seconds).or(fixture.now);
         let now = given.unwrap_or_else(|| SystemClock::start().now());
         let checked = verify::check(&source, fixture.request().clone(), now);
         Ok(Verdict::of(&checked))
     }
 
-    /// What the command line says stands before what the file says of itself.
-    fn settings(&self, fixture: &Fixture) -> Settings {
-        let mut settings = fixture.settings.clone();
-        if !self.secret.is_empty() {
-            settings.secrets.clone_from(&self.secret);
+    /// The source of the configuration that a request was sent to: the one that is named, or where there
+    /// is a file and nothing else says with what it was signed, the only one of its provider.
+    fn configured(
+        &self,
+        provider: Option<&'static dyn Provider>,
+        fixture: &Fixture,
+        everywhere: &Everywhere,
+    ) -> anyhow::Result<Option<Source>> {
+        let settled = everywhere.settled();
+        let given = self.settings(None, fixture);
+        let has_keys = !given.secrets.is_empty() || !given.public_keys.is_empty();
+        let is_asked_for = self.source.is_some() || (!has_keys && settled.config.is_some());
+        if !is_asked_for {
+            return Ok(None);
         }
-        if !self.public_key.is_empty() {
-            settings.public_keys.clone_from(&self.public_key);
+        let config = settled.look_at_config().context("give the secret with --secret, or:")?;
+        let is_meant = |source: &Source| {
+            self.source.as_ref().is_none_or(|name| *source.name == **name)
+                && provider.is_none_or(|provider| source.provider.name() == provider.name())
+        };
+        let mut meant: Vec<Source> = config.sources.into_iter().filter(is_meant).collect();
+        if meant.len() > 1 {
+            let several = "several sources are of this provider: name one with --source";
+            return Err(Misused(several.to_owned()).into());
         }
+        match (meant.pop(), &self.source) {
+            (None, Some(name)) => Err(Misused(format!("there is no such source `{name}`")).into()),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// What the command line says stands before what the file says of itself, and that before what is
+    /// configured.
+    fn settings(&self, configured: Option<Settings>, fixture: &Fixture) -> Settings {
+        let mut settings = configured.unwrap_or_default();
+        let of_file = &fixture.settings;
+        for secrets in [&of_file.secrets, &self.secret].into_iter().filter(|of| !of.is_empty()) {
+            settings.secrets.clone_from(secrets);
+        }
+        for keys in [&of_file.public_keys, &self.public_key].into_iter().filter(|of| !of.is_empty())
+        {
+            settings.public_keys.clone_from(keys);
+        }
+        settings.tolerance = of_file.tolerance.or(settings.tolerance);
+        settings.extra.extend(of_file.extra.clone());
         settings.extra.extend(self.set.iter().cloned());
         settings
     }
+}
+
+fn provider_named(name: &str) -> Result<&'static dyn Provider, Misused> {
+    provider::find(name).ok_or_else(|| {
+        let known: Vec<_> = PROVIDERS.iter().map(|provider| provider.name()).collect();
+        Misused(format!("there is no provider `{name}`; there are: {}", known.join(", ")))
+    })
 }
 
 /// What became of one request. It says more than a sender would be told.

@@ -9,12 +9,25 @@ pub fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// Why a variable could not be filled in.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Problem {
+    /// What is written is no variable.
+    #[error(
+        "`${{` is not followed by the name of a variable and `}}`: write ${{NAME}}, or $${{ for the characters themselves"
+    )]
+    Unreadable,
+    /// There is no such variable here. Another process may have it.
+    #[error("the environment variable {0} is missing or empty: set it before hookonce starts")]
+    Missing(String),
+}
+
 /// `text` with every `${NAME}` replaced by that variable, and `$${` by `${`.
 ///
 /// # Errors
 /// What is wrong, once per place. A missing or empty variable is an error: a secret that is silently
 /// empty would be worse than a program that does not start.
-pub(super) fn fill_in(text: &str, environment: &Environment<'_>) -> Result<String, Vec<String>> {
+pub(super) fn fill_in(text: &str, environment: &Environment<'_>) -> Result<String, Vec<Problem>> {
     let mut filled = String::new();
     let mut problems = Vec::new();
     let mut rest = text;
@@ -27,18 +40,13 @@ pub(super) fn fill_in(text: &str, environment: &Environment<'_>) -> Result<Strin
         }
         filled.push_str(before);
         let Some((name, after)) = after.split_once('}').filter(|(name, _)| is_name(name)) else {
-            problems.push(
-                "`${` is not followed by the name of a variable and `}`: write ${NAME}, or $${ for the characters themselves"
-                    .to_owned(),
-            );
+            problems.push(Problem::Unreadable);
             rest = after;
             continue;
         };
         match environment(name).filter(|value| !value.is_empty()) {
             Some(value) => filled.push_str(&value),
-            None => problems.push(format!(
-                "the environment variable {name} is missing or empty: set it before hookonce starts"
-            )),
+            None => problems.push(Problem::Missing(name.to_owned())),
         }
         rest = after;
     }

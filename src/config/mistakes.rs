@@ -16,6 +16,12 @@ impl Mistakes {
     pub fn iter(&self) -> impl Iterator<Item = &Remark> {
         self.0.iter()
     }
+
+    /// Whether all that is wrong is that variables are missing here. A server that was started with
+    /// them runs all the same.
+    pub fn are_missing_variables(&self) -> bool {
+        self.0.iter().all(|remark| remark.is_missing_variable)
+    }
 }
 
 /// One per line.
@@ -45,6 +51,9 @@ pub struct Remark {
     pub key: String,
     /// What is wrong, and what to write instead.
     pub message: String,
+    /// Whether it is that a variable is missing in the environment.
+    #[serde(skip)]
+    pub is_missing_variable: bool,
 }
 
 /// `hookonce.toml:12:3: sources.stripe.secrets: what is wrong`
@@ -95,6 +104,12 @@ impl Findings {
         self.mistakes.push(remark);
     }
 
+    /// Notes that a text could not be read because a variable is missing.
+    pub(super) fn missing_variable(&mut self, place: Place, key: &str, message: String) {
+        let remark = self.remark(Some(place), key.to_owned(), message);
+        self.mistakes.push(Remark { is_missing_variable: true, ..remark });
+    }
+
     /// Notes something odd that is no mistake.
     pub(super) fn warning(
         &mut self,
@@ -127,6 +142,6 @@ impl Findings {
     }
 
     fn remark(&self, place: Option<Place>, key: String, message: String) -> Remark {
-        Remark { file: self.file.clone(), place, key, message }
+        Remark { file: self.file.clone(), place, key, message, is_missing_variable: false }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::{fs, io, io::Read as _, path::Path};
 
+mod access;
 mod apis;
 mod environment;
 mod handlers;
@@ -26,6 +27,7 @@ mod values;
 mod without_file;
 mod workers;
 
+pub use access::Access;
 pub use environment::{Environment, process_environment};
 pub use handlers::{HandlerConfig, HandlerKind};
 pub use keys::{Fallback, KEYS, Key, Kind};
@@ -39,7 +41,7 @@ pub use store::{Store, store_url};
 pub use telemetry::Telemetry;
 pub use workers::Workers;
 
-use self::{mistakes::Findings, raw::Table, section::Section};
+use self::{mistakes::Findings, raw::Table, section::Section, without_file::NewSecrets};
 use crate::{
     api::Api,
     limits,
@@ -99,11 +101,29 @@ impl Config {
     /// # Errors
     /// Every mistake in the file.
     pub fn load(path: Option<&Path>, environment: &Environment<'_>) -> Result<Self, Mistakes> {
+        Self::load_with(path, environment, NewSecrets::Kept)
+    }
+
+    /// The same, for who only looks at it: nothing is written. Development secrets that are not kept yet
+    /// are others each time.
+    ///
+    /// # Errors
+    /// Every mistake in the file.
+    pub fn look(path: Option<&Path>, environment: &Environment<'_>) -> Result<Self, Mistakes> {
+        Self::load_with(path, environment, NewSecrets::Forgotten)
+    }
+
+    fn load_with(
+        path: Option<&Path>,
+        environment: &Environment<'_>,
+        new_secrets: NewSecrets,
+    ) -> Result<Self, Mistakes> {
         let file = path.unwrap_or(Path::new(DEFAULT_FILE));
         let text = match read(file) {
             Ok(text) => text,
             Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
-                return Self::without_file(environment, Path::new(DEFAULT_DATA_DIR));
+                let data_dir = Path::new(DEFAULT_DATA_DIR);
+                return without_file::config(environment, data_dir, PROVIDERS, new_secrets);
             }
             Err(error) => return Err(unreadable(file, &error)),
         };
@@ -135,7 +155,7 @@ impl Config {
     /// # Errors
     /// When the development secrets can neither be read nor made.
     pub fn without_file(environment: &Environment<'_>, data_dir: &Path) -> Result<Self, Mistakes> {
-        without_file::config(environment, data_dir, PROVIDERS)
+        without_file::config(environment, data_dir, PROVIDERS, NewSecrets::Kept)
     }
 }
 

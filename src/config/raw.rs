@@ -8,7 +8,7 @@ use toml::{
 };
 
 use super::{
-    environment::{Environment, fill_in},
+    environment::{Environment, Problem, fill_in},
     mistakes::{Findings, Place},
 };
 
@@ -76,6 +76,26 @@ pub(super) fn parse(
     environment: &Environment<'_>,
     found: &mut Findings,
 ) -> Option<Table> {
+    read(text, None, environment, found)
+}
+
+/// Reads these keys of a file, such as `server.listen`, with all that stands in them, and looks at no
+/// other.
+pub(super) fn parse_keys(
+    text: &str,
+    keys: &[&str],
+    environment: &Environment<'_>,
+    found: &mut Findings,
+) -> Option<Table> {
+    read(text, Some(keys), environment, found)
+}
+
+fn read(
+    text: &str,
+    keys: Option<&[&str]>,
+    environment: &Environment<'_>,
+    found: &mut Findings,
+) -> Option<Table> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let offset = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
     // The first one alone: after a quote too few the parser stumbles over all that follows.
@@ -85,12 +105,14 @@ pub(super) fn parse(
         found.mistake(place(text, offset(error)), "", message);
         return None;
     }
-    let mut reader = Reader { text, environment, found };
+    let mut reader = Reader { text, keys, environment, found };
     Some(reader.table("", table.get_ref()))
 }
 
 struct Reader<'a> {
     text: &'a str,
+    /// What is to be read; `None` is everything.
+    keys: Option<&'a [&'a str]>,
     environment: &'a Environment<'a>,
     found: &'a mut Findings,
 }
@@ -102,6 +124,9 @@ impl Reader<'_> {
             let key_place = self.place(name);
             let name = name.get_ref().to_string();
             let key = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+            if !self.is_wanted(&key) {
+                continue;
+            }
             let place = if value.get_ref().is_table() { key_place } else { self.place(value) };
             let value = self.value(&key, place, value.get_ref());
             entries.insert(name, Entry { key, key_place, place, value });
@@ -115,7 +140,11 @@ impl Reader<'_> {
                 Ok(filled) => Value::Text(filled),
                 Err(problems) => {
                     for problem in problems {
-                        self.found.mistake(place, key, problem);
+                        let message = problem.to_string();
+                        match problem {
+                            Problem::Missing(_) => self.found.missing_variable(place, key, message),
+                            Problem::Unreadable => self.found.mistake(place, key, message),
+                        }
                     }
                     Value::Broken
                 }
@@ -134,6 +163,14 @@ impl Reader<'_> {
             DeValue::Float(_) => Value::Other("a number with a fraction"),
             DeValue::Datetime(_) => Value::Other("a date"),
         }
+    }
+
+    /// Whether a key is one of those to be read, stands in one, or has one standing in it.
+    fn is_wanted(&self, key: &str) -> bool {
+        let is_in = |inner: &str, outer: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.keys.is_none_or(|keys| keys.iter().any(|it| is_in(key, it) || is_in(it, key)))
     }
 
     fn place<T>(&self, spanned: &Spanned<T>) -> Place {

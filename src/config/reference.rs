@@ -22,7 +22,7 @@ const HEAD: &str = "\
 # Configuration
 
 hookonce reads `hookonce.toml` in the working directory, or the file given with `--config FILE`. `hookonce check` reads it and \
-does nothing else. A mistake anywhere keeps the server from starting, and every mistake is told in one run, with its place:
+looks at the store it names, and makes nothing. A mistake anywhere keeps the server from starting, and every mistake is told in one run, with its place:
 
 ```text
 hookonce.toml:12:11: sources.stripe.secrets: the environment variable STRIPE_WEBHOOK_SECRET is missing or empty: set it before hookonce starts
@@ -47,15 +47,25 @@ configuration file. Whatever is run or written (`command`, `data_dir`) begins at
 
 fn write(page: &mut String) -> fmt::Result {
     write!(page, "{HEAD}\n## An example\n\n```toml\n{EXAMPLE}```\n\n{HOW_TO_WRITE}")?;
-    for keys in KEYS.chunk_by(|one, next| one.section == next.section) {
-        section(page, keys)?;
+    let sections: Vec<&[Key]> = KEYS.chunk_by(|one, next| one.section == next.section).collect();
+    for alike in sections.chunk_by(|one, next| take_the_same(one, next)) {
+        section(page, alike)?;
     }
     Ok(())
 }
 
-fn section(page: &mut String, keys: &[Key]) -> fmt::Result {
-    let name = keys.first().map_or("", |key| key.section);
-    writeln!(page, "\n## `[{name}]`\n")?;
+/// Whether two sections have the same keys.
+fn take_the_same(one: &[Key], other: &[Key]) -> bool {
+    let row = |key: &Key| format!("{} {} {} {}", key.name, key.kind, key.fallback, key.doc);
+    one.iter().map(row).eq(other.iter().map(row))
+}
+
+/// Writes down the keys of these sections, which are the same.
+fn section(page: &mut String, alike: &[&[Key]]) -> fmt::Result {
+    let keys = alike.first().copied().unwrap_or_default();
+    let names = alike.iter().filter_map(|keys| keys.first());
+    let names: Vec<_> = names.map(|key| format!("`[{}]`", key.section)).collect();
+    writeln!(page, "\n## {}\n", names.join(" and "))?;
     writeln!(
         page,
         "| key | value | if it is left out | what it does |\n| --- | --- | --- | --- |"

@@ -117,13 +117,22 @@ pub(super) fn http_url(text: &str) -> Option<&str> {
     (is_http && url.fragment().is_none()).then_some(text)
 }
 
-fn address(section: &Section<'_>, name: &'static str, found: &mut Findings) -> SocketAddr {
+pub(super) fn address(
+    section: &Section<'_>,
+    name: &'static str,
+    found: &mut Findings,
+) -> SocketAddr {
     let address = section.parsed(name, found, |text| text.parse().ok());
     address.expect("KEYS gives every address one to fall back to")
 }
 
 /// A certificate and its key: paths, relative to the folder of the file as `file:` is.
-fn pair(section: &Section<'_>, name: &str, folder: &Path, found: &mut Findings) -> Option<Pair> {
+pub(super) fn pair(
+    section: &Section<'_>,
+    name: &str,
+    folder: &Path,
+    found: &mut Findings,
+) -> Option<Pair> {
     let section = section.inner(name, found)?;
     section.refuse_unknown_keys(&[], found);
     let mut path = |name: &'static str| {

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     Surroundings,
-    environment::{Environment, fill_in},
+    environment::{Environment, Problem, fill_in},
     mistakes::Findings,
     section::Section,
     sources::texts_or_files,
@@ -62,6 +62,8 @@ pub(super) fn resolve(
     if !is_one_of(&STORES) || url == "sqlite:" {
         let instead = "names no store: write \"sqlite:hookonce.db\", \"redis://127.0.0.1:6379\", \"postgres://user:password@host/database\" or \"memory:\"";
         section.mistake("url", instead, found);
+    } else if let Some(instead) = sqlite_mistake(url) {
+        section.mistake("url", instead, found);
     }
     let cache = section.text("cache", found).map(|cache| {
         if !CACHES.iter().any(|scheme| cache.starts_with(scheme)) {
@@ -117,11 +119,25 @@ pub fn store_url(
     data_dir: &Path,
     environment: &Environment<'_>,
 ) -> Result<Secret, Vec<String>> {
-    let url = fill_in(text, environment)?;
-    if url == "sqlite:" {
-        return Err(vec!["`sqlite:` names no file: write \"sqlite:hookonce.db\"".to_owned()]);
+    let told = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect();
+    let url = fill_in(text, environment).map_err::<Vec<String>, _>(told)?;
+    if let Some(instead) = sqlite_mistake(&url) {
+        return Err(vec![format!("`{url}` {instead}")]);
     }
     Ok(Secret::new(inside(&url, data_dir)))
+}
+
+/// What is wrong with the URL of an SQLite store. Many tools write two slashes before a relative file, and
+/// some before an absolute one: who means the first must not get a file at the root of the disk.
+fn sqlite_mistake(url: &str) -> Option<&'static str> {
+    let file = url.strip_prefix("sqlite:")?;
+    if file.is_empty() {
+        return Some("names no file: write \"sqlite:hookonce.db\"");
+    }
+    let is_ambiguous = file.starts_with("//") && !file.starts_with("///");
+    is_ambiguous.then_some(
+        "may mean two files: write \"sqlite:hookonce.db\", or \"sqlite:/path/hookonce.db\" for an absolute one",
+    )
 }
 
 /// The URL, with the file of an SQLite store inside the data folder unless its path is absolute.
@@ -135,6 +151,22 @@ fn inside(url: &str, data_dir: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn two_slashes_are_refused_wherever_a_store_is_named() {
+        for url in ["sqlite:hookonce.db", "sqlite:/var/a.db", "sqlite:///var/a.db", "redis://a"] {
+            assert!(store_url(url, Path::new("data"), &|_| None).is_ok(), "{url}");
+        }
+        for url in ["sqlite://hookonce.db", "sqlite://var/a.db", "sqlite:"] {
+            let refused = store_url(url, Path::new("data"), &|_| None).unwrap_err();
+            assert!(refused.join("").contains("sqlite:hookonce.db"), "{url}: {refused:?}");
+        }
+        let file = "[store]\nurl = \"sqlite://hookonce.db\"\n";
+        let around = Surroundings { environment: &|_| None, providers: &[], folder: Path::new("") };
+        let refused = Config::parse(file, Path::new("a.toml"), &around).unwrap_err();
+        assert!(refused.to_string().contains("may mean two files"), "{refused}");
+    }
 
     #[test]
     fn a_relative_file_is_inside_the_data_folder() {

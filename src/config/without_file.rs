@@ -26,17 +26,27 @@ const SECRETS_FILE: &str = "development-secrets.toml";
 /// Held while that file is read and written. A file of its own, since the other one is replaced.
 const LOCK_FILE: &str = "development-secrets.lock";
 
+/// What becomes of development secrets that are made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum NewSecrets {
+    /// They are written down, and are the same from now on.
+    Kept,
+    /// They are not: whoever made them only looks.
+    Forgotten,
+}
+
 /// See [`Config::without_file`].
 pub(super) fn config(
     environment: &Environment<'_>,
     data_dir: &Path,
     providers: &[&'static dyn Provider],
+    new_secrets: NewSecrets,
 ) -> Result<Config, Mistakes> {
     let mut found = Findings::new(&data_dir.join(SECRETS_FILE));
     let mut settings = settings_from(environment, providers);
     let without: Vec<_> =
         providers.iter().copied().filter(|it| !settings.contains_key(it.name())).collect();
-    match development_secrets(data_dir, &without, rand::random) {
+    match development_secrets(data_dir, &without, new_secrets, rand::random) {
         Ok(made) => settings.extend(made.into_iter().map(|(name, secret)| (name, with(secret)))),
         Err(error) => {
             found.mistake(None, "", format!("development secrets cannot be kept here: {error}"));
@@ -104,26 +114,35 @@ fn with(secret: Secret) -> Settings {
 fn development_secrets(
     data_dir: &Path,
     providers: &[&'static dyn Provider],
+    new_secrets: NewSecrets,
     random: impl Fn() -> [u8; 24],
 ) -> io::Result<BTreeMap<String, Secret>> {
     if providers.is_empty() {
         return Ok(BTreeMap::new());
     }
-    private::make_folder(data_dir)?;
-    // Of two processes that start at once, the second one waits here and finds what the first one made.
-    let lock = private::open_or_make(&data_dir.join(LOCK_FILE))?;
-    lock.lock()?;
+    let _lock = match new_secrets {
+        NewSecrets::Kept => Some(lock(data_dir)?),
+        NewSecrets::Forgotten => None, // the file is replaced as a whole, so it can be read at any time
+    };
     let mut kept = kept(&data_dir.join(SECRETS_FILE))?;
     let known = kept.len();
     for provider in providers {
         kept.entry(provider.name().to_owned())
             .or_insert_with(|| provider.development_secret(random()));
     }
-    if kept.len() > known {
+    if kept.len() > known && new_secrets == NewSecrets::Kept {
         keep(data_dir, &kept)?;
     }
     kept.retain(|name, _| providers.iter().any(|provider| provider.name() == name));
     Ok(kept)
+}
+
+/// Of two processes that start at once, the second one waits here and finds what the first one made.
+fn lock(data_dir: &Path) -> io::Result<fs::File> {
+    private::make_folder(data_dir)?;
+    let lock = private::open_or_make(&data_dir.join(LOCK_FILE))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 fn kept(file: &Path) -> io::Result<BTreeMap<String, Secret>> {
@@ -158,18 +177,15 @@ fn keep(data_dir: &Path, secrets: &BTreeMap<String, Secret>) -> io::Result<()> {
 }
 
 fn warn_of_development_secrets(providers: &[&'static dyn Provider], found: &mut Findings) {
-    if !providers.is_empty() {
-        let variable = |provider: &&'static dyn Provider| {
-            provider.public_key_variable().unwrap_or_else(|| provider.secret_variable().to_owned())
-        };
-        let variables: Vec<_> = providers.iter().map(variable).collect();
-        let message = format!(
-            "development secrets are in use: for real events set {}, or write a {}",
-            variables.join(", "),
-            super::DEFAULT_FILE,
-        );
-        found.warning(None, "", message);
-    }
+    let Some(first) = providers.first() else { return };
+    let variable =
+        first.public_key_variable().unwrap_or_else(|| first.secret_variable().to_owned());
+    let message = format!(
+        "development secrets are in use: {} are in this file; for real events set the providers' own variables, such as {variable}, or write a {}",
+        providers.len(),
+        super::DEFAULT_FILE,
+    );
+    found.warning(None, "", message);
 }
 
 /// The source named as its provider. `None`, with a warning, where a secret or a key alone does not make

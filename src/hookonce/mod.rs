@@ -68,9 +68,7 @@ impl Hookonce {
         let data_dir = Some(config.server.data_dir.as_path());
         let mut store = store::connect(url.expose(), durability, data_dir, &clock).await?;
         refuse_moving(&*store).await?;
-        let encrypted = EncryptedStore::new(store, config.store.encryption_keys);
-        encrypted.look().await;
-        store = Arc::new(encrypted);
+        store = Arc::new(EncryptedStore::new(store, config.store.encryption_keys));
         if let Some(cache) = &config.store.cache {
             store = store::with_cache(store, url.expose(), cache.expose(), &clock)?;
         }

@@ -153,6 +153,18 @@ impl<Answer> Reply<Answer> {
     }
 }
 
+/// The answers to calls that were asked together, and so failed together.
+#[cfg(any(feature = "redis", feature = "sqlite", feature = "postgres"))]
+pub(super) fn each<T>(
+    together: Result<Vec<T>, StoreError>,
+    calls: usize,
+) -> Vec<Result<T, StoreError>> {
+    match together {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) => (0..calls).map(|_| Err(error.clone())).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::future::join_all;

@@ -71,7 +71,10 @@ impl Seen {
                 "{file}, which says what was last seen of the store, cannot be read: {why}"
             ))
         };
-        private::make_folder(folder).map_err(|error| unreadable(&error))?;
+        private::make_folder(folder).map_err(|error| {
+            let folder = folder.display();
+            StoreError::Failed(format!("`data_dir`, {folder}, cannot be written: {error}"))
+        })?;
         let last = match std::fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text).map_err(|error| unreadable(&error))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),

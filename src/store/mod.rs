@@ -301,15 +301,6 @@ pub trait Store: Keys + Moving + Refusals + fmt::Debug + Send + Sync {
     async fn controls(&self) -> Result<Controls, StoreError>;
 }
 
-/// The answers to calls that were asked together, and so failed together.
-#[cfg(any(feature = "redis", feature = "sqlite", feature = "postgres"))]
-fn each<T>(together: Result<Vec<T>, StoreError>, calls: usize) -> Vec<Result<T, StoreError>> {
-    match together {
-        Ok(answers) => answers.into_iter().map(Ok).collect(),
-        Err(error) => (0..calls).map(|_| Err(error.clone())).collect(),
-    }
-}
-
 /// What a claim got.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {

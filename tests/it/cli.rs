@@ -105,7 +105,24 @@ fn every_command_has_a_help_text() {
 fn exit_codes_tell_what_went_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    let cases: [(&[&str], i32, &str); 9] = [
+    let no_dir = format!(
+        "[server]\ndata_dir = \"/dev/null/x\"\nadmin_listen = \"127.0.0.1:{}\"\n[store]\nurl = \"redis://127.0.0.1:1\"\n",
+        free_port()
+    );
+    fs::write(folder.path().join("nodir.toml"), no_dir).unwrap();
+    let away = format!(
+        "[server]\nadmin_listen = \"127.0.0.1:{}\"\n[store]\nurl = \"rediss://127.0.0.1:1\"\n",
+        free_port()
+    );
+    fs::write(folder.path().join("away.toml"), away).unwrap();
+    let cases: [(&[&str], i32, &str); 16] = [
+        (&["stats", "--server", "localhost:8081"], 64, "write http://localhost:8081"),
+        (&["events", "--since", "yesterday"], 2, "2026-01-31T12:00:00Z"),
+        (&["events", "--since", "1d", "--server", &nobody], 69, "no server answers"),
+        (&["doctor", "--since", "2026-01-31T12:00:00Z", "--server", &nobody], 69, ""),
+        (&["store", "restore", "nothere.db"], 64, "there is no file nothere.db"),
+        (&["migrate", "--config", "away.toml"], 0, ""),
+        (&["redrive", "--handler", "a", "--config", "nodir.toml"], 69, "`data_dir`"),
         (&["frobnicate"], 2, "unrecognized subcommand"),
         (&["send", "stripe", "--events", "0"], 2, "--events"),
         (&["check", "--config", "none.toml"], 64, ""),
@@ -121,6 +138,39 @@ fn exit_codes_tell_what_went_wrong() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
         assert!(stderr(&output).contains(said), "{arguments:?}: {output:?}");
     }
+}
+
+#[test]
+fn what_cannot_be_reached_is_named_and_a_server_starts_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[server]\nadmin_listen = \"127.0.0.1:{}\"\n[store]\nurl = \"redis://user:hidden@127.0.0.1:1\"\n",
+        free_port()
+    );
+    fs::write(folder.path().join("hookonce.toml"), config).unwrap();
+    let checked = run(folder.path(), &["check"]);
+    assert_eq!(checked.status.code(), Some(69), "{checked:?}");
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(said.contains("redis://127.0.0.1:1: "), "{said}");
+    assert!(said.contains("a server starts, and answers 503"), "{said}");
+    assert!(!said.contains("hidden"), "{said}");
+    let migrated = run(folder.path(), &["migrate"]);
+    assert!(String::from_utf8_lossy(&migrated.stdout).contains("schema of redis"), "{migrated:?}");
+}
+
+#[test]
+fn an_address_that_is_not_the_admin_address_is_told_from_one_where_nobody_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    let stats = |server: &str| stderr(&run(folder.path(), &["stats", "--server", server]));
+    assert!(stats(&served.to).contains("is no admin address of hookonce"), "{}", stats(&served.to));
+    let encrypted = served.server.replace("http:", "https:");
+    assert!(stats(&encrypted).contains("no TLS"), "{}", stats(&encrypted));
+    let taken = served.to.trim_start_matches("http://");
+    let second = run(folder.path(), &["serve", "--listen", taken, "--admin-listen", "127.0.0.1:0"]);
+    assert!(stderr(&second).contains("another hookonce"), "{second:?}");
+    let nowhere = run(folder.path(), &["serve", "--listen", "192.0.2.1:80"]);
+    assert!(stderr(&nowhere).contains("this machine has no such address"), "{nowhere:?}");
 }
 
 #[test]
@@ -265,6 +315,33 @@ fn what_is_signed_verifies_with_its_secret_alone() {
     let stale = verify(&["--secret", "whsec_one", "--now", "1800009999"]);
     assert_eq!(stale.status.code(), Some(1));
     assert!(json(&stale)["reason"].as_str().unwrap().contains("9999 s old"), "{stale:?}");
+}
+
+#[test]
+fn a_captured_request_is_checked_with_the_secret_of_its_configured_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let sign = ["sign", "stripe", FIXTURE, "--secret", "whsec_one", "--now", "1800000000"];
+    fs::write(folder.path().join("captured.http"), run(folder.path(), &sign).stdout).unwrap();
+    let verify = |more: &[&str]| run(folder.path(), &[&["verify", "captured.http"], more].concat());
+    let without = verify(&["--provider", "stripe"]);
+    assert_eq!(without.status.code(), Some(64), "{without:?}");
+    assert!(stderr(&without).contains("--secret"), "{without:?}");
+
+    let source = |name: &str, secret: &str| {
+        format!("[sources.{name}]\nprovider = \"stripe\"\nsecrets = [\"{secret}\"]\n")
+    };
+    let config = folder.path().join("hookonce.toml");
+    fs::write(&config, source("billing", "whsec_one")).unwrap();
+    assert!(verify(&["--provider", "stripe"]).status.success());
+    let other = verify(&["--provider", "stripe", "--secret", "whsec_two"]);
+    assert_eq!(other.status.code(), Some(1), "the command line stands before it: {other:?}");
+
+    fs::write(&config, source("billing", "whsec_one") + &source("shop", "whsec_two")).unwrap();
+    let several = verify(&["--provider", "stripe"]);
+    assert!(stderr(&several).contains("name one with --source"), "{several:?}");
+    assert!(verify(&["--source", "billing"]).status.success());
+    assert_eq!(verify(&["--source", "shop"]).status.code(), Some(1));
+    assert_eq!(verify(&["--source", "nobody"]).status.code(), Some(64));
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod failover;
 mod faults;
 mod handlers;
 mod idempotency;
+mod installation;
 mod leftovers;
 mod moving;
 mod notices;

@@ -87,7 +87,7 @@ async fn what_was_done_while_the_store_was_away_is_not_done_again_when_it_is_bac
     let folder = tempfile::tempdir().unwrap();
     // They end one after another, so that the store has no moment in which all outcomes wait at its door.
     let sink = Sink::behaving(|call| {
-        let number: u64 = call.event_id["evt_".len()..].parse().unwrap();
+        let number: u64 = call.event_id.trim_start_matches("evt_").parse().unwrap();
         Behaviour::Slow(Duration::from_millis(500 + 90 * number))
     });
     let config = format!("{}\n[workers]\nlease = \"2s\"\n", config("sqlite:hookonce.db", &sink));

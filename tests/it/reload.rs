@@ -159,7 +159,7 @@ async fn a_bad_file_leaves_the_old_configuration_running_and_says_so() {
 
     program.hang_up();
     let refused = "the configuration was not reloaded, and the old one goes on";
-    let told = || async { program.log().matches(refused).count() == 2 };
+    let told = || async { program.log().matches(refused).count() == 3 };
     until("the log says that SIGHUP led to nothing", PATIENCE, told).await;
 
     setup.write(""); // half written, perhaps
@@ -171,7 +171,7 @@ async fn a_bad_file_leaves_the_old_configuration_running_and_says_so() {
 
     assert_eq!(program.ask("GET", "/readyz", None).await.unwrap().0, 200);
     let (_, metrics) = program.ask("GET", "/metrics", None).await.unwrap();
-    assert!(metrics.contains("hookonce_reloads_total{outcome=\"refused\"} 4"), "{metrics}");
+    assert!(metrics.contains("hookonce_reloads_total{outcome=\"refused\"} 5"), "{metrics}");
 
     setup.write(&good);
     let command = setup.command(&program, &["reload", "--json"]);

@@ -124,6 +124,7 @@ async fn every_command_works_on_a_server_elsewhere_with_its_token_alone() {
     let by_option = stranger.run(&["stats", "--token", TOKEN]);
     assert!(by_option.status.success(), "{by_option:?}");
 
+    to = Connection::to(setup.port); // the first one has been idle for long
     let mut tail = operator.command(&["tail", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
     let watching = async {

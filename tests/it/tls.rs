@@ -206,6 +206,15 @@ async fn commands_believe_the_certificate_of_their_configuration_or_an_authority
     // Somebody else at our own address is not taken for the server either.
     let stranger = authority.pair("stranger");
     setup.write(&both.replace("served", "stranger"));
+    assert!(
+        well(&["stats"]),
+        "the certificate in the file is new, and the server's own word counts"
+    );
+    fs::remove_file(setup.data_dir().join("admin-certificate.der")).unwrap();
+    assert!(well(&["health"]), "who only asks how it is needs to believe nobody");
+    let checked = setup.command(&program, &["check"]);
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(said.contains("is not believed") && !said.contains("in use"), "{said}");
     assert!(!well(&["stats"]), "{stranger:?}");
     let plain = http_client().get(format!("http://localhost:{}/healthz", setup.admin_port)).send();
     assert!(plain.await.is_err(), "nothing is said without TLS");

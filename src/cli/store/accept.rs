@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use hookonce::{admin::Accepted, clock::SystemClock, store};
 
-use crate::cli::{Everywhere, asker::Asker};
+use crate::cli::{Everywhere, asker::Asker, existing::refuse_missing};
 
 /// Go on with a store that has lost what it held.
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,8 @@ impl Accept {
         let accepted = if everywhere.server.is_some() || server.is_there().await? {
             server.accept().await?
         } else {
-            let config = everywhere.load_config()?;
+            let config = everywhere.look_at_config()?;
+            refuse_missing(&config.store.url)?;
             let (url, durability) = (config.store.url.expose(), config.store.durability);
             let data_dir = Some(config.server.data_dir.as_path());
             let store =

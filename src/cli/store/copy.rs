@@ -1,6 +1,7 @@
 //! `hookonce store copy`: move everything from one store into another.
 
 use std::{
+    path::Path,
     process::ExitCode,
     sync::{
         Arc,
@@ -22,6 +23,7 @@ use uuid::Uuid;
 
 use crate::cli::{
     Everywhere, Misused,
+    existing::refuse_missing,
     output::{self, Output},
 };
 
@@ -59,11 +61,12 @@ struct Outcome<'a> {
 
 impl Copy {
     pub(crate) async fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let config = everywhere.load_config()?;
+        let config = everywhere.look_at_config()?;
         let output = everywhere.output();
         let from = Place::named(&self.from, &config)?;
+        refuse_missing(&from.url)?;
         if self.call_off {
-            let store = from.open(&self.from_durability, &config).await?;
+            let store = from.open(&self.from_durability, Some(&config.server.data_dir)).await?;
             let called_off = moving::call_off(house(&*store, &from)).await?;
             let outcome = Outcome { from: &from.name, to: None, report: None, called_off };
             output.show(&outcome, text)?;
@@ -73,8 +76,10 @@ impl Copy {
         if from.name == to.name {
             return Err(Misused("--from and --to name the same store".to_owned()).into());
         }
-        let source = from.open(&self.from_durability, &config).await?;
-        let target = to.open(&self.to_durability, &config).await?;
+        let source = from.open(&self.from_durability, Some(&config.server.data_dir)).await?;
+        // What was seen of the target before does not count: it must be empty, and may have been emptied
+        // after a copy that was called off. One that loses what it was filled with is known to the source.
+        let target = to.open(&self.to_durability, None).await?;
         let teller = Teller::new(output);
         let clock = SystemClock::start();
         let (source, target) = (house(&*source, &from), house(&*target, &to));
@@ -108,13 +113,16 @@ impl Place {
         Ok(Self { url, name })
     }
 
-    async fn open(&self, durability: &str, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    async fn open(
+        &self,
+        durability: &str,
+        data_dir: Option<&Path>,
+    ) -> anyhow::Result<Arc<dyn Store>> {
         let durability = match durability {
             "relaxed" => Durability::Relaxed,
             "replicated" => Durability::Replicated,
             _ => Durability::Always,
         };
-        let data_dir = Some(config.server.data_dir.as_path());
         let opened =
             store::connect(self.url.expose(), durability, data_dir, &SystemClock::start()).await;
         opened.map_err(|error| match error {
@@ -168,8 +176,11 @@ fn text(outcome: &Outcome<'_>) -> String {
         };
     };
     let mut lines: Vec<String> = Vec::new();
-    for (kind, tally) in report.copied.kinds() {
-        lines.push(format!("{:>12} {kind}", tally.records));
+    match &report.copied {
+        Some(copied) => {
+            lines.extend(copied.kinds().map(|(kind, of)| format!("{:>12} {kind}", of.records)));
+        }
+        None => lines.push("a run before this one has copied and compared them".to_owned()),
     }
     lines.push(format!("everything in {from} is in {to}, which is open now"));
     lines.push("put this into the configuration, with user and password, and start:".to_owned());

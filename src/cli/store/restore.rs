@@ -37,7 +37,10 @@ struct Done<'a> {
 
 impl Restore {
     pub(crate) fn run(&self, everywhere: &Everywhere) -> anyhow::Result<ExitCode> {
-        let config = everywhere.load_config()?;
+        let config = everywhere.look_at_config()?;
+        if !self.file.exists() {
+            return Err(Misused(format!("there is no file {}", self.file.display())).into());
+        }
         let output = everywhere.output();
         let progress = output.progress(0);
         let tell = |done, total| progress.stand_at("copying", done, total);

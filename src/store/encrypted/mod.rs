@@ -27,7 +27,7 @@ pub use self::keys::{EncryptionKeys, KeyName, NotOpened};
 use super::{Claimed, EventFilter, EventRecord, Release, Store, StoreError};
 use crate::delivery::Leased;
 
-/// How long a look into the store at the start may take: whoever starts does not wait for it.
+/// How long a look at the newest event may take: it is for people who ask how it goes, and they wait.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// A store whose contents are encrypted.
@@ -39,29 +39,27 @@ pub struct EncryptedStore {
     is_told: AtomicBool,
 }
 
+/// Why the newest event in the store cannot be read, if it cannot: a key that is missing is better noticed
+/// by who looks how it goes than by the handlers that get nothing.
+pub async fn newest_unreadable(store: &dyn Store) -> Option<String> {
+    let newest = EventFilter { limit: 1, ..EventFilter::default() };
+    let look = async {
+        let Some(row) = store.events(&newest).await?.pop() else { return Ok(()) };
+        store.event(row.id).await.map(drop)
+    };
+    // Whatever else may be wrong with the store is told by whoever needs it.
+    match tokio::time::timeout(LOOK_WITHIN, look).await {
+        Ok(Err(StoreError::Failed(problem))) => {
+            Some(format!("the newest event in the store cannot be read: {problem}"))
+        }
+        _ => None,
+    }
+}
+
 impl EncryptedStore {
     /// Encrypts what goes into `store` with the first of `keys`, and decrypts with any of them.
     pub fn new(store: Arc<dyn Store>, keys: EncryptionKeys) -> Self {
         Self { store, keys, is_told: AtomicBool::new(false) }
-    }
-
-    /// Looks whether the newest event can be read, and says so in the log if it cannot: better when
-    /// it starts than in the middle of the night.
-    pub async fn look(&self) {
-        let newest = EventFilter { limit: 1, ..EventFilter::default() };
-        let look = async {
-            let row = self.store.events(&newest).await?.pop();
-            let record = match row {
-                Some(row) => self.store.event(row.id).await?,
-                None => None,
-            };
-            record.map_or(Ok(()), |mut record| self.open_record(&mut record))
-        };
-        // Whatever else may be wrong with the store is told by whoever needs it.
-        if let Ok(Err(StoreError::Failed(problem))) = tokio::time::timeout(LOOK_WITHIN, look).await
-        {
-            tracing::error!("the newest event in the store cannot be read: {problem}");
-        }
     }
 
     fn open_leased(&self, leased: &mut Leased) -> Result<(), NotOpened> {

@@ -66,8 +66,8 @@ pub enum Progress {
 pub struct Report {
     /// The id of the copy.
     pub copy: Uuid,
-    /// What is in both stores; empty where that was compared by a run before this one.
-    pub copied: Tally,
+    /// What is in both stores; `None` where that was compared by a run before this one.
+    pub copied: Option<Tally>,
 }
 
 /// Why a copy did not come to its end. Run again, it goes on.
@@ -112,12 +112,12 @@ pub async fn copy(
     let id = begin(from, to, new).await?;
     let opened = matches!(standing(from).await?, Standing::Opened(_));
     let copied = if opened {
-        Tally::default() // a run before this one has come so far, and compared them
+        None // a run before this one has come so far, and compared them
     } else {
         wait_until_nothing_runs(from, tell).await?;
         from.store.step(&Step::Seal(id)).await.map_err(CopyError::Source)?;
         fill(from, to, id, tell).await?;
-        compare(from, to, clock, tell).await?
+        Some(compare(from, to, clock, tell).await?)
     };
     // The point of no return, at the source first: were it the other way round, a copy called off in
     // between would leave two stores that serve.
@@ -252,7 +252,7 @@ pub async fn tally(
     marks_until: Timestamp,
     tell: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Tally, StoreError> {
-    let (mut tally, mut next) = (Tally::default(), Some(Cursor::default()));
+    let (mut tally, mut next) = (Tally::of_nothing(), Some(Cursor::default()));
     while let Some(cursor) = next {
         let (records, behind) = patiently(|| store.export(&cursor)).await?;
         tell(records.len() as u64);

@@ -15,6 +15,9 @@ use crate::{
     store::{Counts, mark::MarkKey},
 };
 
+/// The words for the kinds of records.
+pub(super) const KINDS: [&str; 6] = ["controls", "counts", "digests", "events", "keys", "marks"];
+
 /// One thing that a store remembers, whole: it is imported in one step.
 #[derive(Clone, Debug, Serialize)]
 pub enum Record {
@@ -189,7 +192,7 @@ impl Record {
         controls.into_iter().map(|(handler, control)| Self::Control { handler, control })
     }
 
-    /// The word for its kind.
+    /// The word for its kind, one of `KINDS`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Counts { .. } => "counts",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{EventCopy, KeyStage, MarkCopy, Record};
+use super::{EventCopy, KeyStage, MarkCopy, Record, record::KINDS};
 use crate::{
     clock::Timestamp,
     control::Control,
@@ -18,7 +18,7 @@ use crate::{
 const CLOCKS_APART_MS_MAX: u128 = 1000;
 
 /// What a store holds, kind by kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Tally(BTreeMap<&'static str, KindTally>);
 
@@ -39,6 +39,11 @@ pub struct KindTally {
 }
 
 impl Tally {
+    /// What an empty store holds: none of every kind.
+    pub(super) fn of_nothing() -> Self {
+        Self(KINDS.into_iter().map(|kind| (kind, KindTally::default())).collect())
+    }
+
     /// Adds a record. Marks and keys that end before `marks_until` are left out: they may end at any moment, in
     /// one store a little earlier than in the other.
     pub(super) fn add(
@@ -87,7 +92,7 @@ impl Tally {
         differences
     }
 
-    /// What there is of each kind.
+    /// What there is of each kind, also where that is nothing.
     pub fn kinds(&self) -> impl Iterator<Item = (&'static str, KindTally)> {
         self.0.iter().map(|(kind, tally)| (*kind, *tally))
     }

@@ -57,8 +57,7 @@ use self::{
 use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
     RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish,
-    batch::{self, Calls},
-    each,
+    batch::{self, Calls, each},
     generation::Seen,
     keys::KeyedCall,
 };

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use super::{admit::unexpected, bucket::Served, work};
 use crate::{
     delivery::{DeliveryId, Lease, Settlement},
-    store::{Hold, Release, StoreError, each},
+    store::{Hold, Release, StoreError, batch::each},
 };
 
 /// How many leases are remembered. Some are never given back; at this number all are forgotten.

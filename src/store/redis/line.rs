@@ -116,34 +116,27 @@ pub(super) async fn as_they_stand(
     session: &Session,
     ids: BTreeSet<DeliveryId>,
 ) -> Result<Vec<DeliveryId>, StoreError> {
+    type HandlerAndOrder = (Option<Vec<u8>>, Option<Vec<u8>>);
+    let mut ids: Vec<DeliveryId> = ids.into_iter().collect();
+    if ids.is_empty() {
+        return Ok(ids);
+    }
     let bucket = session.bucket();
     let mut commands = redis::pipe();
     for id in &ids {
         commands.cmd("HMGET").arg(bucket.key("d", id.as_bytes())).arg(&["h", "o"]);
     }
-    let orders: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = match ids.is_empty() {
-        true => Vec::new(),
-        false => session.pipeline(&commands).await?,
-    };
-    let mut ordered = Vec::new();
+    let orders: Vec<HandlerAndOrder> = session.pipeline(&commands).await?;
     let mut commands = redis::pipe();
-    for (id, order) in ids.iter().zip(orders) {
-        if let (Some(handler), Some([_, key @ ..])) = (order.0, order.1.as_deref()) {
-            commands
-                .cmd("ZSCORE")
-                .arg(bucket.key("L", &[&handler, b"\0".as_slice(), key].concat()));
-            commands.arg(id.as_bytes().as_slice());
-            ordered.push(*id);
-        }
+    for (id, (handler, order)) in ids.iter().zip(orders) {
+        // Without an order it stands in no line: the one with this name is empty.
+        let key = order.as_deref().and_then(|order| order.get(1..)).unwrap_or_default();
+        let line = [&handler.unwrap_or_default(), b"\0".as_slice(), key].concat();
+        commands.cmd("ZSCORE").arg(bucket.key("L", &line)).arg(id.as_bytes().as_slice());
     }
-    let places: Vec<Option<u64>> = match ordered.is_empty() {
-        true => Vec::new(),
-        false => session.pipeline(&commands).await?,
-    };
-    let places: HashMap<DeliveryId, u64> =
-        ordered.into_iter().zip(places).filter_map(|(id, place)| Some((id, place?))).collect();
-    let mut ids: Vec<DeliveryId> = ids.into_iter().collect();
-    ids.sort_by_key(|id| (places.get(id).copied().unwrap_or(u64::MAX), *id));
+    let places: Vec<Option<u64>> = session.pipeline(&commands).await?;
+    let places: HashMap<DeliveryId, Option<u64>> = ids.iter().copied().zip(places).collect();
+    ids.sort_by_key(|id| (places.get(id).copied().flatten().unwrap_or(u64::MAX), *id));
     Ok(ids)
 }
 

@@ -51,8 +51,8 @@ use self::{
 };
 use super::{
     Claimed, DeliveryFilter, EventFilter, EventRecord, EventRow, Granted, Hold, Prune, Readmission,
-    RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish, batch,
-    each,
+    RefusalFilter, RefusalRow, Refusals, Refused, Release, Stats, Store, StoreError, Wish,
+    batch::{self, each},
     generation::Seen,
     snapshot::{Restored, Snapshot},
 };
