@@ -776,9 +776,11 @@ impl Tables {
             (attempt.error, attempt.excerpt) = (None, None);
         }
         delivery.last_error.take_if(|error| error != ERASED);
+        // Whoever held it until its lease ran out may not settle it any more. By two, since by one it would
+        // be one that was buried, and what was done of that still counts.
+        delivery.token += 2;
         if matches!(delivery.state, State::Queued | State::Leased) {
             delivery.last_error = Some(ERASED.to_owned());
-            delivery.token += 1; // whoever held it until its lease ran out may not settle it any more
             self.change(id, State::Dead, now);
         }
     }

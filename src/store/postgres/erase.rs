@@ -76,9 +76,11 @@ pub(super) async fn erase(
     let mut killed = Vec::new();
     for mut kept in deliveries {
         kept.last_error.take_if(|error| error != ERASED);
+        // Whoever held it until its lease ran out may not settle it any more. By two, since by one it would
+        // be one that was buried, and what was done of that still counts.
+        kept.token += 2;
         if matches!(kept.state, State::Queued | State::Leased) {
             kept.last_error = Some(ERASED.to_owned());
-            kept.token += 1; // whoever held it until its lease ran out may not settle it any more
             changes.change(&mut kept, State::Dead, now);
         }
         killed.extend(kept.last_error.is_some().then_some(kept.id));

@@ -64,10 +64,12 @@ end
 -- Says whether it was killed for this, now or before.
 local function erase_delivery(one)
   erase_attempts(one.id)
+  -- Whoever held it until its lease ran out may not settle it any more. By two, since by one it would be
+  -- one that was buried, and what was done of that still counts.
+  call('HSET', base .. 'd' .. one.id, 'k', one.token + 2)
   local is_open = one.state == 'q' or one.state == 'l'
   if is_open then
-    -- Whoever held it until its lease ran out may not settle it any more: its token rises.
-    call('HSET', base .. 'd' .. one.id, 's', 'x', 't', now, 'x', word, 'k', one.token + 1)
+    call('HSET', base .. 'd' .. one.id, 's', 'x', 't', now, 'x', word)
     count(one.state == 'q' and 'queued' or 'leased', one.source, one.handler, -1)
     count('dead', one.source, one.handler, 1)
     count('dead_now', one.source, one.handler, 1)

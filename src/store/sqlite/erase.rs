@@ -105,9 +105,11 @@ impl Work<'_> {
             // What is written down of one that died is in our own words.
             .execute(params![kept.id.as_bytes(), codes::of_outcome(AttemptOutcome::Died)])?;
         kept.last_error.take_if(|error| error != ERASED);
+        // Whoever held it until its lease ran out may not settle it any more. By two, since by one it would
+        // be one that was buried, and what was done of that still counts.
+        kept.token += 2;
         if matches!(kept.state, State::Queued | State::Leased) {
             kept.last_error = Some(ERASED.to_owned());
-            kept.token += 1; // whoever held it until its lease ran out may not settle it any more
             self.change(&mut kept, State::Dead, now)?;
         }
         self.write(&kept)?;
