@@ -1,8 +1,11 @@
-//! How attempts ended, as long as the store has not written it down.
+//! What is done, as long as the store has not written it down.
 //!
 //! A store that was away for longer than a lease takes what comes first when it is back: our outcome, or
-//! our next claim. Where it is the claim, it hands out again what has run already. That is not run a
+//! our next claim. Where it is the claim, it hands out again what is done already. That is not run a
 //! second time: its outcome is written down under the new lease.
+//!
+//! An attempt that failed is not remembered. It is tried again anyhow, and its retry may be claimed before
+//! we have heard that the failure is written.
 
 use std::{
     collections::HashMap,
@@ -18,7 +21,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Unwritten {
     leases: Mutex<HashMap<DeliveryId, Under>>,
-    /// Held during a claim, until it is known what of it has run already.
+    /// Held during a claim, until it is known what of it is done already.
     claiming: tokio::sync::Mutex<()>,
 }
 
@@ -32,7 +35,7 @@ pub(crate) struct Under {
 }
 
 impl Unwritten {
-    /// Notes that an attempt has ended.
+    /// Notes that a delivery is done.
     pub(crate) fn insert(&self, under: Under) {
         self.lock().insert(under.lease.delivery, under);
     }
@@ -42,7 +45,7 @@ impl Unwritten {
         self.lock().remove(&delivery);
     }
 
-    /// Makes a claim, and gives what it got less what has run already.
+    /// Makes a claim, and gives what it got less what is done already.
     pub(crate) async fn during(
         &self,
         claim: impl Future<Output = Result<Vec<Leased>, StoreError>>,

@@ -330,8 +330,10 @@ impl Worker {
 
     /// Writes a settlement down, however long the store takes: what is done must not run again.
     async fn settle(&self, mut settlement: Settlement) {
-        let Settlement { lease, attempt, .. } = &settlement;
-        self.unwritten.insert(Under { lease: *lease, number: attempt.number });
+        if settlement.verdict == Verdict::Done {
+            let (lease, number) = (settlement.lease, settlement.attempt.number);
+            self.unwritten.insert(Under { lease, number });
+        }
         let mut pause = Duration::from_millis(20);
         loop {
             let asked = self.app.store.settle(vec![settlement.clone()]);

@@ -219,6 +219,7 @@ conformance! {
         deaths_in_a_row_end_with_an_attempt_that_ends
         a_spent_budget_is_dead_unrun
         what_was_taken_for_dead_and_was_done_is_done
+        what_was_given_back_and_killed_is_not_done
         a_claim_sent_again_gets_the_same_deliveries
         a_claim_sent_again_gets_only_what_it_still_holds
         a_late_claim_does_nothing

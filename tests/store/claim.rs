@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use hookonce::{
     delivery::{AttemptOutcome, State, Verdict},
     event::EventState,
-    store::{Hold, StoreError, Which, Wish},
+    store::{Hold, Release, StoreError, Which, Wish},
 };
 
 use super::bench::{Bench, LONG, SHORT};
@@ -177,6 +177,15 @@ pub(crate) async fn what_was_taken_for_dead_and_was_done_is_done(bench: Bench) {
     assert_eq!(outcomes, [AttemptOutcome::Done], "in the place of its death");
     let total = bench.total().await;
     assert_eq!((total.done, total.dead_now, total.queued, total.leased), (1, 1, 1, 0));
+}
+
+pub(crate) async fn what_was_given_back_and_killed_is_not_done(bench: Bench) {
+    let delivery = bench.queue("evt_1").await;
+    let leased = bench.take_one(LONG).await;
+    bench.store.release(&Release::Leases(vec![leased.lease])).await.expect("it is given back");
+    bench.wish(&Wish::Kill { which: Which::Ids(vec![delivery]) }).await;
+    assert_eq!(bench.settle(&leased, Verdict::Done).await, Hold::Lost);
+    assert_eq!(bench.total().await.dead_now, 1);
 }
 
 pub(crate) async fn a_claim_sent_again_gets_the_same_deliveries(bench: Bench) {

@@ -12,9 +12,11 @@ local function settle(id, token, verdict, due, died, attempt, err)
   local key = base .. 'd' .. id
   local kept = call('HMGET', key, 'k', 's', 'e', 'h', 'src', 'w', 't', 'o')
   local state, event, handler, source = kept[2], kept[3], kept[4], kept[5]
-  -- It was taken for dead, and was done: nobody has claimed it since, or there were an attempt under that token.
+  -- It was taken for dead, and was done. Then the death is written down under this token; and under the one
+  -- it has now nothing is, or somebody has claimed it since.
   local was_buried = verdict == 'd' and (state == 'x' or state == 'd')
-    and tonumber(kept[1]) == token + 1 and call('HEXISTS', base .. 'a' .. id, kept[1]) == 0
+    and tonumber(kept[1]) == token + 1
+    and call('HEXISTS', base .. 'a' .. id, token) == 1 and call('HEXISTS', base .. 'a' .. id, kept[1]) == 0
   if kept[1] ~= token and not was_buried then return 'L' end
   local function dig_up()
     call('ZREM', base .. 'x' .. handler, id)
