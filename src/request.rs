@@ -86,7 +86,7 @@ impl Headers {
     }
 
     /// The headers that are not about this connection: neither by their name nor because `Connection`
-    /// names them. Names are compared as [`normal_name`] has them.
+    /// names them. Names are compared in lower case, with `_` as `-`.
     pub fn beyond_this_hop(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let named_in_connection: Vec<String> = self
             .all("connection")
