@@ -70,7 +70,8 @@ pub(super) fn let_go_later(app: &Arc<App>, api: &Api, begin: Begin) {
         return tell_not_freed(app, api, &begin); // as many wait already as there is reason to
     };
     let write = Write { begin, ending: Ending::Free, retention: api.retention };
-    // By then the begin is done, or too late to be.
+    // By then the begin is done, or too late to be. Where it still hangs in its commit this fails, and is
+    // tried again.
     write_later(app, api, write, app.answer_within, place);
 }
 
